@@ -1,0 +1,1 @@
+//! An append-only journal: segments, checksums, group commit, snapshot, recovery.

@@ -1,0 +1,1 @@
+//! Pipeline files to one canonical plan: parsing with positions, expressions, matrix, conditions.

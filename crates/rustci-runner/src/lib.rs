@@ -1,0 +1,1 @@
+//! A RustCI runner: workspaces, executors, log spool, masking, outputs.

@@ -1,0 +1,1 @@
+//! The RustCI control plane: engine, logs, catalogue, HTTP API.

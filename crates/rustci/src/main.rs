@@ -1,0 +1,2 @@
+//! The `rustci` program: arguments, wiring, exit codes.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Metric families, tracing set-up.

@@ -1,0 +1,1 @@
+//! One Valkyrie connection as a pure state machine: negotiation, streams, calls, credit, priorities, heartbeat, close.

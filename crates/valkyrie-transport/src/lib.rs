@@ -1,0 +1,1 @@
+//! Byte transports for Valkyrie behind one trait: mem, Unix socket, TCP.

@@ -1,0 +1,1 @@
+//! The Valkyrie engine: shards, connections, calls, handlers.
