@@ -1,0 +1,156 @@
+//! An open byte connection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::TransportKind;
+
+/// An open byte connection of any transport.
+///
+/// Reads and writes through [`AsyncRead`] and [`AsyncWrite`]; dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    io: Io,
+    peer: PeerAddress,
+}
+
+#[derive(Debug)]
+pub(crate) enum Io {
+    Mem(DuplexStream),
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// Who is at the other end, as far as the transport can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerAddress {
+    /// The other end is in this process.
+    Mem {
+        /// Name of the endpoint.
+        name: String,
+    },
+    /// The other end of a Unix socket.
+    Unix {
+        /// Told by the kernel at `connect` time; `None` where the system cannot.
+        credentials: Option<Credentials>,
+    },
+    /// The other end of a TCP connection.
+    Tcp {
+        /// Its address.
+        address: SocketAddr,
+    },
+}
+
+/// Owner of the process at the other end of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Process, where the system tells it; it may be gone, and its number reused, by now.
+    pub pid: Option<i32>,
+}
+
+impl Connection {
+    pub(crate) const fn new(io: Io, peer: PeerAddress) -> Self {
+        Self { io, peer }
+    }
+
+    /// Which transport carries the connection.
+    #[must_use]
+    pub const fn kind(&self) -> TransportKind {
+        self.peer.kind()
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub const fn peer(&self) -> &PeerAddress {
+        &self.peer
+    }
+}
+
+impl PeerAddress {
+    /// Which transport the address belongs to.
+    #[must_use]
+    pub const fn kind(&self) -> TransportKind {
+        match self {
+            Self::Mem { .. } => TransportKind::Mem,
+            Self::Unix { .. } => TransportKind::Unix,
+            Self::Tcp { .. } => TransportKind::Tcp,
+        }
+    }
+
+    /// The user at the other end, where the transport proves it.
+    #[must_use]
+    pub fn uid(&self) -> Option<u32> {
+        match self {
+            Self::Unix { credentials } => credentials.map(|credentials| credentials.uid),
+            Self::Mem { .. } | Self::Tcp { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mem { name } => write!(f, "mem:{name}"),
+            Self::Unix {
+                credentials: Some(owner),
+            } => write!(f, "unix:uid={}", owner.uid),
+            Self::Unix { credentials: None } => f.write_str("unix"),
+            Self::Tcp { address } => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Mem(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Mem(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Mem(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Mem(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
