@@ -1,0 +1,62 @@
+//! Every bound of this crate, in one place, checked against each other at compile time.
+
+use std::time::Duration;
+
+/// Longest body of `POST /api/v1/runs`: a pipeline file, its event and its inputs.
+pub const RUN_BODY_BYTES_MAX: usize = 4 << 20;
+/// Longest pipeline file taken over HTTP; the parser's own limit is the same.
+pub const PIPELINE_BYTES_MAX: usize = 1 << 20;
+/// Largest blob: one source snapshot.
+pub const BLOB_BYTES_MAX: u64 = 2 << 30;
+/// Runs in one page of a list when the client does not say, and at most.
+pub const PAGE_RUNS: u32 = 20;
+/// Upper bound of `limit` in a list.
+pub const PAGE_RUNS_MAX: u32 = 200;
+/// Longest project name, job key or similar word taken from a request, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Commands from HTTP that may wait for the engine; further requests wait in their connection.
+pub const ENGINE_QUEUE: usize = 1_024;
+/// Commands and journal batches the engine takes in one turn before it writes frames again.
+pub const ENGINE_TURN: usize = 4_096;
+/// Requests and record batches that may wait for the catalogue thread. When record batches do not
+/// fit, the catalogue reads them from the journal instead.
+pub const CATALOGUE_QUEUE: usize = 256;
+/// Records that one transaction of the catalogue applies.
+pub const CATALOGUE_BATCH: usize = 4_096;
+/// Memory of the SQLite page cache in KiB: hot rows of the last runs, and small on purpose.
+pub const CATALOGUE_CACHE_KIB: u32 = 2_048;
+/// Stack of the server's own threads; none of them recurses.
+pub const THREAD_STACK_BYTES: usize = 1 << 20;
+
+/// Bytes of a log record before its text: length, time, step, channel.
+pub const RECORD_HEADER_BYTES: usize = 15;
+/// Longest text of one log record.
+pub const RECORD_TEXT_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a log covered by one link of its BLAKE3 chain.
+pub const CHAIN_BLOCK_BYTES: usize = 64 << 10;
+/// Log files held open; the one that was idle longest is closed first.
+pub const LOG_FILES_OPEN_MAX: usize = 512;
+/// Bytes a log reader takes from a file at once.
+pub const LOG_READ_BYTES: usize = 64 << 10;
+/// Lines that `tail=` gives back at most.
+pub const LOG_TAIL_LINES_MAX: u64 = 100_000;
+
+/// Bytes of one file transfer chunk on a source stream.
+pub const SOURCE_CHUNK_BYTES: usize = 32 << 10;
+/// Source streams one runner may hold open.
+pub const SOURCE_STREAMS_MAX: usize = 64;
+
+/// Interval in which a read-only follower looks at the files of another process.
+pub const READ_ONLY_POLL: Duration = Duration::from_millis(50);
+/// Silence on an event stream after which a comment line keeps proxies from closing it.
+pub const SSE_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Time given to connections to drain at shutdown.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
+
+const _: () = assert!(PIPELINE_BYTES_MAX < RUN_BODY_BYTES_MAX);
+const _: () = assert!(PAGE_RUNS <= PAGE_RUNS_MAX);
+// A reader's buffer has to hold at least one whole record, or it could never advance.
+const _: () = assert!(RECORD_HEADER_BYTES + RECORD_TEXT_BYTES_MAX <= LOG_READ_BYTES);
+// A block without the start of a record is legal, two in a row are not.
+const _: () = assert!(RECORD_HEADER_BYTES + RECORD_TEXT_BYTES_MAX <= CHAIN_BLOCK_BYTES);
