@@ -1,1 +1,39 @@
 //! Pipeline files to one canonical plan: parsing with positions, expressions, matrix, conditions.
+//!
+//! [`parse`] reads a file and tells everything that is wrong with it at once; [`plan`](plan())
+//! turns the result into a [`Plan`] for an event. The scheduler uses [`condition`] and [`labels`],
+//! the runner [`template`] and [`condition`]; both see values through [`expr::Contexts`]. [`v1`]
+//! has the messages between control plane and runner.
+
+mod canonical;
+mod codes;
+pub mod condition;
+pub mod diagnostic;
+pub mod expr;
+pub mod labels;
+pub mod limits;
+mod native;
+mod nearest;
+mod pipeline;
+mod plan;
+mod planner;
+pub mod template;
+pub mod v1;
+
+pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
+pub use native::parse;
+pub use pipeline::Pipeline;
+pub use plan::{
+    Executor, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError, Retry, RetryOn, RunsOn,
+    Step,
+};
+pub use planner::{PlanRefused, PlanRequest, Planned, plan};
+
+/// What came out of reading a pipeline file.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The pipeline; none when there are errors.
+    pub pipeline: Option<Pipeline>,
+    /// Everything found, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}

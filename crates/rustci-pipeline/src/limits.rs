@@ -1,0 +1,39 @@
+//! Every limit of this crate.
+
+/// Bytes of a pipeline file.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// How deep sequences and mappings may lie in each other.
+pub const DEPTH_MAX: usize = 64;
+/// Values in a file, those that aliases bring counted again each time.
+pub const NODES_MAX: usize = 200_000;
+/// Values that aliases and merge keys may bring in all.
+pub const ALIAS_NODES_MAX: usize = 10_000;
+/// Aliases in a file.
+pub const ALIASES_MAX: usize = 1_000;
+/// Jobs of a run, matrix instances counted.
+pub const JOBS_MAX: usize = 1_000;
+/// Instances of one matrix.
+pub const MATRIX_MAX: usize = 256;
+/// Steps of one job.
+pub const STEPS_MAX: usize = 1_000;
+/// Further tries of a job or step.
+pub const RETRY_MAX: u32 = 10;
+/// Longest timeout: 30 days.
+pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Limit of a job that names none: one hour.
+pub const TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1000;
+/// Diagnostics that one file can have; later ones are dropped.
+pub const DIAGNOSTICS_MAX: usize = 200;
+/// Bytes of one expression.
+pub const EXPRESSION_BYTES_MAX: usize = 21_000;
+/// How deep an expression may nest.
+pub const EXPRESSION_DEPTH_MAX: usize = 50;
+/// Operations that one evaluation may take.
+pub const EXPRESSION_STEPS_MAX: u32 = 100_000;
+/// Bytes of text that one evaluation or template may build.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+
+const _: () = assert!(MATRIX_MAX <= JOBS_MAX);
+const _: () = assert!(ALIAS_NODES_MAX <= NODES_MAX);
+const _: () = assert!(EXPRESSION_BYTES_MAX < FILE_BYTES_MAX);
+const _: () = assert!(TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX);
