@@ -1,4 +1,8 @@
 //! The RustCI control plane: engine, logs, catalogue, HTTP API.
 
+pub mod blobs;
 pub mod limits;
+pub mod lock;
 pub mod logs;
+pub mod secrets;
+pub mod token;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use valkyrie_frame::limits::{LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES};
+
 /// Longest body of `POST /api/v1/runs`: a pipeline file, its event and its inputs.
 pub const RUN_BODY_BYTES_MAX: usize = 4 << 20;
 /// Longest pipeline file taken over HTTP; the parser's own limit is the same.
@@ -29,10 +31,6 @@ pub const CATALOGUE_CACHE_KIB: u32 = 2_048;
 /// Stack of the server's own threads; none of them recurses.
 pub const THREAD_STACK_BYTES: usize = 1 << 20;
 
-/// Bytes of a log record before its text: length, time, step, channel.
-pub const RECORD_HEADER_BYTES: usize = 15;
-/// Longest text of one log record.
-pub const RECORD_TEXT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of a log covered by one link of its BLAKE3 chain.
 pub const CHAIN_BLOCK_BYTES: usize = 64 << 10;
 /// Log files held open; the one that was idle longest is closed first.
@@ -57,6 +55,6 @@ pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
 const _: () = assert!(PIPELINE_BYTES_MAX < RUN_BODY_BYTES_MAX);
 const _: () = assert!(PAGE_RUNS <= PAGE_RUNS_MAX);
 // A reader's buffer has to hold at least one whole record, or it could never advance.
-const _: () = assert!(RECORD_HEADER_BYTES + RECORD_TEXT_BYTES_MAX <= LOG_READ_BYTES);
+const _: () = assert!(LOG_RECORD_HEADER_BYTES + LOG_RECORD_BYTES_MAX <= LOG_READ_BYTES);
 // A block without the start of a record is legal, two in a row are not.
-const _: () = assert!(RECORD_HEADER_BYTES + RECORD_TEXT_BYTES_MAX <= CHAIN_BLOCK_BYTES);
+const _: () = assert!(LOG_RECORD_HEADER_BYTES + LOG_RECORD_BYTES_MAX <= CHAIN_BLOCK_BYTES);

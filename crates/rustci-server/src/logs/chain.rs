@@ -5,8 +5,10 @@
 //! lines that ended before that record, 32 bytes `BLAKE3(previous link ‖ block)`. All numbers are
 //! big-endian. A reader finds the last N lines by walking these entries backwards instead of the log.
 
+use valkyrie_frame::log::LogRecord;
+
 use crate::limits::CHAIN_BLOCK_BYTES;
-use crate::logs::record::Record;
+use crate::logs::record::ends_line;
 
 /// Bytes of one entry.
 pub(crate) const ENTRY_BYTES: usize = 48;
@@ -69,11 +71,17 @@ impl Chain {
     fn after(link: &[u8; 32], lines: u64) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(link);
-        Self { hasher, filled: 0, first_record: None, lines_before: lines, lines }
+        Self {
+            hasher,
+            filled: 0,
+            first_record: None,
+            lines_before: lines,
+            lines,
+        }
     }
 
     /// Takes one whole record with its bytes; entries of blocks that became full go to `out`.
-    pub(crate) fn push(&mut self, record: &Record<'_>, mut bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, record: &LogRecord<'_>, mut bytes: &[u8], out: &mut Vec<u8>) {
         if self.first_record.is_none() {
             self.first_record = u32::try_from(self.filled).ok();
             self.lines_before = self.lines;
@@ -90,7 +98,7 @@ impl Chain {
                 *self = Self::after(&entry.link, self.lines);
             }
         }
-        self.lines += u64::from(record.ends_line);
+        self.lines += u64::from(ends_line(record));
     }
 
     /// Writes the entry of the part block at the end of a finished log, if there is one.
@@ -112,19 +120,13 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::record::{Channel, walk};
-
-    fn record(text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        Record { unix_ns: 1, step: Some(0), channel: Channel::STDOUT, ends_line: true, text }
-            .encode(&mut out);
-        out
-    }
+    use crate::logs::record::tests::line;
+    use crate::logs::record::walk;
 
     fn entries(log: &[u8]) -> Vec<Entry> {
         let (mut chain, mut out) = (Chain::new(), Vec::new());
         walk(log, |at, record| {
-            chain.push(record, &log[at..at + record.encoded_bytes()], &mut out);
+            chain.push(record, &log[at..at + record.encoded_len()], &mut out);
         });
         chain.seal(&mut out);
         let mut rest = out.as_slice();
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn links_cover_the_previous_link_and_the_block() {
-        let log: Vec<u8> = (0..9).flat_map(|_| record(&[b'x'; 20_000])).collect();
+        let log: Vec<u8> = (0..9).flat_map(|_| line(&[b'x'; 20_000])).collect();
         let entries = entries(&log);
         let mut link = [0; 32];
         for (block, entry) in log.chunks(CHAIN_BLOCK_BYTES).zip(&entries) {
@@ -151,9 +153,12 @@ mod tests {
 
     #[test]
     fn entries_point_at_the_first_record_and_count_lines_before_it() {
-        let log: Vec<u8> = (0..9).flat_map(|_| record(&[b'x'; 20_000])).collect();
+        let log: Vec<u8> = (0..9).flat_map(|_| line(&[b'x'; 20_000])).collect();
         let entries = entries(&log);
-        assert_eq!((entries[0].first_record, entries[0].lines_before), (Some(0), 0));
+        assert_eq!(
+            (entries[0].first_record, entries[0].lines_before),
+            (Some(0), 0)
+        );
         // Records start at multiples of 20,015; the fifth at 80,060.
         assert_eq!(entries[1].first_record, Some(80_060 - 65_536));
         assert_eq!(entries[1].lines_before, 4);
@@ -162,8 +167,11 @@ mod tests {
     #[test]
     fn a_record_that_fills_its_block_counts_for_the_next() {
         let text = vec![b'y'; CHAIN_BLOCK_BYTES / 2 - 15];
-        let log: Vec<u8> = (0..3).flat_map(|_| record(&text)).collect();
+        let log: Vec<u8> = (0..3).flat_map(|_| line(&text)).collect();
         let entries = entries(&log);
-        assert_eq!((entries[1].first_record, entries[1].lines_before), (Some(0), 2));
+        assert_eq!(
+            (entries[1].first_record, entries[1].lines_before),
+            (Some(0), 2)
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::limits::{CHAIN_BLOCK_BYTES, LOG_READ_BYTES};
 use crate::logs::chain::{Chain, ENTRY_BYTES};
 use crate::logs::chain_path;
-use crate::logs::record::{Record, walk};
+use crate::logs::record::walk;
 
 /// Why bytes were not appended. All of these are the runner's mistake; the log is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,9 @@ impl LogFile {
     fn check_links(&mut self) -> io::Result<()> {
         let mut stored = Vec::new();
         self.links_file.read_to_end(&mut stored)?;
-        let pairs = stored.chunks_exact(ENTRY_BYTES).zip(self.links.chunks_exact(ENTRY_BYTES));
+        let pairs = stored
+            .chunks_exact(ENTRY_BYTES)
+            .zip(self.links.chunks_exact(ENTRY_BYTES));
         for (block, (was, is)) in pairs.enumerate() {
             if was != is {
                 tracing::error!(log = %self.path.display(), block, "a log differs from its hash chain");
@@ -125,13 +127,15 @@ impl LogFile {
     /// # Errors
     /// [`AppendError`]; nothing of `bytes` was taken then.
     pub(crate) fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AppendError> {
-        let have = self
-            .end
-            .checked_sub(offset)
-            .ok_or(AppendError::Gap { offset, expected: self.end })?;
+        let have = self.end.checked_sub(offset).ok_or(AppendError::Gap {
+            offset,
+            expected: self.end,
+        })?;
         let have = usize::try_from(have).unwrap_or(usize::MAX);
-        let Some(new) = bytes.get(have..) else { return Ok(()) };
-        if walk(new, |_, _| ()).stop.is_some() {
+        let Some(new) = bytes.get(have..) else {
+            return Ok(());
+        };
+        if walk(new, |_, _| ()) < new.len() {
             return Err(AppendError::Malformed { offset });
         }
         push_records(&mut self.chain, new, &mut self.links);
@@ -182,32 +186,31 @@ impl LogFile {
 }
 
 fn open_rw(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 /// Feeds the whole records of `bytes` to `chain`; returns how many bytes they take.
 fn push_records(chain: &mut Chain, bytes: &[u8], links: &mut Vec<u8>) -> usize {
-    walk(bytes, |at, record: &Record<'_>| {
-        let raw = bytes.get(at..at + record.encoded_bytes()).unwrap_or_default();
+    walk(bytes, |at, record| {
+        let raw = bytes.get(at..at + record.encoded_len()).unwrap_or_default();
         chain.push(record, raw, links);
     })
-    .whole
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::record::Channel;
+    use crate::logs::record::tests::line;
 
     fn records(lines: std::ops::Range<usize>) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in lines {
-            let text = format!("line {line} {}", "x".repeat(line % 90));
-            let text = text.as_bytes();
-            Record { unix_ns: 7, step: Some(1), channel: Channel::STDOUT, ends_line: true, text }
-                .encode(&mut out);
-        }
-        out
+        lines
+            .flat_map(|at| line(format!("line {at} {}", "x".repeat(at % 90)).as_bytes()))
+            .collect()
     }
 
     fn saved(log: &mut LogFile) {
@@ -226,7 +229,10 @@ mod tests {
         log.append(0, &a).unwrap();
         assert_eq!(
             log.append(a_end + 1, &b),
-            Err(AppendError::Gap { offset: a_end + 1, expected: a_end })
+            Err(AppendError::Gap {
+                offset: a_end + 1,
+                expected: a_end
+            })
         );
         log.append(0, &[a.clone(), b.clone()].concat()).unwrap();
         assert_eq!(log.durable(), 0);
@@ -241,7 +247,10 @@ mod tests {
         let mut log = LogFile::open(&dir.path().join("1/2.1.log")).unwrap();
         let a = records(0..3);
         let cut = &a[..a.len() - 1];
-        assert_eq!(log.append(0, cut), Err(AppendError::Malformed { offset: 0 }));
+        assert_eq!(
+            log.append(0, cut),
+            Err(AppendError::Malformed { offset: 0 })
+        );
         log.append(0, &a).unwrap();
     }
 

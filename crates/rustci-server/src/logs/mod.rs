@@ -8,7 +8,7 @@
 mod chain;
 mod file;
 mod reader;
-pub mod record;
+mod record;
 mod store;
 
 use std::fmt;
@@ -33,7 +33,8 @@ impl LogKey {
     /// Where this log lies under the directory of all logs.
     #[must_use]
     pub fn path(&self, logs: &Path) -> PathBuf {
-        logs.join(self.run.to_string()).join(format!("{}.{}.log", self.job, self.attempt))
+        logs.join(self.run.to_string())
+            .join(format!("{}.{}.log", self.job, self.attempt))
     }
 }
 

@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use valkyrie_frame::log::LogRecord;
+
 use crate::limits::{CHAIN_BLOCK_BYTES, LOG_READ_BYTES};
 use crate::logs::chain::Entry;
 use crate::logs::chain_path;
-use crate::logs::record::{Record, walk};
+use crate::logs::record::{ends_line, walk};
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,7 @@ pub struct ReadLine<'a> {
     /// Offset behind it: where to resume.
     pub next: u64,
     /// The record.
-    pub record: Record<'a>,
+    pub record: LogRecord<'a>,
 }
 
 /// Reads whole records of one log, each exactly once.
@@ -54,7 +56,12 @@ impl LogReader {
     /// A reader at the start of the log at `path`, which need not exist yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, file: None, position: 0, buffer: Vec::new() }
+        Self {
+            path,
+            file: None,
+            position: 0,
+            buffer: Vec::new(),
+        }
     }
 
     /// Offset of the next record.
@@ -70,7 +77,10 @@ impl LogReader {
     pub fn seek(&mut self, offset: u64) -> Result<(), ReadError> {
         let block = offset / to_u64(CHAIN_BLOCK_BYTES);
         let before = |at: u64, entry: &Entry| at < block && entry.first_record.is_some();
-        let from = self.index()?.filter(|(at, entry)| before(*at, entry)).last();
+        let from = self
+            .index()?
+            .filter(|(at, entry)| before(*at, entry))
+            .last();
         let mut at = from.map_or(0, |(at, entry)| start_of(at, &entry));
         let was = self.position;
         while at < offset {
@@ -102,8 +112,9 @@ impl LogReader {
         let (total, _) = self.count(at, end, u64::MAX)?;
         let skip = (before + total).saturating_sub(lines);
         let from = index.iter().rfind(|(_, entry)| entry.lines_before <= skip);
-        let (at, before) =
-            from.map_or((0, 0), |(at, entry)| (start_of(*at, entry), entry.lines_before));
+        let (at, before) = from.map_or((0, 0), |(at, entry)| {
+            (start_of(*at, entry), entry.lines_before)
+        });
         let (_, position) = self.count(at, end, skip - before)?;
         self.position = position;
         Ok(())
@@ -132,8 +143,12 @@ impl LogReader {
         let bytes = self.read(end)?;
         walk(bytes, |at, record| {
             let offset = start + to_u64(at);
-            let next = offset + to_u64(record.encoded_bytes());
-            visit(ReadLine { offset, next, record: *record });
+            let next = offset + to_u64(record.encoded_len());
+            visit(ReadLine {
+                offset,
+                next,
+                record: *record,
+            });
         });
         Ok(())
     }
@@ -151,8 +166,8 @@ impl LogReader {
             self.position += to_u64(self.buffer.len());
             walk(&self.buffer, |at, record| {
                 if lines < lines_max {
-                    lines += u64::from(record.ends_line);
-                    position = start + to_u64(at + record.encoded_bytes());
+                    lines += u64::from(ends_line(record));
+                    position = start + to_u64(at + record.encoded_len());
                 }
             });
         }
@@ -162,22 +177,28 @@ impl LogReader {
     /// Loads whole records from the position into the buffer, up to `end`.
     fn fill(&mut self, end: u64) -> Result<(), ReadError> {
         self.buffer.clear();
-        let want = end.saturating_sub(self.position).min(to_u64(LOG_READ_BYTES));
+        let want = end
+            .saturating_sub(self.position)
+            .min(to_u64(LOG_READ_BYTES));
         if want == 0 || !self.opened()? {
             return Ok(());
         }
-        self.buffer.resize(usize::try_from(want).unwrap_or(LOG_READ_BYTES), 0);
+        self.buffer
+            .resize(usize::try_from(want).unwrap_or(LOG_READ_BYTES), 0);
         let mut filled = 0;
         while let (Some(room), Some(file)) = (self.buffer.get_mut(filled..), &self.file) {
             let read = file.read_at(room, self.position + to_u64(filled));
-            let read = read.map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
+            let read = read.map_err(|source| ReadError::Io {
+                path: self.path.clone(),
+                source,
+            })?;
             filled += read;
             if read == 0 {
                 break;
             }
         }
         let read = self.buffer.get(..filled).unwrap_or_default();
-        let whole = walk(read, |_, _| ()).whole;
+        let whole = walk(read, |_, _| ());
         self.buffer.truncate(whole);
         Ok(())
     }
@@ -187,7 +208,12 @@ impl LogReader {
             self.file = match File::open(&self.path) {
                 Ok(file) => Some(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => return Err(ReadError::Io { path: self.path.clone(), source }),
+                Err(source) => {
+                    return Err(ReadError::Io {
+                        path: self.path.clone(),
+                        source,
+                    });
+                }
             };
         }
         Ok(self.file.is_some())
@@ -214,7 +240,10 @@ fn start_of(at: u64, entry: &Entry) -> u64 {
 fn read_if_present(path: &Path) -> Result<Vec<u8>, ReadError> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|source| ReadError::Io { path: path.to_owned(), source }),
+        other => other.map_err(|source| ReadError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -226,16 +255,13 @@ fn to_u64(bytes: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::logs::file::LogFile;
-    use crate::logs::record::Channel;
+    use crate::logs::record::tests::line;
 
     /// A log of `lines` numbered lines; gives back where each record starts, and its end.
     fn log(path: &Path, lines: usize) -> Vec<u64> {
         let (mut bytes, mut starts) = (Vec::new(), vec![0]);
-        for line in 0..lines {
-            let text = format!("{line} {}", "x".repeat(line % 300));
-            let text = text.as_bytes();
-            Record { unix_ns: 7, step: None, channel: Channel::STDOUT, ends_line: true, text }
-                .encode(&mut bytes);
+        for at in 0..lines {
+            bytes.extend(line(format!("{at} {}", "x".repeat(at % 300)).as_bytes()));
             starts.push(bytes.len() as u64);
         }
         let mut log = LogFile::open(path).unwrap();
@@ -268,7 +294,10 @@ mod tests {
             reader.seek(*start).unwrap();
         }
         for start in starts.iter().step_by(97) {
-            assert!(matches!(reader.seek(start + 3), Err(ReadError::NotARecord { .. })));
+            assert!(matches!(
+                reader.seek(start + 3),
+                Err(ReadError::NotARecord { .. })
+            ));
         }
         assert!(reader.seek(starts[2_000] + 1).is_err());
     }
@@ -283,7 +312,7 @@ mod tests {
             reader
                 .read_lines(starts[3_000], |line| {
                     assert_eq!((line.offset, line.next), (starts[seen], starts[seen + 1]));
-                    assert!(line.record.text.starts_with(format!("{seen} ").as_bytes()));
+                    assert!(line.record.bytes.starts_with(format!("{seen} ").as_bytes()));
                     seen += 1;
                 })
                 .unwrap();

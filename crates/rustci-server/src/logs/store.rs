@@ -69,7 +69,11 @@ impl LogEvents {
 #[derive(Debug)]
 enum Command {
     Open(LogKey),
-    Append { key: LogKey, offset: u64, bytes: Range<usize> },
+    Append {
+        key: LogKey,
+        offset: u64,
+        bytes: Range<usize>,
+    },
     Finish(LogKey),
 }
 
@@ -116,12 +120,19 @@ impl LogStore {
             events: Arc::default(),
             tails: Mutex::default(),
         }));
-        let worker = Worker { shared: Arc::clone(&logs.0), files: HashMap::new(), turn: 0 };
+        let worker = Worker {
+            shared: Arc::clone(&logs.0),
+            files: HashMap::new(),
+            turn: 0,
+        };
         let thread = thread::Builder::new()
             .name("logs".into())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || worker.run())?;
-        Ok(Self { logs, thread: Some(thread) })
+        Ok(Self {
+            logs,
+            thread: Some(thread),
+        })
     }
 
     /// A handle for engine and readers.
@@ -184,7 +195,10 @@ impl Logs {
         tails.retain(|_, tail| tail.receiver_count() > 0);
         let tail = tails.entry(key).or_insert_with(|| {
             let durable = std::fs::metadata(self.path(key)).map_or(0, |file| file.len());
-            watch::Sender::new(LogTail { durable, finished: false })
+            watch::Sender::new(LogTail {
+                durable,
+                finished: false,
+            })
         });
         tail.subscribe()
     }
@@ -242,7 +256,11 @@ impl Worker {
     fn wait(&self, commands: &mut Vec<Command>, bytes: &mut Vec<u8>) -> bool {
         let mut queue = lock(&self.shared.queue);
         while queue.commands.is_empty() && !queue.closed {
-            queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .shared
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         mem::swap(&mut queue.commands, commands);
         mem::swap(&mut queue.bytes, bytes);
@@ -257,7 +275,10 @@ impl Worker {
         self.save()?;
         let turn = self.turn;
         for (key, open) in self.files.iter().filter(|(_, open)| open.touched == turn) {
-            progress.entry(*key).or_insert_with(LogProgress::default).durable = open.file.durable();
+            progress
+                .entry(*key)
+                .or_insert_with(LogProgress::default)
+                .durable = open.file.durable();
         }
         self.publish(progress);
         self.close_finished()
@@ -274,7 +295,11 @@ impl Worker {
                 self.open(*key)?;
                 progress.entry(*key).or_default().opened = true;
             }
-            Command::Append { key, offset, bytes: range } => {
+            Command::Append {
+                key,
+                offset,
+                bytes: range,
+            } => {
                 let bytes = bytes.get(range.clone()).unwrap_or_default();
                 if let Err(error) = self.open(*key)?.file.append(*offset, bytes) {
                     tracing::warn!(log = %key, %error, "refused log bytes");
@@ -294,7 +319,14 @@ impl Worker {
             self.make_room();
             let path = key.path(&self.shared.dir);
             let file = LogFile::open(&path).map_err(|error| Failure(key, error))?;
-            self.files.insert(key, Open { file, touched: 0, finish: false });
+            self.files.insert(
+                key,
+                Open {
+                    file,
+                    touched: 0,
+                    finish: false,
+                },
+            );
         }
         let open = self.files.get_mut(&key).expect("the log was just opened");
         open.touched = self.turn;
@@ -306,8 +338,13 @@ impl Worker {
         if self.files.len() < LOG_FILES_OPEN_MAX {
             return;
         }
-        let idle = self.files.iter().filter(|(_, open)| open.touched < self.turn);
-        let oldest = idle.min_by_key(|(_, open)| open.touched).map(|(key, _)| *key);
+        let idle = self
+            .files
+            .iter()
+            .filter(|(_, open)| open.touched < self.turn);
+        let oldest = idle
+            .min_by_key(|(_, open)| open.touched)
+            .map(|(key, _)| *key);
         if let Some(key) = oldest {
             self.files.remove(&key);
         }
@@ -341,8 +378,12 @@ impl Worker {
     }
 
     fn close_finished(&mut self) -> Result<(), Failure> {
-        let finished: Vec<_> =
-            self.files.iter().filter(|(_, open)| open.finish).map(|(key, _)| *key).collect();
+        let finished: Vec<_> = self
+            .files
+            .iter()
+            .filter(|(_, open)| open.finish)
+            .map(|(key, _)| *key)
+            .collect();
         for key in finished {
             if let Some(open) = self.files.remove(&key) {
                 open.file.seal().map_err(|error| Failure(key, error))?;
@@ -362,16 +403,13 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::record::{Channel, Record};
+    use crate::logs::record::tests::line;
 
-    const KEY: LogKey = LogKey { run: 1, job: 2, attempt: 1 };
-
-    fn line(text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        Record { unix_ns: 3, step: None, channel: Channel::STDOUT, ends_line: true, text }
-            .encode(&mut out);
-        out
-    }
+    const KEY: LogKey = LogKey {
+        run: 1,
+        job: 2,
+        attempt: 1,
+    };
 
     async fn progress(logs: &Logs) -> LogProgress {
         let (events, mut out) = (logs.events(), Vec::new());
@@ -402,7 +440,13 @@ mod tests {
         let (logs, bytes) = (store.logs(), line(b"a"));
         logs.append(KEY, 5, &bytes);
         let seen = progress(&logs).await;
-        assert_eq!(seen.refused, Some(AppendError::Gap { offset: 5, expected: 0 }));
+        assert_eq!(
+            seen.refused,
+            Some(AppendError::Gap {
+                offset: 5,
+                expected: 0
+            })
+        );
         logs.append(KEY, 0, &bytes);
         assert_eq!(progress(&logs).await.durable, bytes.len() as u64);
     }
