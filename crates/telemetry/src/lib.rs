@@ -1,1 +1,24 @@
-//! Metric families, tracing set-up.
+//! What a running program tells its operator: metric families for `/metrics`, and log events.
+//!
+//! [`Metrics`] owns every family under its final name; the rest of the code moves them through
+//! typed functions, so labels stay few and known. [`logging::init`] sends `tracing` events to
+//! standard error. Fields of events have the same names everywhere: `conn`, `stream`, `run`, `job`,
+//! `peer`, `bytes`, `elapsed`.
+//!
+//! ```
+//! let metrics = telemetry::Metrics::new();
+//! metrics.rustci.queue_depth(3);
+//! assert!(metrics.encode().contains("rustci_queue_depth 3"));
+//! ```
+
+pub mod logging;
+mod metrics;
+mod rustci;
+mod size;
+mod tally;
+mod valkyrie;
+
+pub use metrics::{CONTENT_TYPE, Metrics};
+pub use rustci::{JobState, RustciMetrics};
+pub use tally::{FrameTally, Received};
+pub use valkyrie::{Direction, OpenConnection, ValkyrieMetrics};
