@@ -1,5 +1,7 @@
 //! The families have exactly the names, types, units and labels that dashboards rely on.
 
+#![cfg(test)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
