@@ -1,0 +1,12 @@
+//! Generates the journal's records from `spec/proto`, without a system protoc.
+
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec/proto");
+    let file = "rustci/v1/journal.proto";
+    println!("cargo:rerun-if-changed={}", proto.join(file).display());
+    let descriptors = protox::compile([file], [&proto])?;
+    prost_build::Config::new().compile_fds(descriptors)?;
+    Ok(())
+}
