@@ -1,6 +1,8 @@
 //! The RustCI control plane: engine, logs, catalogue, HTTP API.
 
+pub mod api;
 pub mod blobs;
+pub mod catalogue;
 pub mod limits;
 pub mod lock;
 pub mod logs;

@@ -1,0 +1,437 @@
+//! What the API says, as types: written by the server, read by the CLI.
+//!
+//! Times are Unix milliseconds. A field that is not known yet is `null`.
+
+use std::collections::BTreeMap;
+
+use rustci_pipeline::Diagnostic;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Where a run, a job, an attempt or a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A job that waits for other jobs of its run.
+    Blocked,
+    /// Not begun: a job waits for a runner, a run for the first of its jobs.
+    Queued,
+    /// Under way.
+    Running,
+    /// Over.
+    Finished,
+}
+
+impl Status {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conclusion {
+    /// It did what it should.
+    Success,
+    /// The user's commands said no.
+    Failure,
+    /// RustCI could not do its part.
+    Error,
+    /// A signal from outside ended it.
+    Killed,
+    /// Somebody cancelled it.
+    Canceled,
+    /// Its condition, or a job it needs, kept it from running.
+    Skipped,
+    /// It waits for an approval that was not given.
+    Blocked,
+    /// An approval was refused.
+    Declined,
+    /// Its time was up.
+    TimedOut,
+}
+
+impl Conclusion {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Error => "error",
+            Self::Killed => "killed",
+            Self::Canceled => "canceled",
+            Self::Skipped => "skipped",
+            Self::Blocked => "blocked",
+            Self::Declined => "declined",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// What started a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// `manual`, `push`, ...
+    pub name: String,
+}
+
+/// A run without its jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The project it belongs to.
+    pub project: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Path of the pipeline file.
+    pub file: String,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended.
+    pub conclusion: Option<Conclusion>,
+    /// SHA-256 of the plan, 64 hex digits.
+    pub digest: String,
+    /// What started it.
+    pub event: EventView,
+    /// When it was accepted.
+    pub created_ms: u64,
+    /// When its first job started.
+    pub started_ms: Option<u64>,
+    /// When its last job ended.
+    pub finished_ms: Option<u64>,
+}
+
+/// A run with everything in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The project it belongs to.
+    pub project: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Path of the pipeline file.
+    pub file: String,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended.
+    pub conclusion: Option<Conclusion>,
+    /// SHA-256 of the plan, 64 hex digits.
+    pub digest: String,
+    /// What started it.
+    pub event: EventView,
+    /// When it was accepted.
+    pub created_ms: u64,
+    /// When its first job started.
+    pub started_ms: Option<u64>,
+    /// When its last job ended.
+    pub finished_ms: Option<u64>,
+    /// Its jobs in the order of the plan.
+    pub jobs: Vec<JobView>,
+}
+
+impl RunSummary {
+    /// The same run with its jobs.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Vec<JobView>) -> RunView {
+        RunView {
+            id: self.id,
+            project: self.project,
+            pipeline: self.pipeline,
+            file: self.file,
+            status: self.status,
+            conclusion: self.conclusion,
+            digest: self.digest,
+            event: self.event,
+            created_ms: self.created_ms,
+            started_ms: self.started_ms,
+            finished_ms: self.finished_ms,
+            jobs,
+        }
+    }
+}
+
+/// One job of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its number, unique on the server.
+    pub id: u64,
+    /// Unique in the run, with matrix values: `test (stable, sqlite)`.
+    pub key: String,
+    /// The id in the pipeline file: `test`.
+    pub job_id: String,
+    /// For people.
+    pub name: String,
+    /// Ids of the jobs it waits for.
+    pub needs: Vec<String>,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended.
+    pub conclusion: Option<Conclusion>,
+    /// Why it waits, or why it ended as it did; one line for people.
+    pub reason: Option<String>,
+    /// Its attempts, the first one first.
+    pub attempts: Vec<AttemptView>,
+    /// Its steps as they are in the newest attempt.
+    pub steps: Vec<StepView>,
+    /// What it handed on; values of secrets are masked.
+    pub outputs: BTreeMap<String, String>,
+    /// When it became ready to run.
+    pub queued_ms: Option<u64>,
+    /// When its newest attempt started.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+}
+
+/// One try of a job on one runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// From 1.
+    pub number: u32,
+    /// Name of the runner.
+    pub runner: String,
+    /// Where it is.
+    pub status: Status,
+    /// Why it ended, as a word: `success`, `failure`, `runner_lost`, ...
+    pub cause: Option<String>,
+    /// When the runner started it.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+    /// Length of its log; 0 until it is over.
+    pub log_bytes: u64,
+}
+
+/// One step of the newest attempt of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// From 0.
+    pub index: u32,
+    /// For people.
+    pub name: String,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended, after `continue-on-error`.
+    pub conclusion: Option<Conclusion>,
+    /// Exit code of its process.
+    pub exit_code: Option<i32>,
+    /// When it started.
+    pub started_ms: Option<u64>,
+    /// How long it ran.
+    pub duration_ms: Option<u64>,
+    /// One line for people, empty when there is nothing to say.
+    pub message: String,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+impl StepView {
+    /// A step that was not begun.
+    #[must_use]
+    pub fn queued(index: u32, name: String) -> Self {
+        Self {
+            index,
+            name,
+            status: Status::Queued,
+            conclusion: None,
+            exit_code: None,
+            started_ms: None,
+            duration_ms: None,
+            message: String::new(),
+            tries: 0,
+        }
+    }
+}
+
+/// A runner that is connected now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerView {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// What it announced.
+    pub labels: Vec<String>,
+    /// Jobs it runs at once.
+    pub capacity: u32,
+    /// Jobs it runs now.
+    pub running: u32,
+    /// Its version.
+    pub version: String,
+}
+
+/// Answer of `GET /api/v1/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunList {
+    /// Newest first.
+    pub runs: Vec<RunSummary>,
+    /// Cursor of the next page; none on the last.
+    pub next: Option<String>,
+}
+
+/// Answer of `POST /api/v1/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCreated {
+    /// The run, durable.
+    pub run: RunView,
+}
+
+/// Answer of `GET /api/v1/runners`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerList {
+    /// By name.
+    pub runners: Vec<RunnerView>,
+}
+
+/// One line of `GET .../log`, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Offset of the record in the log.
+    pub offset: u64,
+    /// Offset behind it: where to go on.
+    pub next: u64,
+    /// When the line was read from the process, in Unix nanoseconds.
+    pub unix_ns: u64,
+    /// The step it belongs to, from 0; none for the job itself.
+    pub step: Option<u16>,
+    /// `stdout`, `stderr`, `system` or `command`.
+    pub channel: String,
+    /// The text without its newline; bytes that are not UTF-8 are replaced.
+    pub text: String,
+    /// Whether the line goes on in the next record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
+}
+
+/// One event of `GET .../events`. The event's name is that of the variant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run changed.
+    Run {
+        /// Its new state.
+        run: RunSummary,
+    },
+    /// A job changed: it, one of its attempts, or one of its steps.
+    Job {
+        /// Its new state.
+        job: JobView,
+    },
+    /// A step of a job changed.
+    Step {
+        /// The job's number.
+        job: u64,
+        /// Number of the attempt.
+        attempt: u32,
+        /// The step's new state.
+        step: StepView,
+    },
+    /// The run has ended and nothing will follow.
+    End {
+        /// How it ended.
+        conclusion: Conclusion,
+    },
+}
+
+impl RunEvent {
+    /// The event's name on the stream.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Run { .. } => "run",
+            Self::Job { .. } => "job",
+            Self::Step { .. } => "step",
+            Self::End { .. } => "end",
+        }
+    }
+}
+
+/// Body of `POST /api/v1/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// What to run.
+    pub pipeline: PipelineText,
+    /// What happened: an object with at least `name`.
+    #[serde(default)]
+    pub event: Map<String, Value>,
+    /// Values for the inputs of a manual run.
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
+    /// Where the job's workspace comes from; none for an empty one.
+    #[serde(default)]
+    pub source: Option<NewSource>,
+    /// The project; names the run in lists.
+    pub project: String,
+    /// Environment of every job, over the pipeline's own.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The `git` context: `ref`, `branch`, `commit`, ...
+    #[serde(default)]
+    pub git: Map<String, Value>,
+}
+
+/// A pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineText {
+    /// Its path in the project, for names and diagnostics.
+    pub file: String,
+    /// What is in it.
+    pub text: String,
+}
+
+/// Where the files of a workspace come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum NewSource {
+    /// A tar archive that was uploaded as a blob.
+    Snapshot {
+        /// BLAKE3 of the archive, 64 hex digits.
+        digest: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A commit the runner fetches.
+    Git {
+        /// Where from.
+        url: String,
+        /// Full commit id.
+        commit: String,
+        /// Ref it was found on; empty when unknown.
+        #[serde(rename = "ref", default)]
+        reference: String,
+    },
+}
+
+/// An error as `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:rustci:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of problem it is.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What exactly went wrong.
+    pub detail: String,
+    /// Stable word to match on; listed in `docs/api.md`.
+    pub code: String,
+    /// What to do.
+    pub hint: String,
+    /// All findings in a pipeline file; only with code `invalid_pipeline`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}

@@ -1,0 +1,99 @@
+//! The catalogue: runs, jobs and steps as people ask for them, in SQLite.
+//!
+//! It is a projection. The engine sends what changed once that is durable in the journal, and each
+//! transaction stores the journal index it stands for, so that a restart sees whether the catalogue
+//! is behind and sends it everything again. One thread owns the connection; reads wait their turn
+//! behind the changes that were sent before them, so whoever got an answer from the engine finds it
+//! here.
+
+mod query;
+mod schema;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod write;
+
+use rusqlite::Connection;
+
+use crate::api::view::{AttemptView, Conclusion, RunSummary, Status, StepView};
+
+pub use query::{ChangedSince, Page};
+pub use schema::CatalogueError;
+pub use subscribe::Subscriptions;
+pub use thread::{CatalogueThread, Handed, Queries, Updates};
+
+/// Something that changed and is durable in the journal.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A run began, or has to be known again after the catalogue fell behind.
+    NewRun {
+        /// The run.
+        run: RunSummary,
+        /// Its jobs, in the order of the plan.
+        jobs: Vec<NewJob>,
+    },
+    /// A run's new state.
+    Run(RunSummary),
+    /// A job's new state.
+    Job(JobState),
+    /// A step's new state.
+    Step {
+        /// The run.
+        run: u64,
+        /// The job.
+        job: u64,
+        /// Number of the attempt.
+        attempt: u32,
+        /// The state.
+        step: StepView,
+    },
+}
+
+/// What never changes about a job.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Unique on the server.
+    pub id: u64,
+    /// Unique in the run.
+    pub key: String,
+    /// The id in the file.
+    pub job_id: String,
+    /// For people.
+    pub name: String,
+    /// Ids of the jobs it needs.
+    pub needs: Vec<String>,
+    /// Names of its steps in the file.
+    pub steps: Vec<String>,
+}
+
+/// What changes about a job.
+#[derive(Debug, Clone)]
+pub struct JobState {
+    /// Its run.
+    pub run: u64,
+    /// The job.
+    pub id: u64,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended.
+    pub conclusion: Option<Conclusion>,
+    /// Why it waits or ended so.
+    pub reason: Option<String>,
+    /// Its attempts.
+    pub attempts: Vec<AttemptView>,
+    /// Its outputs.
+    pub outputs: std::collections::BTreeMap<String, String>,
+    /// When it became ready.
+    pub queued_ms: Option<u64>,
+    /// When its newest attempt started.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+}
+
+/// An open catalogue.
+#[derive(Debug)]
+pub struct Catalogue {
+    connection: Connection,
+}

@@ -1,0 +1,271 @@
+//! The thread that owns the catalogue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::catalogue::query::data_version;
+use crate::catalogue::{Catalogue, CatalogueError, Change, Subscriptions};
+use crate::limits::{CATALOGUE_BATCH, CATALOGUE_QUEUE, READ_ONLY_POLL, THREAD_STACK_BYTES};
+
+type Query = Box<dyn FnOnce(&Catalogue) + Send>;
+
+enum Work {
+    Changes { changes: Vec<Change>, applied: u64 },
+    Checkpoint,
+    Query(Query),
+}
+
+/// The running thread; it ends when all handles and this are gone.
+#[derive(Debug)]
+pub struct CatalogueThread {
+    queries: Option<Queries>,
+    updates: Option<Updates>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A handle for asking.
+#[derive(Debug, Clone)]
+pub struct Queries {
+    sender: mpsc::Sender<Work>,
+    subscriptions: Subscriptions,
+}
+
+/// The engine's handle for telling what changed.
+#[derive(Debug, Clone)]
+pub struct Updates {
+    sender: mpsc::Sender<Work>,
+    durable: Arc<AtomicU64>,
+}
+
+impl CatalogueThread {
+    /// Starts a thread that owns `catalogue`.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Thread`].
+    pub fn start(catalogue: Catalogue) -> Result<Self, CatalogueError> {
+        Self::spawn(catalogue, Worker::run)
+    }
+
+    /// Starts a thread for a catalogue that another process writes.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Thread`].
+    pub fn start_read_only(catalogue: Catalogue) -> Result<Self, CatalogueError> {
+        Self::spawn(catalogue, Worker::poll)
+    }
+
+    fn spawn(
+        catalogue: Catalogue,
+        body: impl FnOnce(Worker) + Send + 'static,
+    ) -> Result<Self, CatalogueError> {
+        let (sender, receiver) = mpsc::channel(CATALOGUE_QUEUE);
+        let subscriptions = Subscriptions::default();
+        let durable = Arc::new(AtomicU64::new(0));
+        let worker = Worker {
+            catalogue,
+            receiver,
+            subscriptions: subscriptions.clone(),
+            durable: Arc::clone(&durable),
+            applied: 0,
+        };
+        let thread = thread::Builder::new()
+            .name("catalogue".into())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || body(worker))
+            .map_err(CatalogueError::Thread)?;
+        Ok(Self {
+            queries: Some(Queries {
+                sender: sender.clone(),
+                subscriptions,
+            }),
+            updates: Some(Updates { sender, durable }),
+            thread: Some(thread),
+        })
+    }
+
+    /// A handle for asking.
+    ///
+    /// # Panics
+    /// Never: the handle is there until the thread is dropped.
+    #[must_use]
+    pub fn queries(&self) -> Queries {
+        self.queries
+            .clone()
+            .expect("the handles live as long as the thread")
+    }
+
+    /// The engine's handle.
+    ///
+    /// # Panics
+    /// Never: the handle is there until the thread is dropped.
+    #[must_use]
+    pub fn updates(&self) -> Updates {
+        self.updates
+            .clone()
+            .expect("the handles live as long as the thread")
+    }
+}
+
+impl Drop for CatalogueThread {
+    fn drop(&mut self) {
+        (self.queries, self.updates) = (None, None);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by its hook; there is nobody to pass it to here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Queries {
+    /// Runs `ask` on the catalogue's thread, behind all changes sent so far.
+    ///
+    /// # Errors
+    /// What `ask` returns, or [`CatalogueError::Stopped`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Catalogue) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let (reply, answer) = oneshot::channel();
+        let query: Query = Box::new(move |catalogue| {
+            // Whoever asked may have gone away; then nobody misses the answer.
+            let _ = reply.send(ask(catalogue));
+        });
+        self.sender
+            .send(Work::Query(query))
+            .await
+            .map_err(|_| CatalogueError::Stopped)?;
+        answer.await.map_err(|_| CatalogueError::Stopped)?
+    }
+
+    /// Who follows which run.
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+}
+
+impl Updates {
+    /// Hands over changes that are durable in the journal up to `applied`. Never waits: what does
+    /// not fit stays in `changes`, for another time.
+    pub fn send(&self, changes: &mut Vec<Change>, applied: u64) -> Handed {
+        match self.sender.try_reserve() {
+            Ok(place) => {
+                place.send(Work::Changes {
+                    changes: std::mem::take(changes),
+                    applied,
+                });
+                Handed::Over
+            }
+            Err(TrySendError::Full(())) => Handed::Later,
+            Err(TrySendError::Closed(())) => {
+                changes.clear();
+                Handed::Over
+            }
+        }
+    }
+
+    /// Asks for a checkpoint; [`durable`](Self::durable) follows.
+    pub fn checkpoint(&self) {
+        // A full queue only means that the engine asks again with its next snapshot.
+        let _ = self.sender.try_send(Work::Checkpoint);
+    }
+
+    /// The journal index up to which the catalogue survives a power cut.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+}
+
+/// Whether changes were handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// They will be applied.
+    Over,
+    /// The queue is full; they are still the caller's.
+    Later,
+}
+
+struct Worker {
+    catalogue: Catalogue,
+    receiver: mpsc::Receiver<Work>,
+    subscriptions: Subscriptions,
+    durable: Arc<AtomicU64>,
+    applied: u64,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut held = None;
+        while let Some(work) = held.take().or_else(|| self.receiver.blocking_recv()) {
+            match work {
+                Work::Changes { changes, applied } => held = self.apply(changes, applied),
+                Work::Checkpoint => self.checkpoint(),
+                Work::Query(query) => query(&self.catalogue),
+            }
+        }
+        self.checkpoint();
+    }
+
+    /// Applies changes together with those right behind them; gives back other work it met.
+    fn apply(&mut self, mut changes: Vec<Change>, mut applied: u64) -> Option<Work> {
+        let mut other = None;
+        while changes.len() < CATALOGUE_BATCH && other.is_none() {
+            match self.receiver.try_recv() {
+                Ok(Work::Changes {
+                    changes: more,
+                    applied: last,
+                }) => {
+                    changes.extend(more);
+                    applied = last;
+                }
+                Ok(work) => other = Some(work),
+                Err(_) => break,
+            }
+        }
+        match self.catalogue.apply(&changes, applied) {
+            Ok(()) => self.applied = applied,
+            // The journal has it all. The index stays behind, so the next start repairs this.
+            Err(error) => tracing::error!(%error, "the catalogue could not take a change"),
+        }
+        self.subscriptions.wake(&changes);
+        other
+    }
+
+    fn checkpoint(&self) {
+        match self.catalogue.checkpoint() {
+            Ok(()) => self.durable.store(self.applied, Ordering::Release),
+            Err(error) => tracing::error!(%error, "the catalogue could not be made durable"),
+        }
+    }
+
+    /// Answers queries, and looks now and then whether the other process changed something.
+    fn poll(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        let mut seen = None;
+        loop {
+            let next = runtime.block_on(async {
+                tokio::time::timeout(READ_ONLY_POLL, self.receiver.recv()).await
+            });
+            match next {
+                Ok(Some(Work::Query(query))) => query(&self.catalogue),
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) => {
+                    let now = data_version(self.catalogue.connection()).ok();
+                    if now != seen {
+                        seen = now;
+                        self.subscriptions.wake_all();
+                    }
+                }
+            }
+        }
+    }
+}
