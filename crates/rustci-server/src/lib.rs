@@ -3,6 +3,8 @@
 pub mod api;
 pub mod blobs;
 pub mod catalogue;
+pub mod engine;
+pub mod health;
 pub mod limits;
 pub mod lock;
 pub mod logs;

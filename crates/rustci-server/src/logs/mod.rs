@@ -7,6 +7,7 @@
 
 mod chain;
 mod file;
+mod follow;
 mod reader;
 mod record;
 mod store;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use file::AppendError;
+pub use follow::LogFollower;
 pub use reader::{LogReader, ReadError, ReadLine};
 pub use store::{LogEvents, LogProgress, LogStore, LogTail, Logs};
 

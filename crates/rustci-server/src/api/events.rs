@@ -1,0 +1,113 @@
+//! Following a run: its states as server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::sync::watch;
+
+use crate::api::App;
+use crate::api::problem::ApiError;
+use crate::api::runs::number;
+use crate::api::view::{RunEvent, Status};
+use crate::limits::SSE_KEEPALIVE;
+
+/// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`.
+pub(crate) async fn follow(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let run = number(&id, "run")?;
+    let since = last_event_id(&headers)?.unwrap_or(0);
+    // Subscribed before the first look, so no change can fall between the two.
+    let wake = app.queries.subscriptions().follow(run);
+    let mut states = States {
+        app,
+        run,
+        since,
+        wake,
+        ready: VecDeque::new(),
+        over: false,
+    };
+    states.load().await?;
+    let events = stream::unfold(states, |mut states| async {
+        let event = states.next().await?;
+        Some((Ok(event), states))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SSE_KEEPALIVE)))
+}
+
+/// `Last-Event-ID`, which browsers and our CLI send when they come back.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(id) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let text = id.to_str().unwrap_or_default();
+    number(text, "Last-Event-ID").map(Some)
+}
+
+struct States {
+    app: App,
+    run: u64,
+    /// Number of the last change that was sent.
+    since: u64,
+    wake: watch::Receiver<()>,
+    ready: VecDeque<Event>,
+    over: bool,
+}
+
+impl States {
+    async fn next(&mut self) -> Option<Event> {
+        while self.ready.is_empty() {
+            if self.over {
+                return None;
+            }
+            self.wake.changed().await.ok()?;
+            self.load().await.ok()?;
+        }
+        self.ready.pop_front()
+    }
+
+    /// Queues what changed. Of several states with one number only the last carries the id, so
+    /// that a client which lost the connection between them gets all of them again.
+    async fn load(&mut self) -> Result<(), ApiError> {
+        self.wake.mark_unchanged();
+        let (run, since) = (self.run, self.since);
+        let found = self
+            .app
+            .queries
+            .ask(move |catalogue| catalogue.changes(run, since))
+            .await?;
+        let found = found.ok_or_else(|| ApiError::NotFound {
+            what: format!("run {run}"),
+        })?;
+        let mut events = found.events.into_iter().peekable();
+        while let Some((seq, event)) = events.next() {
+            let last = events.peek().is_none_or(|(next, _)| *next != seq);
+            self.ready.push_back(encode(&event, last.then_some(seq)));
+            self.since = seq;
+        }
+        if found.run.status == Status::Finished
+            && let Some(conclusion) = found.run.conclusion
+        {
+            self.ready
+                .push_back(encode(&RunEvent::End { conclusion }, None));
+            self.over = true;
+        }
+        Ok(())
+    }
+}
+
+fn encode(event: &RunEvent, id: Option<u64>) -> Event {
+    let data = serde_json::to_string(event).unwrap_or_default();
+    let frame = Event::default().event(event.name()).data(data);
+    match id {
+        Some(id) => frame.id(id.to_string()),
+        None => frame,
+    }
+}

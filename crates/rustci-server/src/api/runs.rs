@@ -1,0 +1,187 @@
+//! Runs: start, list, look at, cancel.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use rustci_pipeline::{PlanRequest, Planned};
+use rustci_scheduler::StoredPlan;
+use serde::Deserialize;
+
+use crate::api::App;
+use crate::api::blob::blocking;
+use crate::api::health::accepting;
+use crate::api::problem::{ApiError, run_too_large};
+use crate::api::view::{NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status};
+use crate::blobs::BlobDigest;
+use crate::catalogue::Page;
+use crate::engine::{EngineHandle, Submission};
+use crate::limits::{NAME_BYTES_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
+
+/// `POST /api/v1/runs`.
+pub(crate) async fn create(
+    State(app): State<App>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
+    accepting(&app)?;
+    let engine = engine(&app)?;
+    let body = body.map_err(|_| run_too_large())?;
+    let new: NewRun = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::Invalid(format!("the body is not a run: {error}")))?;
+    check_names(&new)?;
+    check_source(&app, new.source.as_ref())?;
+    // Planning a large file takes milliseconds that live logs should not wait for.
+    let submission = blocking(move || plan(new)).await?;
+    let run = engine.submit(submission).await?;
+    Ok((StatusCode::CREATED, Json(RunCreated { run })))
+}
+
+/// The query of a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    status: Option<Status>,
+}
+
+/// `GET /api/v1/runs`.
+pub(crate) async fn list(
+    State(app): State<App>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<RunList>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::Invalid(error.body_text()))?;
+    let before = query
+        .cursor
+        .as_deref()
+        .map(|cursor| number(cursor, "cursor"))
+        .transpose()?;
+    let limit = query.limit.unwrap_or(PAGE_RUNS).clamp(1, PAGE_RUNS_MAX);
+    let page = Page {
+        before,
+        status: query.status,
+        limit,
+    };
+    Ok(Json(
+        app.queries
+            .ask(move |catalogue| catalogue.runs(page))
+            .await?,
+    ))
+}
+
+/// `GET /api/v1/runs/{id}`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, ApiError> {
+    find(&app, number(&id, "run")?).await.map(Json)
+}
+
+/// `POST /api/v1/runs/{id}/cancel`.
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    accepting(&app)?;
+    let id = number(&id, "run")?;
+    match engine(&app)?.cancel(id).await {
+        Err(ApiError::NotFound { .. }) => {
+            // What the scheduler does not have is over, or never was.
+            find(&app, id).await?;
+            Err(ApiError::RunFinished(id))
+        }
+        done => done.map(|()| StatusCode::ACCEPTED),
+    }
+}
+
+/// `GET /api/v1/runners`.
+pub(crate) async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, ApiError> {
+    let runners = engine(&app)?.runners().await?;
+    Ok(Json(RunnerList { runners }))
+}
+
+/// The run, from the catalogue.
+pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
+    let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
+    run.ok_or_else(|| ApiError::NotFound {
+        what: format!("run {id}"),
+    })
+}
+
+/// A number in a path or query.
+pub(crate) fn number(text: &str, what: &str) -> Result<u64, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::Invalid(format!("{what} is a number, not {text:?}")))
+}
+
+fn engine(app: &App) -> Result<&EngineHandle, ApiError> {
+    app.engine.as_ref().ok_or(ApiError::ReadOnly)
+}
+
+fn check_names(new: &NewRun) -> Result<(), ApiError> {
+    for (what, name) in [
+        ("project", &new.project),
+        ("pipeline.file", &new.pipeline.file),
+    ] {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(ApiError::Invalid(format!(
+                "{what} must have 1 to {NAME_BYTES_MAX} bytes and no control characters"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_source(app: &App, source: Option<&NewSource>) -> Result<(), ApiError> {
+    let Some(NewSource::Snapshot { digest, .. }) = source else {
+        return Ok(());
+    };
+    let digest: BlobDigest = digest
+        .parse()
+        .map_err(|error| ApiError::Invalid(format!("source.snapshot: {error}")))?;
+    app.blobs
+        .size(digest)
+        .map(|_| ())
+        .ok_or(ApiError::BlobMissing(digest))
+}
+
+/// Reads and plans the file; every finding at once.
+fn plan(new: NewRun) -> Result<Submission, ApiError> {
+    let file = new.pipeline.file.clone();
+    let refused = |diagnostics| ApiError::Pipeline { file, diagnostics };
+    let parsed = rustci_pipeline::parse(&new.pipeline.file, &new.pipeline.text);
+    let Some(pipeline) = parsed.pipeline else {
+        return Err(refused(parsed.diagnostics));
+    };
+    let request = PlanRequest {
+        event: event_name(&new),
+        git_ref: new
+            .git
+            .get("ref")
+            .and_then(|name| name.as_str())
+            .map(str::to_owned),
+        changed_paths: None,
+        inputs: new.inputs.clone(),
+    };
+    // Filters of `on` are for webhooks. Who asks for a run gets it.
+    let planned = rustci_pipeline::plan(&pipeline, &request);
+    let Planned { plan, inputs, .. } = planned.map_err(|error| refused(error.diagnostics))?;
+    Ok(Submission {
+        plan: Arc::new(StoredPlan::new(plan)),
+        event: request.event,
+        inputs,
+        new,
+    })
+}
+
+/// The event's name; `manual` when the caller gives none.
+fn event_name(new: &NewRun) -> String {
+    new.event
+        .get("name")
+        .and_then(|name| name.as_str())
+        .unwrap_or("manual")
+        .to_owned()
+}

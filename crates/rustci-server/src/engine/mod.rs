@@ -1,0 +1,5 @@
+//! The engine.
+
+mod handle;
+
+pub use handle::{EngineHandle, Submission};
