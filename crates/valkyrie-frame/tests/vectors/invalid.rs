@@ -1,0 +1,66 @@
+use serde::Deserialize;
+use valkyrie_frame::{
+    ClosePayload, CompressedBody, ErrorPayload, Extensions, FileChunk, FileComplete, FileStart,
+    Frame, FrameLimits, LogEntry, PayloadError, Ping, StreamAck, StreamClose, StreamReset,
+};
+
+use crate::{Hex, load};
+
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    input: String,
+    bytes: Hex,
+    code: u16,
+    payload_bytes_max: Option<u32>,
+}
+
+/// Parses whole frames until the first error and returns its code.
+fn frame_code(vector: &Vector) -> Option<u16> {
+    let limits = FrameLimits {
+        payload_bytes_max: vector.payload_bytes_max?,
+    };
+    let mut input = vector.bytes.0.as_slice();
+    loop {
+        match Frame::parse(&mut input, limits) {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error.code().0),
+        }
+    }
+}
+
+fn extensions_error(payload: &[u8]) -> Option<PayloadError> {
+    let (extensions, _) = Extensions::split(payload).expect("the structure is sound");
+    let (method, deadline) = (extensions.method().err(), extensions.deadline_ms().err());
+    method.or(deadline).or(extensions.idempotency_key().err())
+}
+
+fn payload_error(kind: &str, body: &[u8]) -> Option<PayloadError> {
+    match kind {
+        "extensions" => extensions_error(body),
+        "error" => ErrorPayload::parse(body).err(),
+        "ping" => Ping::parse(body).err(),
+        "close" => ClosePayload::parse(body).err(),
+        "stream_close" => StreamClose::parse(body).err(),
+        "stream_reset" => StreamReset::parse(body).err(),
+        "stream_ack" => StreamAck::parse(body).err(),
+        "compressed" => CompressedBody::parse(body).err(),
+        "file_start" => FileStart::parse(body).err(),
+        "file_chunk" => FileChunk::parse(body).err(),
+        "file_complete" => FileComplete::parse(body).err(),
+        "log_entry" => LogEntry::parse(body).err(),
+        other => panic!("no check for {other}"),
+    }
+}
+
+#[test]
+fn invalid_bytes_are_refused_with_their_code() {
+    for vector in load::<Vector>("invalid.json") {
+        let code = match vector.input.as_str() {
+            "frame" => frame_code(&vector),
+            kind => payload_error(kind, &vector.bytes.0).map(|error| error.code().0),
+        };
+        assert_eq!(code, Some(vector.code), "{}", vector.name);
+    }
+}
