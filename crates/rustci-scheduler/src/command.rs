@@ -98,7 +98,7 @@ pub enum Command {
         /// Length of the attempt's log.
         log_bytes: u64,
     },
-    /// Time has passed; see `Scheduler::next_deadline`.
+    /// Time has passed; see [`Scheduler::next_deadline`](crate::Scheduler::next_deadline).
     Tick,
 }
 
@@ -227,7 +227,7 @@ pub enum Effect {
         /// The lease, which is over.
         token: AttemptToken,
     },
-    /// A job's state is another one: look at it with `Scheduler::job`.
+    /// A job's state is another one: look at it with [`Scheduler::job`](crate::Scheduler::job).
     JobChanged {
         /// Its run.
         run: RunId,
