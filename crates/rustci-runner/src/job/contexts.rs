@@ -1,0 +1,244 @@
+//! What the expressions of a job's steps can see.
+
+use rustci_pipeline::condition::{self, Status};
+use rustci_pipeline::expr::{Contexts, ExprError};
+use rustci_pipeline::{template, v1};
+use serde_json::{Map, Value as Json, json};
+
+use super::environment::Environment;
+
+/// The contexts of a job while its steps run.
+pub(crate) struct JobContexts {
+    contexts: Contexts,
+    steps: Map<String, Json>,
+    env: Map<String, Json>,
+}
+
+impl JobContexts {
+    /// Starts from what the server knows, plus the secrets and this runner.
+    pub(crate) fn new(given: &Json, spec: &v1::JobSpec, runner: &str) -> Self {
+        let empty = Map::new();
+        let mut contexts = Contexts::from_json(given.as_object().unwrap_or(&empty));
+        let secrets: Map<String, Json> = spec
+            .secrets
+            .iter()
+            .map(|secret| (secret.name.clone(), Json::String(secret.value.clone())))
+            .collect();
+        contexts.set("secrets", &Json::Object(secrets));
+        contexts.set(
+            "runner",
+            &json!({ "name": runner, "os": "linux", "arch": arch() }),
+        );
+        contexts.set("steps", &Json::Object(Map::new()));
+        let mut contexts = Self {
+            contexts,
+            steps: Map::new(),
+            env: Map::new(),
+        };
+        contexts.set_status(Status::SUCCESS);
+        contexts
+    }
+
+    /// Sets what the status functions and `job.status` answer.
+    pub(crate) fn set_status(&mut self, status: Status) {
+        let word = match status {
+            _ if status.cancelled() => "cancelled",
+            _ if status.failure() => "failure",
+            _ => "success",
+        };
+        self.contexts.set("job", &json!({ "status": word }));
+        self.contexts.set_status(status);
+    }
+
+    /// Evaluates the environment of the whole job; each value sees the ones before it.
+    pub(crate) fn set_job_env(
+        &mut self,
+        bindings: &[v1::Binding],
+    ) -> Result<Environment, EnvError> {
+        let env = self.evaluate_env(bindings)?;
+        self.env
+            .extend(env.iter().map(|(name, value)| (name.clone(), json!(value))));
+        self.show_env(self.env.clone());
+        Ok(env)
+    }
+
+    /// Evaluates the environment of a step, which the rest of that step then sees.
+    pub(crate) fn set_step_env(
+        &mut self,
+        bindings: &[v1::Binding],
+    ) -> Result<Environment, EnvError> {
+        self.show_env(self.env.clone());
+        self.evaluate_env(bindings)
+    }
+
+    /// Evaluates a template.
+    pub(crate) fn render(&self, text: &str) -> Result<String, ExprError> {
+        template::render(text, &self.contexts)
+    }
+
+    /// Whether a step with this condition is to run.
+    pub(crate) fn condition(&self, text: &str) -> Result<bool, ExprError> {
+        condition::evaluate(Some(text).filter(|text| !text.is_empty()), &self.contexts)
+    }
+
+    /// Evaluates `true`, `false` or an expression.
+    pub(crate) fn flag(&self, text: &str) -> Result<bool, ExprError> {
+        condition::flag(text, &self.contexts)
+    }
+
+    /// Notes how a step ended, for the steps after it. Steps without an id are not to be seen.
+    pub(crate) fn add_step(
+        &mut self,
+        id: &str,
+        outputs: &[(String, String)],
+        outcome: v1::Outcome,
+        conclusion: v1::Outcome,
+    ) {
+        if id.is_empty() {
+            return;
+        }
+        let outputs: Map<String, Json> = outputs
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        let step = json!({
+            "outputs": outputs,
+            "outcome": word(outcome),
+            "conclusion": word(conclusion),
+        });
+        self.steps.insert(id.to_owned(), step);
+        self.contexts
+            .set("steps", &Json::Object(self.steps.clone()));
+    }
+
+    fn evaluate_env(&mut self, bindings: &[v1::Binding]) -> Result<Environment, EnvError> {
+        let mut shown = self.env.clone();
+        let mut env = Environment::new();
+        for binding in bindings {
+            let name = binding.name.clone();
+            let value = self
+                .render(&binding.value)
+                .map_err(|source| EnvError::Expression {
+                    name: name.clone(),
+                    source,
+                })?;
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(EnvError::Refused { name });
+            }
+            shown.insert(name.clone(), json!(value));
+            self.show_env(shown.clone());
+            env.insert(name, value);
+        }
+        Ok(env)
+    }
+
+    fn show_env(&mut self, env: Map<String, Json>) {
+        self.contexts.set("env", &Json::Object(env));
+    }
+}
+
+/// The pipeline's environment cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnvError {
+    #[error("env {name}: {source}")]
+    Expression { name: String, source: ExprError },
+    #[error("env {name:?} cannot be set: a name holds neither `=` nor NUL, a value no NUL")]
+    Refused { name: String },
+}
+
+/// The processor as labels and the `runner` context name it.
+pub(crate) fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// An outcome as expressions spell it.
+fn word(outcome: v1::Outcome) -> &'static str {
+    match outcome {
+        v1::Outcome::Success => "success",
+        v1::Outcome::Skipped => "skipped",
+        v1::Outcome::Canceled => "cancelled",
+        _ => "failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(name: &str, value: &str) -> v1::Binding {
+        v1::Binding {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    fn contexts() -> JobContexts {
+        let secrets = vec![v1::Secret {
+            name: "TOKEN".to_owned(),
+            value: "t0k3n".to_owned(),
+        }];
+        let spec = v1::JobSpec {
+            secrets,
+            ..Default::default()
+        };
+        JobContexts::new(&json!({"matrix": {"db": "sqlite"}}), &spec, "r1")
+    }
+
+    #[test]
+    fn env_values_see_what_stands_before_them() {
+        let mut contexts = contexts();
+        let job = [
+            binding("A", "${{ matrix.db }}"),
+            binding("B", "${{ env.A }}-${{ secrets.TOKEN }}"),
+        ];
+        let env = contexts.set_job_env(&job).unwrap();
+        assert_eq!(env["B"], "sqlite-t0k3n");
+        let step = contexts
+            .set_step_env(&[binding("C", "${{ env.B }}!")])
+            .unwrap();
+        assert_eq!(step["C"], "sqlite-t0k3n!");
+        assert_eq!(contexts.render("${{ env.C }}").unwrap(), "sqlite-t0k3n!");
+        contexts.set_step_env(&[]).unwrap();
+        assert_eq!(
+            contexts.render("[${{ env.C }}]").unwrap(),
+            "[]",
+            "a step's env ends with it"
+        );
+    }
+
+    #[test]
+    fn later_steps_see_how_earlier_ones_ended() {
+        let mut contexts = contexts();
+        let outputs = [("size".to_owned(), "7".to_owned())];
+        contexts.add_step(
+            "build",
+            &outputs,
+            v1::Outcome::Failure,
+            v1::Outcome::Success,
+        );
+        let text = "${{ steps.build.outputs.size }} ${{ steps.build.outcome }} ${{ steps.build.conclusion }}";
+        assert_eq!(contexts.render(text).unwrap(), "7 failure success");
+        assert!(
+            contexts
+                .condition("steps.build.outcome == 'failure'")
+                .unwrap()
+        );
+        contexts.set_status(Status::FAILURE);
+        assert!(!contexts.condition("").unwrap());
+        assert!(contexts.condition("failure()").unwrap());
+        assert_eq!(contexts.render("${{ job.status }}").unwrap(), "failure");
+    }
+
+    #[test]
+    fn a_name_that_no_environment_can_hold_is_refused() {
+        let error = contexts()
+            .set_job_env(&[binding("A=B", "")])
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("env \"A=B\" cannot be set"), "{error}");
+    }
+}

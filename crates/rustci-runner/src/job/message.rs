@@ -1,0 +1,206 @@
+//! What the runner and its job process say to each other over the process's stdin and stdout, and
+//! what the job process leaves in its directory. Private to one version of this program.
+//!
+//! On a pipe every message is a u32 big-endian length and then Protocol Buffers.
+
+use prost::Message;
+use rustci_pipeline::v1;
+use valkyrie_frame::v2;
+
+use crate::limits::JOB_MESSAGE_BYTES_MAX;
+
+/// From the runner.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Order {
+    /// What to do.
+    #[prost(oneof = "OrderKind", tags = "1, 2")]
+    pub(crate) kind: Option<OrderKind>,
+}
+
+/// The orders there are.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum OrderKind {
+    /// The first message: everything about the attempt. It holds secrets, so it never touches a disk.
+    #[prost(message, tag = "1")]
+    Begin(Begin),
+    /// Ends the attempt early.
+    #[prost(message, tag = "2")]
+    Cancel(Cancel),
+}
+
+/// An attempt to execute.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Begin {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) attempt: Option<v2::Attempt>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) spec: Option<v1::JobSpec>,
+    /// Name of the runner.
+    #[prost(string, tag = "3")]
+    pub(crate) runner: String,
+    /// 0 means no limit.
+    #[prost(uint64, tag = "4")]
+    pub(crate) timeout_ms: u64,
+    /// Between the polite signal and the end, when time is up.
+    #[prost(uint64, tag = "5")]
+    pub(crate) grace_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub(crate) log_bytes_max: u64,
+    /// Value of the mark in the environment of every process.
+    #[prost(string, tag = "7")]
+    pub(crate) mark: String,
+    /// Environment that comes from the runner's machine.
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) host_env: Vec<v1::Binding>,
+    /// Path of the verified source archive; empty when there is none.
+    #[prost(string, tag = "9")]
+    pub(crate) archive: String,
+}
+
+/// Asks the attempt to end.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Cancel {
+    /// Time is up, instead of somebody's wish.
+    #[prost(bool, tag = "1")]
+    pub(crate) timed_out: bool,
+    #[prost(uint64, tag = "2")]
+    pub(crate) grace_ms: u64,
+}
+
+/// From the job process.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Report {
+    /// What happened.
+    #[prost(oneof = "ReportKind", tags = "1, 2, 3")]
+    pub(crate) kind: Option<ReportKind>,
+}
+
+/// The reports there are.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum ReportKind {
+    /// The first step is about to run; Unix milliseconds.
+    #[prost(uint64, tag = "1")]
+    Started(u64),
+    /// A step began or ended.
+    #[prost(message, tag = "2")]
+    Step(v1::StepEvent),
+    /// The spool has grown to this length. Left out when the pipe is full: whoever reads the pipe
+    /// looks at the spool afterwards.
+    #[prost(uint64, tag = "3")]
+    Log(u64),
+}
+
+/// The file `result`: how the attempt ended.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Ending {
+    #[prost(oneof = "EndingKind", tags = "1, 2")]
+    pub(crate) kind: Option<EndingKind>,
+}
+
+/// The two ways for an attempt to end.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum EndingKind {
+    /// It ran to its end, well or badly.
+    #[prost(message, tag = "1")]
+    Completed(v1::JobResult),
+    /// It could not be run.
+    #[prost(message, tag = "2")]
+    Failed(Failed),
+}
+
+/// Why an attempt could not be run to its end.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Failed {
+    /// A name that retry rules know: `workspace`, `source`, `executor`.
+    #[prost(string, tag = "1")]
+    pub(crate) cause: String,
+    #[prost(string, tag = "2")]
+    pub(crate) message: String,
+}
+
+/// The file `attempt`: whose directory this is. No secrets.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Identity {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) attempt: Option<v2::Attempt>,
+    #[prost(string, tag = "2")]
+    pub(crate) mark: String,
+}
+
+impl Ending {
+    /// An ending after which the attempt may be tried elsewhere.
+    pub(crate) fn failed(cause: &str, message: String) -> Self {
+        Self {
+            kind: Some(EndingKind::Failed(Failed {
+                cause: cause.to_owned(),
+                message,
+            })),
+        }
+    }
+}
+
+/// The other side of a pipe sent something that is no message. Never happens between two parts of
+/// the same program; a job that writes to a pipe it should not have could cause it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MessageError {
+    #[error("message of {length} bytes is over {JOB_MESSAGE_BYTES_MAX}")]
+    TooLong { length: u32 },
+    #[error("message cannot be read")]
+    Malformed(#[from] prost::DecodeError),
+}
+
+/// Appends a message in its frame.
+pub(crate) fn append(message: &impl Message, out: &mut Vec<u8>) {
+    let length = u32::try_from(message.encoded_len()).expect("messages are far below 4 GiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    message.encode(out).expect("a vector grows");
+}
+
+/// Takes the first whole message off the front of `buffer`, at most `max` bytes long.
+pub(crate) fn take<M: Message + Default>(
+    buffer: &mut Vec<u8>,
+    max: u32,
+) -> Result<Option<M>, MessageError> {
+    let Some((field, rest)) = buffer.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*field);
+    if length > max {
+        return Err(MessageError::TooLong { length });
+    }
+    let Some(body) = rest.get(..length as usize) else {
+        return Ok(None);
+    };
+    let message = M::decode(body)?;
+    buffer.drain(..4 + length as usize);
+    Ok(Some(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_out_whole_and_in_order() {
+        let mut buffer = Vec::new();
+        let reports = [ReportKind::Started(7), ReportKind::Log(9)];
+        for kind in reports.clone() {
+            append(&Report { kind: Some(kind) }, &mut buffer);
+        }
+        let mut arriving = Vec::new();
+        let mut taken = Vec::new();
+        for byte in buffer {
+            arriving.push(byte);
+            while let Some(report) = take::<Report>(&mut arriving, JOB_MESSAGE_BYTES_MAX).unwrap() {
+                taken.extend(report.kind);
+            }
+        }
+        assert_eq!(taken, reports);
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_anything_is_kept() {
+        let mut buffer = vec![0xFF; 4];
+        assert!(take::<Report>(&mut buffer, JOB_MESSAGE_BYTES_MAX).is_err());
+    }
+}

@@ -1,0 +1,603 @@
+//! Runs commands and holds everything they start.
+//!
+//! The job process is a child subreaper: a process that loses its parent becomes its child, however
+//! often it forked and whatever session it is in. The job is over when the last child was reaped. One
+//! thread waits in `poll` for output, for ended children, for orders and for deadlines; nothing here
+//! runs on a timer while lines come in.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe::register;
+use valkyrie_frame::{LogChannel, LogRecord};
+
+use super::control::{Control, RunnerGone};
+use super::log::{JobLog, Pumped, Stream};
+use super::message::{OrderKind, ReportKind};
+use crate::limits::{PIPE_BYTES, PROCESS_LIST_INTERVAL};
+use crate::process::{self, Process};
+
+/// How long killed processes may take to disappear before the job ends without them.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// Time between two rounds of killing what is still there.
+const KILL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Runs the commands of one job, one after the other.
+pub(crate) struct Supervisor {
+    control: Control,
+    /// The log of the job.
+    pub(crate) log: JobLog,
+    streams: Vec<Stream>,
+    wakes: Wakes,
+    list: ProcessList,
+    stop: Option<Stop>,
+    /// When the whole job has to end.
+    deadline: Option<Instant>,
+    grace: Duration,
+}
+
+/// Why the job ends before its steps do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopCause {
+    /// Somebody cancelled it.
+    Canceled,
+    /// Its time is up.
+    TimedOut,
+    /// The runner is gone; there is nobody to report to.
+    RunnerGone,
+}
+
+#[derive(Clone, Copy)]
+struct Stop {
+    cause: StopCause,
+    /// From here on nobody is asked politely.
+    hard_at: Instant,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// Why it was told to end, if it was.
+    pub(crate) cut: Option<Cut>,
+}
+
+/// Why a command was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Its own time limit.
+    OwnLimit,
+    /// The job has to end.
+    JobStopped,
+}
+
+/// A command was not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// It could not be started: the program or its arguments are the job's.
+    #[error("cannot be started: {0}")]
+    Spawn(#[source] io::Error),
+    /// The log or the directory of the attempt failed: nothing more can be run.
+    #[error(transparent)]
+    Fatal(#[from] io::Error),
+}
+
+/// What the kernel said about a process that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+}
+
+/// The command that is running now.
+struct Running {
+    pid: Pid,
+    limit: Option<Instant>,
+    cut: Option<Cut>,
+    phase: Phase,
+}
+
+/// How far the end of a running command has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Free,
+    /// Asked to end; killed at that time.
+    Asked(Instant),
+    Killed,
+}
+
+/// Signals of this process as readable sockets.
+struct Wakes {
+    child: UnixStream,
+    end: UnixStream,
+}
+
+impl Supervisor {
+    /// Takes over the process: signals and orphans go through it from now on.
+    ///
+    /// `deadline` is when the job's time is up, `grace` what it then gets to end by itself.
+    pub(crate) fn new(
+        control: Control,
+        log: JobLog,
+        list: ProcessList,
+        deadline: Option<Instant>,
+        grace: Duration,
+    ) -> io::Result<Self> {
+        let wakes = Wakes::register()?;
+        Ok(Self {
+            control,
+            log,
+            streams: Vec::new(),
+            wakes,
+            list,
+            stop: None,
+            deadline,
+            grace,
+        })
+    }
+
+    /// Why the job has to end, if it has to.
+    pub(crate) fn stopped(&self) -> Option<StopCause> {
+        self.stop.map(|stop| stop.cause)
+    }
+
+    /// Whether not even the clean-up steps of a stopped job may run any more.
+    pub(crate) fn is_out_of_grace(&self, now: Instant) -> bool {
+        self.stop.is_some_and(|stop| stop.hard_at <= now)
+    }
+
+    /// Looks without waiting whether the job still goes on, for work that is not a process.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        let looked = self.wait(Some(Instant::now()));
+        looked.is_ok() && self.stop.is_none() && self.deadline.is_none_or(|at| Instant::now() < at)
+    }
+
+    /// Sends a report to the runner.
+    pub(crate) fn report(&mut self, kind: ReportKind) {
+        if self.control.report(kind) == Err(RunnerGone) {
+            self.end_now(StopCause::RunnerGone);
+        }
+    }
+
+    /// Runs a command to its end, its output going into the log under `step`.
+    ///
+    /// Background processes that it leaves go on running, and their output goes on being logged.
+    pub(crate) fn run(
+        &mut self,
+        command: &mut Command,
+        step: u16,
+        limit: Option<Instant>,
+    ) -> Result<Ended, RunError> {
+        let pid = self.spawn(command, step)?;
+        // What begins after the stop is there to clean up: it may use the rest of the grace.
+        let phase = self
+            .stop
+            .map_or(Phase::Free, |stop| Phase::Asked(stop.hard_at));
+        let mut running = Running {
+            pid,
+            limit,
+            cut: None,
+            phase,
+        };
+        loop {
+            if let Some(status) = self.reap(Some(pid)).found {
+                if running.phase != Phase::Free {
+                    // The rest of its process group was asked to end with it.
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                self.drain(|stream| stream.step() == step)?;
+                return Ok(Ended {
+                    status,
+                    cut: running.cut,
+                });
+            }
+            self.enforce(&mut running);
+            self.wait(running.next_deadline(self.stop))?;
+        }
+    }
+
+    /// Ends every process the job still has: politely, then not. Returns those that could not be
+    /// ended, which takes a process stuck in the kernel.
+    pub(crate) fn end_all(&mut self, grace: Duration) -> io::Result<Vec<Process>> {
+        let asked = Instant::now();
+        let polite = if self.stop.is_some_and(|stop| stop.hard_at <= asked) {
+            Duration::ZERO
+        } else {
+            grace
+        };
+        if !self.reap(None).any_left {
+            return self.drain(|_| true).map(|()| Vec::new());
+        }
+        self.signal_all(Signal::TERM);
+        loop {
+            if !self.reap(None).any_left {
+                return self.drain(|_| true).map(|()| Vec::new());
+            }
+            let now = Instant::now();
+            let out_of_grace = now >= asked + polite || self.is_out_of_grace(now);
+            if now >= asked + polite + KILL_WAIT {
+                self.drain(|_| true)?;
+                return Ok(process::descendants(own_pid()));
+            }
+            if out_of_grace {
+                self.signal_all(Signal::KILL);
+            }
+            let next = if out_of_grace {
+                now + KILL_INTERVAL
+            } else {
+                asked + polite
+            };
+            self.wait(Some(next))?;
+        }
+    }
+
+    /// Writes the log to the disk.
+    pub(crate) fn sync_log(&mut self) -> io::Result<()> {
+        self.flush_log()?;
+        self.log.sync()
+    }
+
+    fn spawn(&mut self, command: &mut Command, step: u16) -> Result<Pid, RunError> {
+        let (stdout_read, stdout_write) = output_pipe()?;
+        let (stderr_read, stderr_write) = output_pipe()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(stdout_write)
+            .stderr(stderr_write)
+            .process_group(0);
+        let child = command.spawn().map_err(RunError::Spawn)?;
+        // The command holds the writing ends; a pipe would never end while they are open here.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.streams
+            .push(self.log.stream(stdout_read, step, LogChannel::STDOUT));
+        self.streams
+            .push(self.log.stream(stderr_read, step, LogChannel::STDERR));
+        self.list.update(Instant::now())?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| io::Error::other("the new process has no id").into())
+    }
+
+    /// Moves the end of the running command on when a deadline has passed.
+    fn enforce(&mut self, running: &mut Running) {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| deadline <= now) && self.stop.is_none() {
+            self.stop = Some(Stop {
+                cause: StopCause::TimedOut,
+                hard_at: now + self.grace,
+            });
+        }
+        if running.phase == Phase::Free
+            && let Some((cut, kill_at)) = self.cut(running, now)
+        {
+            // An error means that it ended just now.
+            let _ = kill_process_group(running.pid, Signal::TERM);
+            running.cut = Some(cut);
+            running.phase = Phase::Asked(kill_at);
+        }
+        if let Phase::Asked(kill_at) = running.phase
+            && (kill_at <= now || self.is_out_of_grace(now))
+        {
+            let _ = kill_process_group(running.pid, Signal::KILL);
+            running.cut.get_or_insert(Cut::JobStopped);
+            running.phase = Phase::Killed;
+        }
+    }
+
+    /// Whether a command has to end now, and when it is killed.
+    fn cut(&self, running: &Running, now: Instant) -> Option<(Cut, Instant)> {
+        if let Some(stop) = self.stop {
+            return Some((Cut::JobStopped, stop.hard_at));
+        }
+        let over = running.limit.is_some_and(|limit| limit <= now);
+        over.then(|| (Cut::OwnLimit, now + self.grace))
+    }
+
+    /// Collects ended children; `found` is the status of `main` when it is among them.
+    fn reap(&mut self, main: Option<Pid>) -> Reaped {
+        let mut found = None;
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if Some(pid) == main => found = exit_status(status),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => {
+                    return Reaped {
+                        found,
+                        any_left: true,
+                    };
+                }
+                Err(_) => {
+                    return Reaped {
+                        found,
+                        any_left: false,
+                    };
+                }
+            }
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for process in process::descendants(own_pid()) {
+            process.signal(signal);
+        }
+    }
+
+    /// Waits until something happens or `until` has come, and deals with what happened.
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let until = self.next_deadline(until);
+        let ready = self.poll(until)?;
+        let now = Instant::now();
+        if ready.gone {
+            self.end_now(StopCause::RunnerGone);
+        }
+        if ready.orders {
+            self.take_orders(now);
+        }
+        drain_socket(&self.wakes.child);
+        self.pump_ready(&ready.streams, now);
+        self.flush_partial(now);
+        self.flush_log()?;
+        self.list.update_if_due(now)
+    }
+
+    fn next_deadline(&self, until: Option<Instant>) -> Option<Instant> {
+        let partial = self
+            .streams
+            .iter()
+            .filter_map(Stream::partial_deadline)
+            .min();
+        let stop = self
+            .stop
+            .map(|stop| stop.hard_at)
+            .filter(|at| *at > Instant::now());
+        let job = self.deadline.filter(|_| self.stop.is_none());
+        [until, partial, stop, job, Some(self.list.due)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn poll(&self, until: Option<Instant>) -> io::Result<Ready> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        // Once the runner is gone its pipes are always ready, and nothing in them matters.
+        let heeds_runner = self.stopped() != Some(StopCause::RunnerGone);
+        let room = if self.control.has_outgoing() {
+            PollFlags::OUT
+        } else {
+            PollFlags::empty()
+        };
+        let mut fds = vec![PollFd::new(&self.wakes.child, PollFlags::IN)];
+        if heeds_runner {
+            fds.push(PollFd::new(&self.wakes.end, PollFlags::IN));
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+            fds.push(PollFd::new(&stdout, room));
+        }
+        let fixed = fds.len();
+        fds.extend(
+            self.streams
+                .iter()
+                .map(|stream| PollFd::new(stream, PollFlags::IN)),
+        );
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, timeout.map(timespec).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        let (fixed, streams) = events.split_at(fixed);
+        let fixed = |index: usize| fixed.get(index).copied().unwrap_or(PollFlags::empty());
+        Ok(Ready {
+            // The reading end of stdout is closed, or a signal came.
+            gone: !fixed(1).is_empty() || fixed(3).intersects(PollFlags::ERR | PollFlags::HUP),
+            orders: !fixed(2).is_empty(),
+            streams: streams.iter().map(|events| !events.is_empty()).collect(),
+        })
+    }
+
+    fn take_orders(&mut self, now: Instant) {
+        loop {
+            match self.control.order() {
+                Ok(Some(OrderKind::Cancel(cancel))) => {
+                    let cause = if cancel.timed_out {
+                        StopCause::TimedOut
+                    } else {
+                        StopCause::Canceled
+                    };
+                    self.stop(cause, now + Duration::from_millis(cancel.grace_ms));
+                }
+                Ok(Some(OrderKind::Begin(_))) => {}
+                Ok(None) => return,
+                Err(RunnerGone) => return self.end_now(StopCause::RunnerGone),
+            }
+        }
+    }
+
+    /// The first cause stays; a second order can only make the end come sooner.
+    fn stop(&mut self, cause: StopCause, hard_at: Instant) {
+        self.stop = Some(match self.stop {
+            Some(stop) => Stop {
+                cause: stop.cause,
+                hard_at: stop.hard_at.min(hard_at),
+            },
+            None => Stop { cause, hard_at },
+        });
+    }
+
+    fn end_now(&mut self, cause: StopCause) {
+        self.stop = Some(Stop {
+            cause,
+            hard_at: Instant::now(),
+        });
+    }
+
+    fn pump_ready(&mut self, ready: &[bool], now: Instant) {
+        let mut ended = Vec::new();
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            let is_ready = ready.get(index).copied().unwrap_or(false);
+            if is_ready && self.log.pump(stream, now) == Pumped::Ended {
+                ended.push(index);
+            }
+        }
+        for index in ended.into_iter().rev() {
+            let stream = self.streams.remove(index);
+            self.log.finish(stream);
+        }
+    }
+
+    /// Reads what ended processes have left in their pipes. What a living one goes on writing is
+    /// bounded: a pipe holds no more than its capacity.
+    fn drain(&mut self, which: impl Fn(&Stream) -> bool) -> io::Result<()> {
+        let now = Instant::now();
+        let (mut open, rest) = std::mem::take(&mut self.streams)
+            .into_iter()
+            .partition(&which);
+        self.streams = rest;
+        for mut stream in std::mem::take::<Vec<Stream>>(&mut open) {
+            let mut left = PIPE_BYTES;
+            loop {
+                match self.log.pump(&mut stream, now) {
+                    Pumped::Bytes(count) if count < left => left -= count,
+                    Pumped::Bytes(_) | Pumped::Empty => break self.streams.push(stream),
+                    Pumped::Ended => break self.log.finish(stream),
+                }
+            }
+        }
+        self.flush_log()
+    }
+
+    fn flush_partial(&mut self, now: Instant) {
+        for stream in &mut self.streams {
+            self.log.flush_partial(stream, now);
+        }
+    }
+
+    fn flush_log(&mut self) -> io::Result<()> {
+        let nudged = match self.log.flush()? {
+            Some(length) => self.control.nudge(length),
+            None => self.control.flush(),
+        };
+        if nudged == Err(RunnerGone) && self.stopped() != Some(StopCause::RunnerGone) {
+            self.end_now(StopCause::RunnerGone);
+        }
+        Ok(())
+    }
+}
+
+struct Reaped {
+    found: Option<ExitStatus>,
+    any_left: bool,
+}
+
+struct Ready {
+    gone: bool,
+    orders: bool,
+    streams: Vec<bool>,
+}
+
+impl Running {
+    fn next_deadline(&self, stop: Option<Stop>) -> Option<Instant> {
+        match self.phase {
+            Phase::Free => self.limit,
+            Phase::Asked(kill_at) => Some(stop.map_or(kill_at, |stop| kill_at.min(stop.hard_at))),
+            Phase::Killed => None,
+        }
+    }
+}
+
+impl Wakes {
+    /// Handlers that only write to a socket. They end with `exec`, so steps start with the defaults.
+    fn register() -> io::Result<Self> {
+        let child = Self::socket(&[SIGCHLD])?;
+        let end = Self::socket(&[SIGTERM, SIGINT, SIGHUP])?;
+        Ok(Self { child, end })
+    }
+
+    fn socket(signals: &[i32]) -> io::Result<UnixStream> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        for &signal in signals {
+            register(signal, write.try_clone()?)?;
+        }
+        Ok(read)
+    }
+}
+
+/// The processes of the job, in a file for whoever cleans up after a kill -9.
+pub(crate) struct ProcessList {
+    path: std::path::PathBuf,
+    written: Vec<Process>,
+    due: Instant,
+}
+
+impl ProcessList {
+    /// A list that is written to `path`.
+    pub(crate) fn new(path: std::path::PathBuf) -> Self {
+        Self {
+            path,
+            written: Vec::new(),
+            due: Instant::now(),
+        }
+    }
+
+    fn update_if_due(&mut self, now: Instant) -> io::Result<()> {
+        if self.due <= now {
+            self.update(now)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn update(&mut self, now: Instant) -> io::Result<()> {
+        self.due = now + PROCESS_LIST_INTERVAL;
+        let mut processes: Vec<Process> = Process::find(own_pid()).into_iter().collect();
+        processes.extend(process::descendants(own_pid()));
+        if processes != self.written {
+            process::write_list(&self.path, &processes)?;
+            self.written = processes;
+        }
+        Ok(())
+    }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// A pipe whose reading end does not block. The writing end stays as programs expect it.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    // Users have a budget for this; the default capacity works, only with more wake-ups.
+    let _ = rustix::pipe::fcntl_setpipe_size(&read, PIPE_BYTES);
+    Ok((read, write))
+}
+
+fn drain_socket(socket: &UnixStream) {
+    let mut buffer = [0; 64];
+    while matches!(rustix::io::read(socket.as_fd(), &mut buffer), Ok(1..)) {}
+}
+
+fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
+    let code = status.exit_status().map(ExitStatus::Code);
+    code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Rounded up to whole microseconds, or the last one before a deadline would be spent spinning.
+    let duration = duration + Duration::from_micros(1);
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// The job's own step number in the log.
+pub(crate) const JOB_STEP: u16 = LogRecord::JOB;

@@ -1,0 +1,60 @@
+//! Every bound of this crate in one place.
+
+use std::time::Duration;
+
+/// A secret, or a line of one, shorter than this is never masked: hiding every `ab` of a log would
+/// hide the log.
+pub const MASKED_BYTES_MIN: usize = 4;
+
+/// Longest text of one log record; a longer line continues in the next record.
+pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024;
+
+/// Default of the largest log of one attempt: its head is kept, the rest is dropped with a notice.
+pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Largest `CI_OUTPUT` file of a step.
+pub const OUTPUT_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Largest job specification the job process reads back from its directory.
+pub const SPEC_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bytes read from a step's pipe at once; as much as a pipe holds after it was widened.
+pub const PIPE_READ_BYTES: usize = 256 * 1024;
+
+/// Capacity asked for each pipe of a step. The kernel may refuse: the default then stays.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// How long the start of an unfinished line (a prompt, a progress bar) waits for its end.
+pub const PARTIAL_LINE_WAIT: Duration = Duration::from_millis(100);
+
+/// Time between two looks at which processes a job has, for the list that outlives it.
+pub const PROCESS_LIST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What background processes get between the polite signal and the end once the steps are over.
+pub const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
+
+/// Tries of one step, the first included.
+pub const TRIES_MAX: u32 = 100;
+
+/// Files and directories of one source archive.
+pub const SOURCE_ENTRIES_MAX: u64 = 1_000_000;
+
+/// Unpacked bytes of one source archive.
+pub const SOURCE_BYTES_MAX: u64 = 32 * 1024 * 1024 * 1024;
+
+/// Default size of the cache of source archives.
+pub const SOURCE_CACHE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Log bytes read from the spool and handed to the link at once.
+pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+
+/// Largest message between the runner and a job process.
+pub const JOB_MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
+
+/// First and longest wait between two tries to reach the server.
+pub const RECONNECT_WAIT: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(5));
+
+const _: () = assert!(RECORD_TEXT_BYTES_MAX + 15 <= LOG_BATCH_BYTES);
+const _: () = assert!(PIPE_READ_BYTES <= PIPE_BYTES);
+const _: () = assert!(PARTIAL_LINE_WAIT.as_nanos() < PROCESS_LIST_INTERVAL.as_nanos());
