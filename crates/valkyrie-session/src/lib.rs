@@ -1,1 +1,59 @@
-//! One Valkyrie connection as a pure state machine: negotiation, streams, calls, credit, priorities, heartbeat, close.
+//! One Valkyrie connection as a pure state machine: negotiation, streams, calls, credit,
+//! priorities, heartbeat, close.
+//!
+//! Start with [`Session`]: bytes and time go in, bytes and [`Event`]s come out. Nothing here opens
+//! a socket, reads a clock or spawns anything, so a test is two sessions and a list of calls:
+//!
+//! ```
+//! use valkyrie_frame::{StreamClass, Time};
+//! use valkyrie_session::{Event, Session, SessionConfig, Side};
+//!
+//! let mut client = Session::new(Side::Initiator, SessionConfig::default(), [1; 32]);
+//! let mut server = Session::new(Side::Acceptor, SessionConfig::default(), [2; 32]);
+//! let (now, mut wire) = (Time::ZERO, Vec::new());
+//!
+//! client.transmit(now, &mut wire);
+//! assert!(matches!(server.read(now, &mut wire.as_slice())?, Some(Event::Ready(_))));
+//! wire.clear();
+//! server.transmit(now, &mut wire);
+//! assert!(matches!(client.read(now, &mut wire.as_slice())?, Some(Event::Ready(_))));
+//!
+//! client.call(StreamClass::System, "demo.Echo/Say", b"hello", None)?;
+//! wire.clear();
+//! client.transmit(now, &mut wire);
+//! let Some(Event::Call { call, body, .. }) = server.read(now, &mut wire.as_slice())? else {
+//!     panic!("the call arrives");
+//! };
+//! server.reply(call, &body)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What a peer does wrong is a [`Violation`]: it names the rule, has the wire code, and ends no
+//! more than it must. Every bound is in [`limits`].
+
+mod budget;
+mod calls;
+mod config;
+mod counters;
+mod credit;
+mod error;
+mod event;
+mod handshake;
+mod join;
+mod keepalive;
+mod lanes;
+pub mod limits;
+mod outbox;
+mod receive;
+mod receive_stream;
+mod send;
+mod send_stream;
+mod session;
+mod state;
+mod streams;
+
+pub use config::{Agreement, LimitError, Limits, Role, SessionConfig, Side};
+pub use counters::{Counters, ErrorNote, FrameNote, Origin, TypeCount, Way};
+pub use error::{SendError, SessionError, Violation};
+pub use event::{End, Event, Payload, Retry};
+pub use session::Session;

@@ -1,0 +1,197 @@
+//! Credit in absolute positions: how far each direction may go.
+
+use valkyrie_frame::StreamAck;
+
+/// What the peer lets us send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SendCredit {
+    position: u64,
+    limit: u64,
+}
+
+impl SendCredit {
+    /// Nothing sent, `window` bytes allowed.
+    pub(crate) const fn new(window: u64) -> Self {
+        Self {
+            position: 0,
+            limit: window,
+        }
+    }
+
+    /// Where the next byte goes.
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The position that must not be passed.
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes that may be sent now.
+    pub(crate) const fn available(&self) -> u64 {
+        self.limit.saturating_sub(self.position)
+    }
+
+    /// Takes credit for `bytes`, which the caller knows to be available.
+    pub(crate) fn spend(&mut self, bytes: u64) {
+        assert!(
+            bytes <= self.available(),
+            "credit is checked before it is spent"
+        );
+        self.position += bytes;
+    }
+
+    /// The peer raised the limit; it only grows, an older acknowledgement changes nothing.
+    pub(crate) fn raise(&mut self, limit: u64) -> Raised {
+        if limit <= self.limit {
+            return Raised::No;
+        }
+        self.limit = limit;
+        Raised::Yes
+    }
+
+    /// The peer says where to begin.
+    pub(crate) const fn begin(&mut self, ack: StreamAck) {
+        self.position = ack.consumed;
+        self.limit = ack.limit;
+    }
+}
+
+/// Whether a limit grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Raised {
+    Yes,
+    No,
+}
+
+/// What we let the peer send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReceiveCredit {
+    position: u64,
+    consumed: u64,
+    limit: u64,
+    window: u64,
+}
+
+impl ReceiveCredit {
+    /// Nothing received, `window` bytes allowed.
+    pub(crate) const fn new(window: u64) -> Self {
+        Self {
+            position: 0,
+            consumed: 0,
+            limit: window,
+            window,
+        }
+    }
+
+    /// Where the peer's next byte belongs.
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Takes `bytes` that came in.
+    ///
+    /// # Errors
+    /// How many of them passed the limit; nothing changes then.
+    pub(crate) const fn receive(&mut self, bytes: u64) -> Result<(), u64> {
+        let position = self.position.saturating_add(bytes);
+        if position > self.limit {
+            return Err(position - self.limit);
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// `bytes` more were taken; never more than were received.
+    pub(crate) fn consume(&mut self, bytes: u64) {
+        self.consumed_to(self.consumed.saturating_add(bytes));
+    }
+
+    /// Everything before `offset` was taken; never more than was received, and never less than
+    /// before.
+    pub(crate) fn consumed_to(&mut self, offset: u64) {
+        self.consumed = self.consumed.max(offset.min(self.position));
+    }
+
+    /// Says where the peer begins.
+    pub(crate) const fn begin(&mut self, offset: u64) {
+        self.position = offset;
+        self.consumed = offset;
+        self.limit = offset.saturating_add(self.window);
+    }
+
+    /// Whether a quarter of the window was taken and not given back: an acknowledgement per frame
+    /// would double the number of frames, a later one would let the sender run dry.
+    pub(crate) const fn is_due(&self) -> bool {
+        let unreturned = self
+            .consumed
+            .saturating_add(self.window)
+            .saturating_sub(self.limit);
+        unreturned >= self.window.div_ceil(4)
+    }
+
+    /// The acknowledgement that gives back everything taken.
+    pub(crate) fn grant(&mut self) -> StreamAck {
+        self.limit = self.limit.max(self.consumed.saturating_add(self.window));
+        StreamAck {
+            consumed: self.consumed,
+            limit: self.limit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_comes_back_when_a_quarter_of_the_window_was_taken() {
+        let mut receive = ReceiveCredit::new(1000);
+        receive.receive(600).unwrap();
+        receive.consume(249);
+        assert!(!receive.is_due());
+        receive.consume(1);
+        assert!(receive.is_due());
+        assert_eq!(
+            receive.grant(),
+            StreamAck {
+                consumed: 250,
+                limit: 1250
+            }
+        );
+        assert!(!receive.is_due());
+    }
+
+    #[test]
+    fn a_sender_past_its_limit_is_told_by_how_much() {
+        let mut receive = ReceiveCredit::new(100);
+        assert_eq!(receive.receive(101), Err(1));
+        assert_eq!(receive.receive(100), Ok(()));
+        assert_eq!(receive.receive(1), Err(1));
+        assert_eq!(receive.receive(u64::MAX), Err(u64::MAX - 100));
+    }
+
+    #[test]
+    fn more_is_never_given_back_than_was_received() {
+        let mut receive = ReceiveCredit::new(100);
+        receive.receive(10).unwrap();
+        receive.consume(5000);
+        assert_eq!(
+            receive.grant(),
+            StreamAck {
+                consumed: 10,
+                limit: 110
+            }
+        );
+    }
+
+    #[test]
+    fn an_older_acknowledgement_takes_no_credit_away() {
+        let mut send = SendCredit::new(100);
+        assert_eq!(send.raise(200), Raised::Yes);
+        assert_eq!(send.raise(150), Raised::No);
+        send.spend(200);
+        assert_eq!(send.available(), 0);
+    }
+}

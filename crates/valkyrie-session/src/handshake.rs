@@ -1,0 +1,229 @@
+//! HELLO, HELLO_ACK and AUTH_SUCCESS: what both sides agree on.
+
+use valkyrie_frame::limits::NODE_BYTES_MAX;
+use valkyrie_frame::{Frame, Header, MessageType, SecurityMode, StreamId, th0, v2};
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{Agreement, Limits, Role, Side};
+use crate::credit::SendCredit;
+use crate::error::Violation;
+use crate::event::Event;
+use crate::session::{Phase, Session};
+use crate::streams::Streams;
+
+impl Session {
+    pub(crate) fn send_hello(&mut self) {
+        let hello = v2::Hello {
+            version_min: self.config.version_min,
+            version_max: self.config.version_max,
+            modes: self
+                .config
+                .allowed_modes
+                .iter()
+                .map(|mode| mode.0)
+                .collect(),
+            features: self.config.features,
+            random: self.random.to_vec(),
+            limits: Some(self.own.to_wire()),
+            role: self.config.role.0,
+            node: cut(&self.config.node).to_owned(),
+            keepalive_ms: self.keepalive_ms(),
+            authority: self.config.authority.clone(),
+            resume: Vec::new(),
+        };
+        self.hello = self.send_handshake(MessageType::HELLO, &hello);
+    }
+
+    /// Sends a structured message of the handshake; returns the frame as sent.
+    fn send_handshake(&mut self, kind: MessageType, message: &impl prost::Message) -> Vec<u8> {
+        let body = message.encode_to_vec();
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let mut frame = Header::new(kind, StreamId::CONTROL, length)
+            .to_bytes()
+            .to_vec();
+        frame.extend_from_slice(&body);
+        self.control(kind, |out| out.extend_from_slice(&body));
+        frame
+    }
+
+    fn keepalive_ms(&self) -> u32 {
+        let interval = self.config.keepalive.unwrap_or_default();
+        u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// The acceptor got HELLO, as the bytes `raw`: choose, answer, and in plaintext let the peer
+    /// in at once.
+    pub(crate) fn on_hello(
+        &mut self,
+        frame: &Frame<'_>,
+        raw: &[u8],
+    ) -> Result<Event<'static>, Violation> {
+        if self.side != Side::Acceptor {
+            return Err(unexpected(frame, "from the side that accepted"));
+        }
+        let hello: v2::Hello = decode(frame)?;
+        check_identity(frame, &hello.random, &hello.node)?;
+        let version = self.choose_version(hello.version_min, hello.version_max)?;
+        let mode = self.choose_mode(&hello.modes)?;
+        let peer = Limits::from_wire(&hello.limits.unwrap_or_default())?;
+        let features = hello.features & self.config.features;
+        let ack = v2::HelloAck {
+            version,
+            mode: mode.0,
+            features,
+            hello_sha256: Sha256::digest(raw).to_vec(),
+            random: self.random.to_vec(),
+            modes: self
+                .config
+                .allowed_modes
+                .iter()
+                .map(|mode| mode.0)
+                .collect(),
+            limits: Some(self.own.to_wire()),
+            role: self.config.role.0,
+            node: cut(&self.config.node).to_owned(),
+            // Sessions cannot be resumed yet, and an empty name says so.
+            session: Vec::new(),
+        };
+        let sent = self.send_handshake(MessageType::HELLO_ACK, &ack);
+        let agreement = Agreement {
+            version,
+            mode,
+            features,
+            th0: th0(raw, &sent),
+            node: hello.node,
+            role: Role(hello.role),
+            authority: hello.authority,
+            limits: peer,
+        };
+        self.send_handshake(MessageType::AUTH_SUCCESS, &v2::AuthSuccess::default());
+        Ok(self.become_ready(agreement))
+    }
+
+    /// The initiator got the answer to its HELLO, as the bytes `raw`.
+    pub(crate) fn on_hello_ack(&mut self, frame: &Frame<'_>, raw: &[u8]) -> Result<(), Violation> {
+        if self.side != Side::Initiator || self.phase != Phase::Hello {
+            return Err(unexpected(frame, "without a HELLO"));
+        }
+        let ack: v2::HelloAck = decode(frame)?;
+        check_identity(frame, &ack.random, &ack.node)?;
+        let mode = SecurityMode(ack.mode);
+        if ack.hello_sha256.as_slice() != Sha256::digest(&self.hello).as_slice() {
+            return Err(Violation::Downgrade {
+                what: "the peer saw another HELLO",
+            });
+        }
+        if !self.config.allowed_modes.contains(&mode) {
+            return Err(Violation::Downgrade {
+                what: "the mode chosen was not offered",
+            });
+        }
+        if ack.features & !self.config.features != 0 {
+            return Err(Violation::Downgrade {
+                what: "a feature chosen was not offered",
+            });
+        }
+        let version = self.choose_version(ack.version, ack.version)?;
+        self.agreement = Some(Box::new(Agreement {
+            version,
+            mode,
+            features: ack.features,
+            th0: th0(&self.hello, raw),
+            node: ack.node,
+            role: Role(ack.role),
+            authority: String::new(),
+            limits: Limits::from_wire(&ack.limits.unwrap_or_default())?,
+        }));
+        self.hello = Vec::new();
+        self.phase = Phase::Auth;
+        Ok(())
+    }
+
+    /// The initiator was let in.
+    pub(crate) fn on_auth_success(
+        &mut self,
+        frame: &Frame<'_>,
+    ) -> Result<Event<'static>, Violation> {
+        let agreement = self.agreement.take().filter(|_| self.phase == Phase::Auth);
+        let Some(agreement) = agreement else {
+            return Err(unexpected(frame, "before HELLO_ACK"));
+        };
+        // In plaintext nobody is proven to be anybody; the message is only the gate.
+        decode::<v2::AuthSuccess>(frame)?;
+        Ok(self.become_ready(*agreement))
+    }
+
+    fn become_ready(&mut self, agreement: Agreement) -> Event<'static> {
+        self.peer = agreement.limits;
+        self.send = SendCredit::new(u64::from(self.peer.connection_window()));
+        self.streams = Streams::new(self.side.parity(), &self.own, &self.peer);
+        self.phase = Phase::Ready;
+        self.agreement = Some(Box::new(agreement.clone()));
+        Event::Ready(Box::new(agreement))
+    }
+
+    /// The highest version that both sides speak.
+    fn choose_version(&self, peer_min: u32, peer_max: u32) -> Result<u32, Violation> {
+        let (min, max) = (self.config.version_min, self.config.version_max);
+        let version = max.min(peer_max);
+        if version < min.max(peer_min) {
+            return Err(Violation::Version {
+                peer_min,
+                peer_max,
+                min,
+                max,
+            });
+        }
+        Ok(version)
+    }
+
+    /// The first of the peer's modes that this side allows.
+    fn choose_mode(&self, offered: &[u32]) -> Result<SecurityMode, Violation> {
+        let allowed = &self.config.allowed_modes;
+        let chosen = offered
+            .iter()
+            .map(|mode| SecurityMode(*mode))
+            .find(|m| allowed.contains(m));
+        chosen.ok_or_else(|| Violation::Mode {
+            allowed: allowed.clone(),
+        })
+    }
+}
+
+/// A structured body.
+pub(crate) fn decode<M: prost::Message + Default>(frame: &Frame<'_>) -> Result<M, Violation> {
+    M::decode(frame.body).map_err(|error| Violation::Message {
+        kind: frame.header.kind,
+        error: error.to_string(),
+    })
+}
+
+pub(crate) const fn unexpected(frame: &Frame<'_>, when: &'static str) -> Violation {
+    Violation::Unexpected {
+        kind: frame.header.kind,
+        when,
+    }
+}
+
+fn check_identity(frame: &Frame<'_>, random: &[u8], node: &str) -> Result<(), Violation> {
+    let kind = frame.header.kind;
+    if random.len() != 32 {
+        return Err(Violation::Value {
+            kind,
+            problem: "random must have 32 bytes",
+        });
+    }
+    if node.len() > NODE_BYTES_MAX {
+        return Err(Violation::Value {
+            kind,
+            problem: "node is longer than 255 bytes",
+        });
+    }
+    Ok(())
+}
+
+fn cut(node: &str) -> &str {
+    node.get(..node.floor_char_boundary(NODE_BYTES_MAX))
+        .unwrap_or_default()
+}

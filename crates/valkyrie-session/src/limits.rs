@@ -1,0 +1,85 @@
+//! Every bound of the session beside those of the wire format (`valkyrie_frame::limits`).
+
+use std::time::Duration;
+
+use valkyrie_frame::limits::{
+    CONNECTION_WINDOW_BYTES_MAX, FRAGMENT_BYTES, FRAME_PAYLOAD_BYTES_MAX, LOG_RECORD_BYTES_MAX,
+    LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX,
+};
+
+/// Bytes that one [`transmit`](crate::Session::transmit) gives, give or take one frame.
+///
+/// 64 KiB is the size at which a write is cheapest per message; more falls out of the cache and
+/// would stand in front of an urgent frame that comes next.
+pub const TRANSMIT_BYTES: usize = 64 * 1024;
+
+/// Time from the first byte to AUTH_SUCCESS.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Frames before AUTH_SUCCESS; the longest handshake of any mode has eight.
+pub(crate) const PRE_AUTH_FRAMES_MAX: u32 = 32;
+
+/// A frame must be whole this long after its first byte, plus the time its length takes at
+/// [`FRAME_BYTES_PER_S_MIN`].
+pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Slowest pace at which a frame may come in.
+pub(crate) const FRAME_BYTES_PER_S_MIN: u64 = 16 * 1024;
+
+/// A message whose next fragment does not come within this is dropped.
+pub(crate) const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Messages that may be half received at once.
+pub const JOINS_MAX: usize = 256;
+
+/// Bytes of all half received messages: one of the longest, and room for short ones beside it.
+pub const JOIN_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize + 8 * 1024 * 1024;
+
+/// Bytes of messages that wait here for credit; beyond it sending fails.
+pub const WAITING_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize + 16 * 1024 * 1024;
+
+/// Messages that wait here for credit.
+pub const WAITING_MESSAGES_MAX: usize = 16 * 1024;
+
+/// Streams that the peer may have opened by STREAM_OPEN and this side has not accepted.
+pub const UNACCEPTED_MAX: usize = 100;
+
+/// Resets, by the peer or provoked by it, in one burst.
+pub(crate) const RESET_BURST: u32 = 100;
+/// Resets per second in the long run.
+pub(crate) const RESETS_PER_S: u32 = 33;
+
+/// PINGs in one burst.
+pub(crate) const PING_BURST: u32 = 60;
+/// PINGs per second in the long run.
+pub(crate) const PINGS_PER_S: u32 = 10;
+
+/// Frames that this side skips (unknown type, no such call) in one burst.
+pub(crate) const SKIP_BURST: u32 = 10_000;
+/// Skipped frames per second in the long run.
+pub(crate) const SKIPS_PER_S: u32 = 1_000;
+
+/// STREAM_DATA frames without a byte that may follow each other on one stream.
+pub(crate) const EMPTY_FRAMES_MAX: u8 = 100;
+
+/// A class counts as active this long after its last frame; two active classes shorten fragments.
+pub(crate) const CLASS_ACTIVE: Duration = Duration::from_millis(10);
+
+/// Silence, in keepalive intervals, after which the peer counts as dead.
+pub(crate) const KEEPALIVE_MISSES_MAX: u32 = 3;
+
+/// Smallest window of a system, job or data stream that a peer may announce.
+pub const STREAM_WINDOW_BYTES_MIN: u32 = 4 * 1024;
+/// Smallest window of the connection and of log streams: a log record must fit.
+pub const LOG_WINDOW_BYTES_MIN: u32 = 64 * 1024;
+
+/// Longest drain that a CLOSE can ask for.
+pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
+
+const _: () = {
+    assert!(LOG_RECORD_BYTES_MAX + LOG_RECORD_HEADER_BYTES + 8 <= LOG_WINDOW_BYTES_MIN as usize);
+    assert!(FRAGMENT_BYTES as usize <= TRANSMIT_BYTES);
+    assert!(WAITING_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
+    assert!(JOIN_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
+    assert!(FRAME_PAYLOAD_BYTES_MAX <= CONNECTION_WINDOW_BYTES_MAX);
+};

@@ -1,0 +1,469 @@
+//! What each frame that comes in does.
+
+use std::time::Duration;
+
+use valkyrie_frame::{
+    ClosePayload, Correlation, ErrorFlags, ErrorPayload, Flags, Frame, MessageType, PayloadError,
+    Ping, StreamId,
+};
+
+use crate::calls::Refused;
+use crate::counters::Origin;
+use crate::error::{SessionError, Violation};
+use crate::event::{Event, Payload, Retry};
+use crate::handshake::unexpected;
+use crate::join::{JoinError, JoinKey, Opening};
+use crate::limits::{DRAIN_MAX, PRE_AUTH_FRAMES_MAX};
+use crate::session::{Phase, Session};
+
+/// A rule that was broken, and how much has to end.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The connection.
+    Connection(Violation),
+    /// The frame's stream, or on a channel the frame's message.
+    Subject(Violation),
+}
+
+impl From<Violation> for Fault {
+    fn from(violation: Violation) -> Self {
+        Self::Subject(violation)
+    }
+}
+
+/// Result of handling one frame.
+pub(crate) type Handled<'b> = Result<Option<Event<'b>>, Fault>;
+
+/// A message that is whole, with what its first fragment said.
+pub(crate) struct Whole<'b> {
+    pub(crate) opening: Opening,
+    pub(crate) body: Payload<'b>,
+}
+
+impl Session {
+    /// Handles one frame, whose bytes are `raw`.
+    pub(crate) fn on_frame<'b>(&mut self, frame: Frame<'b>, raw: &'b [u8]) -> Option<Event<'b>> {
+        let header = &frame.header;
+        self.counters.count_received(header.kind, header.length);
+        self.keepalive.hear(self.now);
+        let handled = match self.phase {
+            Phase::Ready => self.on_ready_frame(&frame),
+            Phase::Hello | Phase::Auth => self.on_early_frame(&frame, raw),
+            Phase::Failed => return None,
+        };
+        match handled {
+            Ok(event) => event,
+            Err(Fault::Connection(violation)) => {
+                self.fail(violation);
+                None
+            }
+            Err(Fault::Subject(violation)) => {
+                self.refuse(header.stream, header.correlation, violation)
+            }
+        }
+    }
+
+    /// The gate before AUTH_SUCCESS: few types, all on stream 0.
+    fn on_early_frame<'b>(&mut self, frame: &Frame<'b>, raw: &[u8]) -> Handled<'b> {
+        self.pre_auth_frames += 1;
+        let kind = frame.header.kind;
+        if !kind.is_pre_auth() || frame.header.stream != StreamId::CONTROL {
+            return Err(Fault::Connection(unexpected(
+                frame,
+                "before authentication",
+            )));
+        }
+        if self.pre_auth_frames > PRE_AUTH_FRAMES_MAX {
+            let max = u64::from(PRE_AUTH_FRAMES_MAX);
+            let what = "frames before authentication";
+            return Err(Fault::Connection(Violation::TooMany { what, max }));
+        }
+        check_flags(frame).map_err(Fault::Connection)?;
+        match kind {
+            MessageType::HELLO => self.on_hello(frame, raw).map(Some),
+            MessageType::HELLO_ACK => self.on_hello_ack(frame, raw).map(|()| None),
+            MessageType::AUTH_SUCCESS => self.on_auth_success(frame).map(Some),
+            MessageType::ERROR => return self.on_error(frame),
+            MessageType::CLOSE => return self.on_close(frame),
+            MessageType::AUTH_FAILURE => Err(unexpected(frame, "in a mode without authentication")),
+            _ => Err(unexpected(frame, "in the mode that was chosen")),
+        }
+        .map_err(Fault::Connection)
+    }
+
+    fn on_ready_frame<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let kind = frame.header.kind;
+        if is_charged(kind) {
+            self.charge_connection(frame)?;
+        }
+        check_flags(frame)?;
+        match kind {
+            MessageType::CALL | MessageType::REPLY | MessageType::CANCEL | MessageType::MESSAGE => {
+                self.on_channel_frame(frame)
+            }
+            MessageType::STREAM_OPEN => self.on_stream_open(frame),
+            MessageType::STREAM_DATA => self.on_data(frame),
+            MessageType::STREAM_CLOSE => self.on_stream_close(frame),
+            MessageType::STREAM_ACK => self.on_stream_ack(frame),
+            MessageType::STREAM_RESET => self.on_stream_reset(frame),
+            MessageType::LOG_ENTRY => self.on_log(frame),
+            MessageType::FILE_TRANSFER_START
+            | MessageType::FILE_TRANSFER_CHUNK
+            | MessageType::FILE_TRANSFER_COMPLETE => self.on_file(frame),
+            kind if kind.is_job() => self.on_job(frame),
+            MessageType::PING => self.on_ping(frame),
+            MessageType::PONG => self.on_pong(frame),
+            MessageType::ERROR => self.on_error(frame),
+            MessageType::CLOSE => self.on_close(frame),
+            MessageType::HELLO
+            | MessageType::HELLO_ACK
+            | MessageType::AUTH_CHALLENGE
+            | MessageType::AUTH_RESPONSE
+            | MessageType::AUTH_SUCCESS
+            | MessageType::AUTH_FAILURE
+            | MessageType::KEY_EXCHANGE => {
+                Err(Fault::Connection(unexpected(frame, "after authentication")))
+            }
+            _ => self.skip(),
+        }
+    }
+
+    /// Payload takes connection credit, and gives it back at once: it has left the connection's
+    /// buffer when it is looked at, so no unread stream can hold up the others.
+    fn charge_connection(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
+        let bytes = frame.body.len() as u64;
+        self.receive.receive(bytes).map_err(|excess| {
+            Fault::Connection(Violation::Window {
+                stream: StreamId::CONTROL,
+                excess,
+            })
+        })?;
+        self.receive.consume(bytes);
+        Ok(())
+    }
+
+    /// Counts a frame that has no meaning here; a flood of them ends the connection.
+    pub(crate) fn skip<'b>(&mut self) -> Handled<'b> {
+        self.counters.count_skipped();
+        self.budgets.skips.take(self.now).map_err(|max| {
+            let max = u64::from(max);
+            Fault::Connection(Violation::TooMany {
+                what: "frames without meaning at once",
+                max,
+            })
+        })?;
+        Ok(None)
+    }
+
+    fn on_ping<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let ping = Ping::parse(frame.body).map_err(|error| body(frame, error))?;
+        self.budgets.pings.take(self.now).map_err(|max| {
+            let max = u64::from(max);
+            Fault::Connection(Violation::TooMany {
+                what: "PINGs at once",
+                max,
+            })
+        })?;
+        self.control(MessageType::PONG, |out| ping.append(out));
+        Ok(None)
+    }
+
+    fn on_pong<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let pong = Ping::parse(frame.body).map_err(|error| body(frame, error))?;
+        Ok(self
+            .keepalive
+            .answered(self.now, pong)
+            .map(|rtt| Event::Rtt { rtt }))
+    }
+
+    fn on_close<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let close = ClosePayload::parse(frame.body)
+            .map_err(|error| Fault::Connection(body(frame, error)))?;
+        let drain = Duration::from_millis(u64::from(close.drain_ms)).min(DRAIN_MAX);
+        if self.closing.received.is_some() {
+            return Ok(None);
+        }
+        self.closing.received = Some(self.now + drain);
+        Ok(Some(Event::Closing {
+            code: close.code,
+            drain,
+        }))
+    }
+
+    fn on_error<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let error = ErrorPayload::parse(frame.body)
+            .map_err(|error| Fault::Connection(body(frame, error)))?;
+        let (stream, call) = (frame.header.stream, frame.header.correlation);
+        self.counters.count_error(error.code, Origin::Peer);
+        if error.flags.contains(ErrorFlags::CONNECTION_ENDS) || self.phase != Phase::Ready {
+            let (code, text) = (error.code, error.text.to_owned());
+            self.end(SessionError::Peer { code, text });
+            return Ok(None);
+        }
+        let retry = retry_of(&error);
+        if stream.is_channel() && self.outgoing.close(call).is_some() {
+            self.forget_call(stream, call);
+            let text = error.text.into();
+            return Ok(Some(Event::CallFailed {
+                call,
+                code: error.code,
+                retry,
+                text,
+            }));
+        }
+        Ok(Some(Event::PeerError {
+            stream,
+            correlation: call,
+            code: error.code,
+            retry,
+            text: error.text.into(),
+        }))
+    }
+
+    /// What was half sent or half received of a call of this side.
+    pub(crate) fn forget_call(&mut self, stream: StreamId, call: Correlation) {
+        self.lanes.drop_call(stream, MessageType::CALL, call);
+        self.joins.drop_join(JoinKey {
+            stream,
+            correlation: call,
+            kind: MessageType::REPLY,
+        });
+    }
+
+    /// CALL, REPLY, CANCEL and MESSAGE.
+    fn on_channel_frame<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let (stream, kind) = (frame.header.stream, frame.header.kind);
+        if !stream.is_channel() {
+            let problem = "calls and messages use the channels 1, 100, 1000 and 10000";
+            return Err(Fault::Connection(Violation::WrongRange {
+                stream,
+                kind,
+                problem,
+            }));
+        }
+        if kind != MessageType::CANCEL {
+            self.charge_channel(stream, frame.body.len() as u64)?;
+        }
+        match kind {
+            MessageType::CALL => self.on_call(frame),
+            MessageType::REPLY => self.on_reply(frame),
+            MessageType::CANCEL => self.on_cancel(frame),
+            _ => self.on_message(frame),
+        }
+    }
+
+    /// Takes channel credit and gives it back at once: the handler runs before the next frame,
+    /// and what waits beyond that is bounded by the number of calls and the size of joins.
+    fn charge_channel(&mut self, stream: StreamId, bytes: u64) -> Result<(), Fault> {
+        let Some(flow) = self.streams.flow_mut(stream) else {
+            return Ok(());
+        };
+        flow.receive
+            .receive(bytes)
+            .map_err(|excess| Fault::Connection(Violation::Window { stream, excess }))?;
+        flow.receive.consume(bytes);
+        self.list_credit(stream);
+        Ok(())
+    }
+
+    fn on_call<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let (stream, call) = (frame.header.stream, frame.header.correlation);
+        if call.is_none() {
+            return Err(value(frame, "a call needs a correlation").into());
+        }
+        let Some(whole) = self.join(frame, opening_of)? else {
+            return Ok(None);
+        };
+        if whole.opening.method.is_empty() {
+            return Err(value(frame, "a call needs the extension method").into());
+        }
+        if self.is_closing() {
+            return Err(Violation::Draining.into());
+        }
+        let max = self.own.calls_max();
+        self.incoming
+            .open(call, stream.class(), max)
+            .map_err(|refused| match refused {
+                Refused::Reused => Violation::CorrelationReused { call },
+                Refused::TooMany => Violation::TooMany {
+                    what: "calls at once",
+                    max: u64::from(max),
+                },
+            })?;
+        Ok(Some(Event::Call {
+            call,
+            class: stream.class(),
+            deadline: whole.opening.deadline,
+            method: whole.method(frame),
+            body: whole.body,
+        }))
+    }
+
+    fn on_message<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let Some(whole) = self.join(frame, opening_of)? else {
+            return Ok(None);
+        };
+        if whole.opening.method.is_empty() {
+            return Err(value(frame, "a message needs the extension method").into());
+        }
+        Ok(Some(Event::Message {
+            class: frame.header.stream.class(),
+            method: whole.method(frame),
+            body: whole.body,
+        }))
+    }
+
+    fn on_reply<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let call = frame.header.correlation;
+        // The answer to a call that was canceled or timed out is late, not wrong.
+        if !self.outgoing.is_open(call) {
+            return self.skip();
+        }
+        let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
+            return Ok(None);
+        };
+        self.outgoing.close(call);
+        Ok(Some(Event::Reply {
+            call,
+            body: whole.body,
+        }))
+    }
+
+    fn on_cancel<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let (stream, call) = (frame.header.stream, frame.header.correlation);
+        self.joins.drop_join(JoinKey {
+            stream,
+            correlation: call,
+            kind: MessageType::CALL,
+        });
+        if !self.incoming.cancel(call) {
+            return self.skip();
+        }
+        self.lanes.drop_call(stream, MessageType::REPLY, call);
+        Ok(Some(Event::CallCanceled { call }))
+    }
+
+    /// Joins fragments; `None` until the message is whole.
+    pub(crate) fn join<'b>(
+        &mut self,
+        frame: &Frame<'b>,
+        opening: impl FnOnce(&Frame<'b>) -> Result<Opening, Violation>,
+    ) -> Result<Option<Whole<'b>>, Violation> {
+        let header = &frame.header;
+        let more = header.flags.contains(Flags::MORE_FRAGMENTS);
+        let key = JoinKey {
+            stream: header.stream,
+            correlation: header.correlation,
+            kind: header.kind,
+        };
+        let (max, now) = (self.own.message_max(), self.now);
+        let begun = self.joins.contains(key);
+        let joined = match (begun, more) {
+            (false, false) => {
+                let body = Payload::Borrowed(frame.body);
+                return Ok(Some(Whole {
+                    opening: opening(frame)?,
+                    body,
+                }));
+            }
+            (false, true) => {
+                let opening = opening(frame)?;
+                self.joins
+                    .begin(key, opening, frame.body, now)
+                    .map(|()| None)
+            }
+            (true, true) => self.joins.add(key, frame.body, max, now).map(|()| None),
+            (true, false) => self.joins.finish(key, frame.body, max, now).map(Some),
+        };
+        let joined = joined.map_err(|error| match error {
+            JoinError::TooLarge { max } => Violation::TooLarge {
+                kind: key.kind,
+                max,
+            },
+            JoinError::TooMany { max } => Violation::TooMany {
+                what: "messages in fragments at once",
+                max,
+            },
+        })?;
+        Ok(joined.map(|(opening, bytes)| Whole {
+            opening,
+            body: Payload::Joined(bytes),
+        }))
+    }
+}
+
+impl<'b> Whole<'b> {
+    /// The method; taken from the frame where it lies there, so that a call in one frame costs no
+    /// copy.
+    fn method(&self, frame: &Frame<'b>) -> std::borrow::Cow<'b, str> {
+        match frame.extensions.method() {
+            Ok(Some(method)) if matches!(self.body, Payload::Borrowed(_)) => method.into(),
+            _ => self.opening.method.clone().into(),
+        }
+    }
+}
+
+fn opening_of(frame: &Frame<'_>) -> Result<Opening, Violation> {
+    let method = frame
+        .extensions
+        .method()
+        .map_err(|error| body(frame, error))?;
+    let deadline = frame
+        .extensions
+        .deadline_ms()
+        .map_err(|error| body(frame, error))?;
+    Ok(Opening {
+        method: method.unwrap_or_default().to_owned(),
+        deadline: deadline.map(|ms| Duration::from_millis(u64::from(ms))),
+    })
+}
+
+/// Types whose payload takes credit.
+pub(crate) const fn is_charged(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::STREAM_DATA
+            | MessageType::FILE_TRANSFER_CHUNK
+            | MessageType::LOG_ENTRY
+            | MessageType::CALL
+            | MessageType::REPLY
+            | MessageType::MESSAGE
+    ) || kind.is_job()
+}
+
+/// Flags and extensions that this side cannot honour.
+fn check_flags(frame: &Frame<'_>) -> Result<(), Violation> {
+    let (flags, kind) = (frame.header.flags, frame.header.kind);
+    if let Some(extension) = frame.extensions.unknown_critical() {
+        return Err(Violation::CriticalExtension { extension, kind });
+    }
+    if flags.contains(Flags::COMPRESSED) {
+        return Err(unexpected(frame, "compressed, which was not agreed"));
+    }
+    if flags.contains(Flags::END_TO_END_SEALED) {
+        return Err(unexpected(frame, "sealed, which was not agreed"));
+    }
+    Ok(())
+}
+
+pub(crate) const fn body(frame: &Frame<'_>, error: PayloadError) -> Violation {
+    Violation::Body {
+        kind: frame.header.kind,
+        error,
+    }
+}
+
+pub(crate) const fn value(frame: &Frame<'_>, problem: &'static str) -> Violation {
+    Violation::Value {
+        kind: frame.header.kind,
+        problem,
+    }
+}
+
+fn retry_of(error: &ErrorPayload<'_>) -> Retry {
+    if error.flags.contains(ErrorFlags::RETRYABLE) {
+        Retry::After(Duration::from_millis(u64::from(error.retry_after_ms)))
+    } else {
+        Retry::No
+    }
+}

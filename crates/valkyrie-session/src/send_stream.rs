@@ -1,0 +1,575 @@
+//! What the owner of a session can send on streams: data, jobs, logs, files, credit, ends.
+
+use valkyrie_frame::limits::FRAME_PAYLOAD_BYTES_FLOOR;
+use valkyrie_frame::{
+    Correlation, ErrorCode, FileChunk, FileComplete, FileStart, Flags, Header, LogEntry,
+    LogRecords, MessageType, StreamAck, StreamClass, StreamClose, StreamId, StreamReset, v2,
+};
+
+use crate::error::SendError;
+use crate::event::End;
+use crate::outbox::Band;
+use crate::send::Message;
+use crate::session::Session;
+use crate::state::{Change, StreamState};
+use crate::streams::{Counting, Listed, Stream};
+
+impl Session {
+    /// Opens a stream of `class`. [`Accepted`](crate::Event::Accepted) or
+    /// [`Reset`](crate::Event::Reset) follows; data may be sent at once, log records and files
+    /// only after `Accepted`.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn open(
+        &mut self,
+        class: StreamClass,
+        open: &v2::StreamOpen,
+    ) -> Result<StreamId, SendError> {
+        let bytes = prost::Message::encode_to_vec(open);
+        let max = FRAME_PAYLOAD_BYTES_FLOOR as usize;
+        if bytes.len() > max {
+            return Err(SendError::TooLarge {
+                bytes: bytes.len(),
+                max,
+            });
+        }
+        let stream = self.new_stream(class, MessageType::STREAM_OPEN)?;
+        let own = self.own.window(class);
+        if let Some(flow) = self.streams.flow_mut(stream)
+            && open.window != 0
+        {
+            flow.receive = crate::credit::ReceiveCredit::new(u64::from(open.window.min(own)));
+        }
+        self.on_stream(MessageType::STREAM_OPEN, stream, Flags::NONE, |out| {
+            out.extend_from_slice(&bytes);
+        });
+        Ok(stream)
+    }
+
+    /// Takes a stream that the peer opened. `consumed` is where the peer begins: the durable
+    /// offset of a log, 0 for anything else.
+    pub fn accept(&mut self, stream: StreamId, consumed: u64) {
+        let Some(open) = self.streams.get_mut(stream) else {
+            return;
+        };
+        if !open.state.is_offered() {
+            return;
+        }
+        if open.receiving == Counting::Log {
+            open.flow.receive.begin(consumed);
+        }
+        let ack = open.flow.receive.grant();
+        self.streams.change(stream, Change::Accept);
+        self.send_ack(stream, ack);
+    }
+
+    /// Sends as much of `bytes` as credit allows and returns how much that was. If it was not
+    /// all, [`Writable`](crate::Event::Writable) follows when there is credit, and `end` was not
+    /// sent.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn data(&mut self, stream: StreamId, bytes: &[u8], end: End) -> Result<usize, SendError> {
+        let open = self.sendable(stream)?;
+        if !matches!(open.sending, Counting::Bytes | Counting::Log) {
+            let (class, kind) = (stream.class(), MessageType::STREAM_DATA);
+            return Err(SendError::WrongClass { class, kind });
+        }
+        let allowed = usize::try_from(self.credit(stream)).unwrap_or(usize::MAX);
+        let count = bytes.len().min(allowed);
+        let (now, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
+        let last = if rest.is_empty() { end } else { End::No };
+        self.send_data(stream, now, last);
+        if !rest.is_empty() {
+            self.block(stream);
+        }
+        Ok(count)
+    }
+
+    fn send_data(&mut self, stream: StreamId, bytes: &[u8], end: End) {
+        let kind = MessageType::STREAM_DATA;
+        let mut pieces = bytes.chunks(self.fragment(stream)).peekable();
+        if pieces.peek().is_none() && end == End::Yes {
+            self.on_stream(kind, stream, Flags::END_OF_STREAM, |_| {});
+        }
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none() && end == End::Yes;
+            let flags = if last {
+                Flags::END_OF_STREAM
+            } else {
+                Flags::NONE
+            };
+            self.spend(stream, piece.len() as u64);
+            self.on_stream(kind, stream, flags, |out| out.extend_from_slice(piece));
+        }
+        self.sent_end(stream, end);
+    }
+
+    /// Opens a job stream with JOB_REQUEST; JOB_ACCEPT or JOB_REJECT follows as
+    /// [`Job`](crate::Event::Job).
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn job_request(&mut self, request: &v2::JobRequest) -> Result<StreamId, SendError> {
+        let body = prost::Message::encode_to_vec(request);
+        self.check_message(StreamClass::Jobs, MessageType::JOB_REQUEST, body.len())?;
+        let stream = self.new_stream(StreamClass::Jobs, MessageType::JOB_REQUEST)?;
+        self.job_message(stream, MessageType::JOB_REQUEST, Flags::NONE, &body);
+        Ok(stream)
+    }
+
+    /// Sends a job message. JOB_COMPLETE, JOB_FAILED and JOB_REJECT ask for an acknowledgement,
+    /// which comes as [`JobAcked`](crate::Event::JobAcked).
+    ///
+    /// A message that finds no credit waits here and goes out by itself, in order.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn job(
+        &mut self,
+        stream: StreamId,
+        kind: MessageType,
+        body: &impl prost::Message,
+        end: End,
+    ) -> Result<(), SendError> {
+        if !kind.is_job() || stream.class() != StreamClass::Jobs {
+            return Err(SendError::WrongClass {
+                class: stream.class(),
+                kind,
+            });
+        }
+        self.sendable(stream)?;
+        let body = body.encode_to_vec();
+        self.check_message(StreamClass::Jobs, kind, body.len())?;
+        let asks = matches!(
+            kind,
+            MessageType::JOB_COMPLETE | MessageType::JOB_FAILED | MessageType::JOB_REJECT
+        );
+        let acked = if asks {
+            Flags::ACK_REQUESTED
+        } else {
+            Flags::NONE
+        };
+        self.job_message(stream, kind, acked | end_flag(end), &body);
+        self.sent_end(stream, end);
+        Ok(())
+    }
+
+    fn job_message(&mut self, stream: StreamId, kind: MessageType, flags: Flags, body: &[u8]) {
+        self.send_message(Message {
+            kind,
+            stream,
+            correlation: Correlation::NONE,
+            flags,
+            extensions: Vec::new(),
+            body,
+        });
+    }
+
+    /// Acknowledges a message that was handled: a job message after its record is durable, a file
+    /// after it is stored.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn ack(
+        &mut self,
+        stream: StreamId,
+        kind: MessageType,
+        correlation: Correlation,
+        end: End,
+    ) -> Result<(), SendError> {
+        self.sendable(stream)?;
+        let flags = Flags::ACK | end_flag(end);
+        self.send_message(Message {
+            kind,
+            stream,
+            correlation,
+            flags,
+            extensions: Vec::new(),
+            body: &[],
+        });
+        self.sent_end(stream, end);
+        Ok(())
+    }
+
+    /// Sends whole log records that continue at `offset`, in frames cut between records.
+    ///
+    /// # Errors
+    /// Nothing was sent; [`SendError::NoCredit`] when they do not fit
+    /// [`log_credit`](Self::log_credit), with a [`Writable`](crate::Event::Writable) to follow.
+    pub fn log(&mut self, stream: StreamId, offset: u64, records: &[u8]) -> Result<(), SendError> {
+        let open = self.sendable(stream)?;
+        let expected = open.flow.send.position();
+        if open.sending != Counting::Log {
+            let (class, kind) = (stream.class(), MessageType::LOG_ENTRY);
+            return Err(SendError::WrongClass { class, kind });
+        }
+        if open.state.is_opening() {
+            return Err(self.no_credit(stream));
+        }
+        if offset != expected {
+            return Err(SendError::Offset {
+                stream,
+                found: offset,
+                expected,
+            });
+        }
+        let pieces = pieces_of(records, self.fragment(stream)).ok_or(SendError::NotRecords)?;
+        let in_stream = self
+            .streams
+            .flow_mut(stream)
+            .map_or(0, |flow| flow.send.available());
+        let headers = 8 * pieces.len() as u64;
+        let bytes = records.len() as u64;
+        if bytes > in_stream || bytes + headers > self.send.available() {
+            return Err(self.no_credit(stream));
+        }
+        let mut offset = offset;
+        for piece in pieces {
+            let entry = LogEntry {
+                offset,
+                records: piece,
+            };
+            let bytes = piece.len() as u64;
+            self.spend(stream, bytes);
+            self.send.spend(8);
+            self.on_stream(MessageType::LOG_ENTRY, stream, Flags::NONE, |out| {
+                entry.append(out)
+            });
+            offset += bytes;
+        }
+        Ok(())
+    }
+
+    /// The position that log records on this stream may reach now; 0 before it is accepted.
+    #[must_use]
+    pub fn log_credit(&self, stream: StreamId) -> u64 {
+        let Some(open) = self
+            .streams
+            .get(stream)
+            .filter(|open| !open.state.is_opening())
+        else {
+            return 0;
+        };
+        let send = open.flow.send;
+        // Every frame costs eight bytes of connection credit for its offset. Two frames in a row
+        // hold more than a fragment of records, so a sixty-fourth is far more than they need.
+        let connection = self.send.available();
+        let connection = connection.saturating_sub(connection / 64 + 64);
+        send.limit().min(send.position() + connection)
+    }
+
+    /// Tells the peer that its log is durable up to `offset`, and lets it send on.
+    pub fn log_durable(&mut self, stream: StreamId, offset: u64) {
+        self.consumed_to(stream, offset, Counting::Log);
+    }
+
+    /// Offers a file. [`FileVerified`](crate::Event::FileVerified) says where to begin.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn file_start(&mut self, stream: StreamId, start: &FileStart<'_>) -> Result<(), SendError> {
+        let open = self.sendable(stream)?;
+        if !matches!(open.sending, Counting::Bytes | Counting::File) {
+            let (class, kind) = (stream.class(), MessageType::FILE_TRANSFER_START);
+            return Err(SendError::WrongClass { class, kind });
+        }
+        open.sending = Counting::FileOffered;
+        self.on_stream(
+            MessageType::FILE_TRANSFER_START,
+            stream,
+            Flags::NONE,
+            |out| {
+                start.append(out);
+            },
+        );
+        Ok(())
+    }
+
+    /// Sends as much of `bytes`, which continue the file at `offset`, as credit allows and returns
+    /// how much that was. If it was not all, [`Writable`](crate::Event::Writable) follows.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn file_chunk(
+        &mut self,
+        stream: StreamId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, SendError> {
+        let open = self.sendable(stream)?;
+        if open.sending != Counting::File {
+            return Err(self.no_credit(stream));
+        }
+        let expected = open.flow.send.position();
+        if offset != expected {
+            return Err(SendError::Offset {
+                stream,
+                found: offset,
+                expected,
+            });
+        }
+        let (mut sent, fragment) = (0, self.fragment(stream));
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            let in_stream = self
+                .streams
+                .flow_mut(stream)
+                .map_or(0, |flow| flow.send.available());
+            // The offset in front of each chunk is payload of the connection.
+            let allowed = in_stream.min(self.send.available().saturating_sub(8));
+            let count = rest
+                .len()
+                .min(fragment)
+                .min(usize::try_from(allowed).unwrap_or(fragment));
+            if count == 0 {
+                self.block(stream);
+                break;
+            }
+            let piece = rest.get(..count).unwrap_or_default();
+            let chunk = FileChunk {
+                offset: offset + sent as u64,
+                bytes: piece,
+            };
+            self.spend(stream, count as u64);
+            self.send.spend(8);
+            self.on_stream(
+                MessageType::FILE_TRANSFER_CHUNK,
+                stream,
+                Flags::NONE,
+                |out| {
+                    chunk.append(out);
+                },
+            );
+            sent += count;
+        }
+        Ok(sent)
+    }
+
+    /// Says that all bytes of the file were sent. [`FileAcked`](crate::Event::FileAcked) follows
+    /// when the peer has checked and stored it.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn file_complete(
+        &mut self,
+        stream: StreamId,
+        digest: [u8; 32],
+        end: End,
+    ) -> Result<(), SendError> {
+        self.sendable(stream)?;
+        let flags = Flags::ACK_REQUESTED | end_flag(end);
+        self.on_stream(MessageType::FILE_TRANSFER_COMPLETE, stream, flags, |out| {
+            FileComplete { digest }.append(out);
+        });
+        self.sent_end(stream, end);
+        Ok(())
+    }
+
+    /// Tells the peer that its file is verified up to `offset`. The first call after `FileStart`
+    /// says where to begin: 0, or further on to resume.
+    pub fn file_verified(&mut self, stream: StreamId, offset: u64) {
+        let Some(open) = self.streams.get_mut(stream) else {
+            return;
+        };
+        if open.receiving == Counting::FileOffered {
+            open.receiving = Counting::File;
+            open.flow.receive.begin(offset);
+        }
+        self.consumed_to(stream, offset, Counting::File);
+    }
+
+    fn consumed_to(&mut self, stream: StreamId, offset: u64, counting: Counting) {
+        let Some(open) = self
+            .streams
+            .get_mut(stream)
+            .filter(|open| open.receiving == counting)
+        else {
+            return;
+        };
+        open.flow.receive.consumed_to(offset);
+        // Told at the end of every batch, not by quarters: the peer waits for it.
+        if open.flow.listed == Listed::No {
+            open.flow.listed = Listed::Yes;
+            self.credit_due.push(stream);
+        }
+    }
+
+    /// Gives credit for `bytes` of [`Data`](crate::Event::Data) back to the peer.
+    pub fn consume(&mut self, stream: StreamId, bytes: usize) {
+        if let Some(flow) = self.streams.flow_mut(stream) {
+            flow.receive.consume(bytes as u64);
+        }
+        self.list_credit(stream);
+    }
+
+    /// Ends this side's direction of a stream; nothing happens if it has ended.
+    pub fn finish(&mut self, stream: StreamId) {
+        let Ok(open) = self.sendable(stream) else {
+            return;
+        };
+        let final_offset = open.flow.send.position();
+        let close = StreamClose {
+            final_offset,
+            status: ErrorCode::NONE,
+        };
+        self.on_stream(MessageType::STREAM_CLOSE, stream, Flags::NONE, |out| {
+            close.append(out)
+        });
+        self.sent_end(stream, End::Yes);
+    }
+
+    /// Ends both directions of a stream at once; nothing happens if it has ended.
+    pub fn reset(&mut self, stream: StreamId, code: ErrorCode) {
+        let Some(state) = self.streams.get(stream).map(|open| open.state) else {
+            return;
+        };
+        if state == StreamState::ResetSent {
+            return;
+        }
+        self.forget_stream(stream);
+        self.send_reset(stream, code);
+        self.streams.change(stream, Change::SendReset);
+    }
+
+    pub(crate) fn send_reset(&mut self, stream: StreamId, code: ErrorCode) {
+        let final_offset = self
+            .streams
+            .get(stream)
+            .map_or(0, |open| open.flow.send.position());
+        let reset = StreamReset { final_offset, code };
+        self.on_stream(MessageType::STREAM_RESET, stream, Flags::NONE, |out| {
+            reset.append(out)
+        });
+    }
+
+    /// Drops what waits on a stream in either direction.
+    pub(crate) fn forget_stream(&mut self, stream: StreamId) {
+        self.lanes.drop_stream(stream);
+        self.joins.drop_stream(stream);
+        self.blocked.retain(|id| *id != stream);
+    }
+
+    /// Acknowledges everything that is due, on the connection and on streams.
+    pub(crate) fn return_credit(&mut self) {
+        if self.receive.is_due() {
+            let ack = self.receive.grant();
+            self.send_ack(StreamId::CONTROL, ack);
+        }
+        for stream in std::mem::take(&mut self.credit_due) {
+            let receives = stream.is_channel()
+                || self
+                    .streams
+                    .get(stream)
+                    .is_some_and(|open| open.state.can_receive_credit());
+            let Some(flow) = self.streams.flow_mut(stream) else {
+                continue;
+            };
+            flow.listed = Listed::No;
+            if receives {
+                let ack = flow.receive.grant();
+                self.send_ack(stream, ack);
+            }
+        }
+    }
+
+    /// Credit goes in the control band: it must not wait behind what it makes room for.
+    fn send_ack(&mut self, stream: StreamId, ack: StreamAck) {
+        let header = Header::new(MessageType::STREAM_ACK, stream, 16);
+        self.frame(Band::Control, header, |out| ack.append(out));
+    }
+
+    fn new_stream(&mut self, class: StreamClass, kind: MessageType) -> Result<StreamId, SendError> {
+        self.check_new()?;
+        if class == StreamClass::Control {
+            return Err(SendError::WrongClass { class, kind });
+        }
+        let exhausted = SendError::StreamsExhausted { class };
+        if self.streams.own() >= self.peer.streams_max() {
+            return Err(exhausted);
+        }
+        let stream = self.streams.free_id(class).ok_or(exhausted)?;
+        self.streams
+            .insert(stream, StreamState::Opening, &self.own, &self.peer);
+        Ok(stream)
+    }
+
+    /// The stream, if this side may send on it. Sending accepts a stream of the peer.
+    fn sendable(&mut self, stream: StreamId) -> Result<&mut Stream, SendError> {
+        self.check_open()?;
+        let unknown = SendError::UnknownStream { stream };
+        let state = self
+            .streams
+            .get(stream)
+            .map(|open| open.state)
+            .ok_or(unknown)?;
+        if state == StreamState::ResetSent {
+            return Err(unknown);
+        }
+        if !state.can_send() {
+            return Err(SendError::AfterEnd { stream });
+        }
+        if state.is_offered() {
+            self.streams.change(stream, Change::Accept);
+        }
+        self.streams.get_mut(stream).ok_or(unknown)
+    }
+
+    /// Notes that the caller waits for credit.
+    fn block(&mut self, stream: StreamId) {
+        if let Some(open) = self.streams.get_mut(stream)
+            && open.blocked == Listed::No
+        {
+            open.blocked = Listed::Yes;
+            self.blocked.push(stream);
+        }
+    }
+
+    fn no_credit(&mut self, stream: StreamId) -> SendError {
+        self.block(stream);
+        SendError::NoCredit { stream }
+    }
+
+    fn sent_end(&mut self, stream: StreamId, end: End) {
+        if end == End::Yes {
+            self.streams.change(stream, Change::SendEnd);
+        }
+    }
+
+    fn on_stream(
+        &mut self,
+        kind: MessageType,
+        stream: StreamId,
+        flags: Flags,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let header = Header::new(kind, stream, 0).with_flags(flags);
+        self.frame(Band::of(stream.class(), flags), header, body);
+    }
+}
+
+const fn end_flag(end: End) -> Flags {
+    match end {
+        End::No => Flags::NONE,
+        End::Yes => Flags::END_OF_STREAM,
+    }
+}
+
+/// Cuts log bytes between records into pieces of at most `max` bytes, or one record; `None` if
+/// they are not whole records.
+fn pieces_of(records: &[u8], max: usize) -> Option<Vec<&[u8]>> {
+    let mut pieces = Vec::with_capacity(records.len() / max + 1);
+    let (mut start, mut end) = (0, 0);
+    for record in LogRecords::new(records) {
+        let next = end + record.ok()?.encoded_len();
+        if next - start > max && end > start {
+            pieces.push(records.get(start..end)?);
+            start = end;
+        }
+        end = next;
+    }
+    if end > start {
+        pieces.push(records.get(start..end)?);
+    }
+    Some(pieces)
+}

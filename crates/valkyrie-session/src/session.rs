@@ -1,0 +1,546 @@
+//! The session: what goes in, what comes out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use valkyrie_frame::{
+    ClosePayload, Correlation, ErrorCode, ErrorFlags, ErrorPayload, Flags, Frame, FrameLimits,
+    Header, MessageType, StreamClass, StreamId, Time,
+};
+
+use crate::budget::Budgets;
+use crate::calls::{Incoming, Outgoing};
+use crate::config::{Agreement, Limits, SessionConfig, Side};
+use crate::counters::{Counters, Origin};
+use crate::credit::{ReceiveCredit, SendCredit};
+use crate::error::{SessionError, Violation};
+use crate::event::{Event, Retry};
+use crate::join::Joins;
+use crate::keepalive::{Keepalive, Silence};
+use crate::lanes::Lanes;
+use crate::limits::{
+    DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
+};
+use crate::outbox::{Band, Outbox};
+use crate::streams::Streams;
+
+/// One end of a connection as a state machine without I/O and without a clock.
+///
+/// Bytes go in through [`read`](Self::read) and come out through [`transmit`](Self::transmit);
+/// the time goes in with every call, and [`poll_timeout`](Self::poll_timeout) says when
+/// [`handle_timeout`](Self::handle_timeout) wants to be called. The order of calls in one tick:
+/// `read` until it gives `None`, `transmit` and write until it gives 0.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) side: Side,
+    pub(crate) config: SessionConfig,
+    pub(crate) random: [u8; 32],
+    pub(crate) phase: Phase,
+    pub(crate) now: Time,
+    started: Option<Time>,
+    /// The HELLO frame as sent, until it is answered.
+    pub(crate) hello: Vec<u8>,
+    pub(crate) pre_auth_frames: u32,
+    pub(crate) agreement: Option<Box<Agreement>>,
+    pub(crate) own: Limits,
+    pub(crate) peer: Limits,
+    pub(crate) outbox: Outbox,
+    pub(crate) lanes: Lanes,
+    pub(crate) streams: Streams,
+    pub(crate) send: SendCredit,
+    pub(crate) receive: ReceiveCredit,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) incoming: Incoming,
+    pub(crate) joins: Joins,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) budgets: Budgets,
+    pub(crate) closing: Closing,
+    pub(crate) events: VecDeque<Event<'static>>,
+    pub(crate) counters: Counters,
+    /// Streams and channels whose credit goes back with the next transmit.
+    pub(crate) credit_due: Vec<StreamId>,
+    /// Streams whose caller waits for credit.
+    pub(crate) blocked: Vec<StreamId>,
+    pub(crate) failure: Option<SessionError>,
+    partial: Partial,
+}
+
+/// How far the connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The acceptor waits for HELLO, the initiator for HELLO_ACK.
+    Hello,
+    /// The initiator waits for AUTH_SUCCESS.
+    Auth,
+    /// Everything is legal.
+    Ready,
+    /// Over; only an ERROR may still wait to be sent.
+    Failed,
+}
+
+/// How far the orderly end has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Closing {
+    /// We sent CLOSE and wait this long for what runs.
+    pub(crate) sent: Option<Time>,
+    /// The peer sent CLOSE and waits this long.
+    pub(crate) received: Option<Time>,
+}
+
+/// A frame of which only the beginning is there.
+#[derive(Debug, Clone, Copy)]
+enum Partial {
+    None,
+    Since(Time, Duration),
+}
+
+impl Session {
+    /// A new session. The initiator has its HELLO waiting; `random` must be fresh, unguessable
+    /// bytes.
+    #[must_use]
+    pub fn new(side: Side, config: SessionConfig, random: [u8; 32]) -> Self {
+        let own = config.limits;
+        let peer = Limits::default();
+        let mut session = Self {
+            side,
+            keepalive: Keepalive::new(config.keepalive),
+            config,
+            random,
+            phase: Phase::Hello,
+            now: Time::ZERO,
+            started: None,
+            hello: Vec::new(),
+            pre_auth_frames: 0,
+            agreement: None,
+            own,
+            peer,
+            outbox: Outbox::default(),
+            lanes: Lanes::default(),
+            streams: Streams::new(side.parity(), &own, &peer),
+            send: SendCredit::new(0),
+            receive: ReceiveCredit::new(u64::from(own.connection_window())),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            joins: Joins::default(),
+            budgets: Budgets::new(),
+            closing: Closing::default(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            credit_due: Vec::new(),
+            blocked: Vec::new(),
+            failure: None,
+            partial: Partial::None,
+        };
+        if side == Side::Initiator {
+            session.send_hello();
+        }
+        session
+    }
+
+    /// Takes frames off `input` until one of them makes an event; `None` when what is left of
+    /// `input` is not a whole frame. Keep that rest and give it again with what follows it.
+    ///
+    /// # Errors
+    /// The connection is over. What [`transmit`](Self::transmit) still gives, an ERROR that tells
+    /// the peer why, should be written before the transport is closed.
+    pub fn read<'b>(
+        &mut self,
+        now: Time,
+        input: &mut &'b [u8],
+    ) -> Result<Option<Event<'b>>, SessionError> {
+        self.tick(now);
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(failure) = &self.failure {
+                return Err(failure.clone());
+            }
+            let before = *input;
+            match Frame::parse(input, self.frame_limits()) {
+                Ok(None) => {
+                    self.note_partial(now, input);
+                    return Ok(None);
+                }
+                Ok(Some(frame)) => {
+                    self.partial = Partial::None;
+                    let raw = before.get(..before.len() - input.len()).unwrap_or_default();
+                    if let Some(event) = self.on_frame(frame, raw) {
+                        return Ok(Some(event));
+                    }
+                }
+                Err(error) => self.fail(error.into()),
+            }
+        }
+    }
+
+    /// Does what time asks for; call it when [`poll_timeout`](Self::poll_timeout) has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.tick(now);
+        match self.phase {
+            Phase::Hello | Phase::Auth => self.check_handshake(now),
+            Phase::Ready => {
+                self.expire_calls(now);
+                self.expire_joins(now);
+                self.check_silence(now);
+            }
+            Phase::Failed => return,
+        }
+        if let Partial::Since(since, allowed) = self.partial
+            && now >= since + allowed
+        {
+            self.fail(Violation::FrameTimeout {
+                seconds: allowed.as_secs(),
+            });
+        }
+        self.move_closing(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called; `None` for never.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let partial = match self.partial {
+            Partial::None => None,
+            Partial::Since(since, allowed) => Some(since + allowed),
+        };
+        let phase = match self.phase {
+            Phase::Hello | Phase::Auth => self.started.map(|start| start + HANDSHAKE_TIMEOUT),
+            Phase::Ready => [
+                self.keepalive.deadline(),
+                self.outgoing.deadline(),
+                self.joins.deadline(),
+                self.closing.sent,
+                self.closing.received,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            Phase::Failed => return None,
+        };
+        [partial, phase].into_iter().flatten().min()
+    }
+
+    /// The next event that did not come from the input of [`read`](Self::read), which gives
+    /// these too.
+    pub fn poll_event(&mut self) -> Option<Event<'static>> {
+        self.events.pop_front()
+    }
+
+    /// Appends frames to `out`, up to about
+    /// [`TRANSMIT_BYTES`](crate::limits::TRANSMIT_BYTES) a call; returns how many bytes, 0
+    /// when nothing is to be sent. When `out` is empty its buffer may be exchanged for another.
+    pub fn transmit(&mut self, now: Time, out: &mut Vec<u8>) -> usize {
+        self.tick(now);
+        if self.phase == Phase::Ready {
+            self.move_closing(now);
+            self.return_credit();
+            self.fill_from_lanes();
+        }
+        self.outbox.transmit(now, out)
+    }
+
+    /// Tells the session the time, for deadlines of what is sent next.
+    pub fn tick(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.started.is_none() {
+            self.started = Some(now);
+            self.keepalive.hear(now);
+        }
+    }
+
+    /// Asks for a sign of life now; an [`Event::Rtt`] follows.
+    pub fn ping(&mut self) {
+        let ping = self.keepalive.ask(self.now);
+        self.control(MessageType::PING, |out| ping.append(out));
+    }
+
+    /// Starts the orderly end: nothing new is taken, what runs may end within `drain`.
+    /// [`is_finished`](Self::is_finished) says when the transport can be closed.
+    pub fn close(&mut self, code: ErrorCode, drain: Duration) {
+        if self.phase == Phase::Failed || self.closing.sent.is_some() {
+            return;
+        }
+        let drain = drain.min(DRAIN_MAX);
+        let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
+        self.closing.sent = Some(self.now + drain);
+        self.control(MessageType::CLOSE, |out| {
+            ClosePayload { code, drain_ms }.append(out)
+        });
+    }
+
+    /// Whether the connection has ended in order, or has failed, and everything is sent: close
+    /// the transport.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        if !self.outbox.is_empty() {
+            return false;
+        }
+        if self.phase == Phase::Failed {
+            return true;
+        }
+        let over = |deadline: Time| self.now >= deadline;
+        match (self.closing.sent, self.closing.received) {
+            (Some(sent), Some(_)) => self.is_idle() || over(sent),
+            (Some(sent), None) => over(sent),
+            (None, _) => false,
+        }
+    }
+
+    /// Whether no stream and no call is open and nothing waits to be sent.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.streams.len() == 0
+            && self.outgoing.len() == 0
+            && self.incoming.len() == 0
+            && self.lanes.is_empty()
+    }
+
+    /// Whether the handshake is done and the connection not over.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether one of the sides has begun the orderly end.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing.sent.is_some() || self.closing.received.is_some()
+    }
+
+    /// Whether the peer said that it closes, so that the end of its bytes is no loss.
+    #[must_use]
+    pub const fn peer_closed(&self) -> bool {
+        self.closing.received.is_some()
+    }
+
+    /// Why the connection is over, if it is because of an error.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&SessionError> {
+        self.failure.as_ref()
+    }
+
+    /// What was agreed; `None` before `Ready`.
+    #[must_use]
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.agreement.as_deref()
+    }
+
+    /// Which end this is.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Numbers about the connection.
+    pub const fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Time of the last PING's way there and back.
+    #[must_use]
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.keepalive.rtt()
+    }
+
+    /// Streams that are not closed.
+    #[must_use]
+    pub fn streams_open(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Bytes that are encoded and wait to be given out, of all classes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        let classes = StreamClass::WITH_STREAMS.map(|class| Band::of(class, Flags::NONE));
+        [Band::Control, Band::Urgent]
+            .into_iter()
+            .chain(classes)
+            .map(|band| self.outbox.waiting(band))
+            .sum()
+    }
+
+    fn frame_limits(&self) -> FrameLimits {
+        match self.phase {
+            Phase::Ready => FrameLimits {
+                payload_bytes_max: self.own.frame_max(),
+            },
+            Phase::Hello | Phase::Auth | Phase::Failed => FrameLimits::PRE_AUTH,
+        }
+    }
+
+    fn note_partial(&mut self, now: Time, input: &[u8]) {
+        let length = input.get(12..).and_then(<[u8]>::first_chunk::<4>);
+        let bytes = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
+        let allowed = FRAME_TIMEOUT + Duration::from_secs(bytes / FRAME_BYTES_PER_S_MIN);
+        self.partial = match self.partial {
+            _ if input.is_empty() => Partial::None,
+            Partial::None => Partial::Since(now, allowed),
+            Partial::Since(since, _) => Partial::Since(since, allowed),
+        };
+    }
+
+    /// Ends the connection because the peer broke a rule; an ERROR tells it which.
+    pub(crate) fn fail(&mut self, violation: Violation) {
+        if self.phase == Phase::Failed {
+            return;
+        }
+        self.counters.count_error(violation.code(), Origin::Local);
+        self.outbox.keep_control_only();
+        let text = violation.to_string();
+        self.control(MessageType::ERROR, |out| {
+            let flags = ErrorFlags::CONNECTION_ENDS;
+            ErrorPayload {
+                flags,
+                ..ErrorPayload::new(violation.code(), &text)
+            }
+            .append(out);
+        });
+        self.end(SessionError::Violation(violation));
+    }
+
+    /// Ends the connection without a word to the peer.
+    pub(crate) fn end(&mut self, error: SessionError) {
+        self.phase = Phase::Failed;
+        self.failure = Some(error);
+    }
+
+    fn check_handshake(&mut self, now: Time) {
+        if self
+            .started
+            .is_some_and(|start| now >= start + HANDSHAKE_TIMEOUT)
+        {
+            self.fail(Violation::HandshakeTimeout {
+                seconds: HANDSHAKE_TIMEOUT.as_secs(),
+            });
+        }
+    }
+
+    fn check_silence(&mut self, now: Time) {
+        match self.keepalive.check(now) {
+            Silence::Fine => {}
+            Silence::Ask(ping) => self.control(MessageType::PING, |out| ping.append(out)),
+            Silence::Dead(silence) => self.fail(Violation::Silent {
+                seconds: silence.as_secs(),
+            }),
+        }
+    }
+
+    fn expire_calls(&mut self, now: Time) {
+        for call in self.outgoing.expired(now) {
+            self.cancel(call);
+            self.events.push_back(Event::CallFailed {
+                call,
+                code: ErrorCode::TIMEOUT,
+                retry: Retry::No,
+                text: "no answer within the deadline".into(),
+            });
+        }
+    }
+
+    fn expire_joins(&mut self, now: Time) {
+        for key in self.joins.expired(now) {
+            let seconds = FRAGMENT_TIMEOUT.as_secs();
+            let violation = Violation::FragmentTimeout {
+                kind: key.kind,
+                seconds,
+            };
+            if let Some(event) = self.refuse(key.stream, key.correlation, violation) {
+                self.events.push_back(event);
+            }
+        }
+    }
+
+    /// Answers the peer's CLOSE when nothing runs any more, or its time is over.
+    fn move_closing(&mut self, now: Time) {
+        if let Some(deadline) = self.closing.received
+            && self.closing.sent.is_none()
+            && (self.is_idle() || now >= deadline)
+        {
+            self.close(ErrorCode::NONE, Duration::ZERO);
+        }
+    }
+
+    /// Encodes a frame of stream 0.
+    pub(crate) fn control(&mut self, kind: MessageType, body: impl FnOnce(&mut Vec<u8>)) {
+        let header = Header::new(kind, StreamId::CONTROL, 0);
+        self.frame(Band::Control, header, body);
+    }
+
+    /// Encodes a frame in place: the body behind its header, then the length into the header.
+    pub(crate) fn frame(&mut self, band: Band, header: Header, payload: impl FnOnce(&mut Vec<u8>)) {
+        if self.phase == Phase::Failed {
+            return;
+        }
+        let out = self.outbox.buffer(band);
+        let start = out.len();
+        header.append(out);
+        let body = out.len();
+        payload(out);
+        let length = u32::try_from(out.len() - body).expect("payloads are checked before");
+        if header.length != length {
+            let header = Header { length, ..header };
+            if let Some(space) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+                header.encode(space);
+            }
+        }
+        self.counters.count_sent(header.kind, length);
+    }
+
+    /// Refuses one message or stream, as narrowly as its subject allows.
+    pub(crate) fn refuse(
+        &mut self,
+        stream: StreamId,
+        correlation: Correlation,
+        violation: Violation,
+    ) -> Option<Event<'static>> {
+        if stream == StreamId::CONTROL {
+            self.fail(violation);
+            return None;
+        }
+        self.counters.count_error(violation.code(), Origin::Local);
+        // A refused call costs no more than a skipped frame; a reset ends work of the peer's own.
+        let (budget, what) = match stream.is_channel() {
+            true => (&mut self.budgets.skips, "refused messages at once"),
+            false => (&mut self.budgets.resets, "resets at once"),
+        };
+        if let Err(max) = budget.take(self.now) {
+            self.fail(Violation::TooMany {
+                what,
+                max: u64::from(max),
+            });
+            return None;
+        }
+        let code = violation.code();
+        let flags = if violation.is_retryable() {
+            ErrorFlags::RETRYABLE
+        } else {
+            ErrorFlags::NONE
+        };
+        self.send_error(stream, correlation, code, flags, &violation.to_string());
+        if stream.is_channel() || self.streams.get(stream).is_none() {
+            return None;
+        }
+        self.reset(stream, code);
+        Some(Event::Reset { stream, code })
+    }
+
+    /// Sends an ERROR about a stream or a message on it.
+    pub(crate) fn send_error(
+        &mut self,
+        stream: StreamId,
+        correlation: Correlation,
+        code: ErrorCode,
+        flags: ErrorFlags,
+        text: &str,
+    ) {
+        let header = Header::new(MessageType::ERROR, stream, 0).with_correlation(correlation);
+        let band = Band::of(stream.class(), Flags::NONE);
+        self.frame(band, header, |out| {
+            ErrorPayload {
+                flags,
+                ..ErrorPayload::new(code, text)
+            }
+            .append(out);
+        });
+    }
+}

@@ -1,0 +1,200 @@
+//! The open streams of a connection, and the channels beside them.
+
+use std::collections::HashMap;
+
+use valkyrie_frame::{Parity, StreamClass, StreamId};
+
+use crate::config::Limits;
+use crate::credit::{ReceiveCredit, SendCredit};
+use crate::state::{Change, StreamState};
+
+/// Credit of a stream or channel in both directions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flow {
+    pub(crate) send: SendCredit,
+    pub(crate) receive: ReceiveCredit,
+    /// Whether an acknowledgement is on the list of those to send.
+    pub(crate) listed: Listed,
+}
+
+/// Whether a stream is on a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listed {
+    No,
+    Yes,
+}
+
+/// What the positions of one direction count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// Payload bytes of data and job messages.
+    Bytes,
+    /// Offsets of a log; begins where the receiver says.
+    Log,
+    /// Offsets of a file whose start the receiver has not answered.
+    FileOffered,
+    /// Offsets of a file.
+    File,
+}
+
+/// One open stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) state: StreamState,
+    pub(crate) flow: Flow,
+    pub(crate) sending: Counting,
+    pub(crate) receiving: Counting,
+    /// Whether the caller waits for `Writable`.
+    pub(crate) blocked: Listed,
+    /// STREAM_DATA frames without a byte in a row.
+    pub(crate) empty_frames: u8,
+}
+
+/// All streams of a connection.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    open: HashMap<StreamId, Stream>,
+    channels: [Flow; 4],
+    /// Id handed out last, by class.
+    last: [Option<StreamId>; 4],
+    parity: Parity,
+    own: u32,
+    peers: u32,
+    unaccepted: usize,
+}
+
+impl Flow {
+    fn new(class: StreamClass, own: &Limits, peer: &Limits) -> Self {
+        Self {
+            send: SendCredit::new(u64::from(peer.window(class))),
+            receive: ReceiveCredit::new(u64::from(own.window(class))),
+            listed: Listed::No,
+        }
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(parity: Parity, own: &Limits, peer: &Limits) -> Self {
+        Self {
+            open: HashMap::new(),
+            channels: StreamClass::WITH_STREAMS.map(|class| Flow::new(class, own, peer)),
+            last: [None; 4],
+            parity,
+            own: 0,
+            peers: 0,
+            unaccepted: 0,
+        }
+    }
+
+    /// Credit of a stream or channel that may still be used.
+    pub(crate) fn flow_mut(&mut self, id: StreamId) -> Option<&mut Flow> {
+        if id.is_channel() {
+            return self.channels.get_mut(id.class().index()?);
+        }
+        self.open.get_mut(&id).map(|stream| &mut stream.flow)
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.open.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.open.get_mut(&id)
+    }
+
+    /// Streams that are not closed.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Streams that this side opened.
+    pub(crate) const fn own(&self) -> u32 {
+        self.own
+    }
+
+    /// Streams that the peer opened.
+    pub(crate) const fn peers(&self) -> u32 {
+        self.peers
+    }
+
+    /// Streams that the peer opened and this side has not answered.
+    pub(crate) const fn unaccepted(&self) -> usize {
+        self.unaccepted
+    }
+
+    /// Whether this side may open the id.
+    pub(crate) fn is_own(&self, id: StreamId) -> bool {
+        id.parity() == self.parity
+    }
+
+    /// A free id for this side. Ids go round the whole range before one comes again, so a frame
+    /// that is late by accident does not meet a young stream.
+    pub(crate) fn free_id(&self, class: StreamClass) -> Option<StreamId> {
+        let first = class.first(self.parity)?;
+        let last = self.last.get(class.index()?).copied().flatten();
+        let mut id = last.and_then(StreamId::next).unwrap_or(first);
+        // One try more than streams are open finds a free id if there is one.
+        for _ in 0..=self.open.len() {
+            if !self.open.contains_key(&id) {
+                return Some(id);
+            }
+            id = id.next().unwrap_or(first);
+        }
+        None
+    }
+
+    /// Adds a stream; `state` says who opened it.
+    pub(crate) fn insert(
+        &mut self,
+        id: StreamId,
+        state: StreamState,
+        own: &Limits,
+        peer: &Limits,
+    ) -> &mut Stream {
+        if state.is_offered() {
+            self.peers += 1;
+            self.unaccepted += 1;
+        } else {
+            self.own += 1;
+            if let Some(last) = id
+                .class()
+                .index()
+                .and_then(|index| self.last.get_mut(index))
+            {
+                *last = Some(id);
+            }
+        }
+        let counting = match id.class() {
+            StreamClass::Logs => Counting::Log,
+            _ => Counting::Bytes,
+        };
+        let stream = Stream {
+            state,
+            flow: Flow::new(id.class(), own, peer),
+            sending: counting,
+            receiving: counting,
+            blocked: Listed::No,
+            empty_frames: 0,
+        };
+        self.open.entry(id).insert_entry(stream).into_mut()
+    }
+
+    /// Moves a stream on, and forgets it when it is closed. `None`: the change is not legal.
+    pub(crate) fn change(&mut self, id: StreamId, change: Change) -> Option<StreamState> {
+        let stream = self.open.get_mut(&id)?;
+        let state = stream.state.after(change)?;
+        if stream.state.is_offered() && !state.is_offered() {
+            self.unaccepted -= 1;
+        }
+        stream.state = state;
+        if state == StreamState::Closed {
+            self.open.remove(&id);
+            if self.is_own(id) {
+                self.own -= 1;
+            } else {
+                self.peers -= 1;
+            }
+        }
+        Some(state)
+    }
+}
