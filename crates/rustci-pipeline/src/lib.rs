@@ -9,7 +9,9 @@ mod canonical;
 mod codes;
 pub mod condition;
 pub mod diagnostic;
+mod duration;
 pub mod expr;
+mod glob;
 pub mod labels;
 pub mod limits;
 mod native;
@@ -17,17 +19,19 @@ mod nearest;
 mod pipeline;
 mod plan;
 mod planner;
+mod report;
 pub mod template;
 pub mod v1;
+mod yaml;
 
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
-pub use native::parse;
+pub use native::{lint, parse};
 pub use pipeline::Pipeline;
 pub use plan::{
     Executor, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError, Retry, RetryOn, RunsOn,
     Step,
 };
-pub use planner::{PlanRefused, PlanRequest, Planned, plan};
+pub use planner::{PlanRefused, PlanRequest, Planned, compile, plan};
 
 /// What came out of reading a pipeline file.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// How deep sequences and mappings may lie in each other.
 pub const DEPTH_MAX: usize = 64;
 /// Values in a file, those that aliases bring counted again each time.
-pub const NODES_MAX: usize = 200_000;
+pub const NODES_MAX: usize = 100_000;
 /// Values that aliases and merge keys may bring in all.
 pub const ALIAS_NODES_MAX: usize = 10_000;
 /// Aliases in a file.
@@ -23,14 +23,24 @@ pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Limit of a job that names none: one hour.
 pub const TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1000;
 /// Diagnostics that one file can have; later ones are dropped.
-pub const DIAGNOSTICS_MAX: usize = 200;
+pub const DIAGNOSTICS_MAX: usize = 100;
+/// Combinations of matrix axes before `exclude`.
+pub const COMBINATIONS_MAX: usize = 10_000;
+/// Bytes of text in a plan, each matrix instance counted.
+pub const PLAN_TEXT_BYTES_MAX: usize = 16 << 20;
+/// Characters of a job, step, output or input name.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Names that are looked through for the one that was probably meant.
+pub const CANDIDATES_MAX: usize = 200;
 /// Bytes of one expression.
 pub const EXPRESSION_BYTES_MAX: usize = 21_000;
 /// How deep an expression may nest.
 pub const EXPRESSION_DEPTH_MAX: usize = 50;
 /// Operations that one evaluation may take.
 pub const EXPRESSION_STEPS_MAX: u32 = 100_000;
-/// Bytes of text that one evaluation or template may build.
+/// Bytes of text that one evaluation may build; GitHub's limit, which counts two for a character.
+pub const EXPRESSION_TEXT_BYTES_MAX: usize = 1 << 19;
+/// Bytes of a template with its values.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(MATRIX_MAX <= JOBS_MAX);

@@ -1,5 +1,7 @@
 //! The name that somebody probably meant.
 
+use crate::limits::CANDIDATES_MAX;
+
 /// The candidate nearest to `name`, if any is near enough to be a slip of the keyboard.
 ///
 /// Near enough is a third of the longer name's characters, at least one; the first of equals wins.
@@ -10,6 +12,7 @@ pub(crate) fn nearest<'a>(
     let name = normalised(name);
     candidates
         .into_iter()
+        .take(CANDIDATES_MAX)
         .filter_map(|candidate| {
             let other = normalised(candidate);
             let limit = name.len().max(other.len()).div_ceil(3).max(1);
@@ -23,7 +26,7 @@ pub(crate) fn nearest<'a>(
 // Case and the choice between `-` and `_` are never what tells two names apart.
 fn normalised(name: &str) -> Vec<char> {
     name.chars()
-        .take(64)
+        .take(40)
         .flat_map(char::to_lowercase)
         .map(|c| if c == '_' { '-' } else { c })
         .collect()

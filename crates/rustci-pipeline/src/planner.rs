@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::diagnostic::Diagnostic;
-use crate::pipeline::Pipeline;
+use crate::Parsed;
+use crate::diagnostic::{Code, Diagnostic, Severity, Span};
+use crate::native::parse;
+use crate::nearest::nearest;
+use crate::pipeline::{Input, Pipeline};
 use crate::plan::Plan;
 
 /// What happened, and what a person asked for.
@@ -14,7 +17,8 @@ pub struct PlanRequest {
     /// `push`, `pull_request`, `tag`, `manual`, `cron`.
     pub event: String,
     /// The full ref, such as `refs/heads/main`: for a pull request its target branch, which is
-    /// what `on.pull_request.branches` is about. None when there is no repository.
+    /// what `on.pull_request.branches` is about. None when there is no repository: branch and tag
+    /// filters then let the event pass.
     pub git_ref: Option<String>,
     /// Paths that the event changed; none when that is not known: path filters then let it pass.
     pub changed_paths: Option<Vec<String>>,
@@ -29,7 +33,7 @@ pub struct Planned {
     pub plan: Plan,
     /// Whether `on` names the event and its filters let it pass.
     pub triggered: bool,
-    /// Why, for people: `on.push.branches does not match refs/heads/x`.
+    /// Why it is not triggered, for people; empty when it is.
     pub reason: String,
     /// The inputs with their defaults, of the declared types: the context `inputs`.
     pub inputs: Map<String, Value>,
@@ -39,7 +43,7 @@ pub struct Planned {
 
 /// The pipeline or the request has errors.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("pipeline cannot be planned: {}", first(.diagnostics))]
+#[error("pipeline cannot be run: {}", first(.diagnostics))]
 pub struct PlanRefused {
     /// All of them, and the warnings.
     pub diagnostics: Vec<Diagnostic>,
@@ -56,15 +60,120 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
 /// [`PlanRefused`] when the pipeline uses something that this version cannot do, or when an input
 /// is missing, unknown or of the wrong type.
 pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanRefused> {
-    let diagnostics = pipeline.planning.clone();
+    let mut diagnostics = pipeline.planning.clone();
+    let inputs = Inputs {
+        pipeline,
+        found: &mut diagnostics,
+    }
+    .values(&request.inputs);
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(PlanRefused { diagnostics });
     }
+    let admitted = pipeline.triggers.admit(
+        &request.event,
+        request.git_ref.as_deref(),
+        request.changed_paths.as_deref(),
+    );
     Ok(Planned {
         plan: pipeline.plan.clone(),
-        triggered: true,
-        reason: format!("event {}", request.event),
-        inputs: request.inputs.clone(),
+        triggered: admitted.is_ok(),
+        reason: admitted.err().unwrap_or_default(),
+        inputs,
         diagnostics,
     })
+}
+
+/// Reads a file and makes its plan: [`parse`] and [`plan`] in one, with all findings of both.
+///
+/// # Errors
+/// [`PlanRefused`] as [`plan`], and for everything that is wrong with the file.
+pub fn compile(file: &str, text: &str, request: &PlanRequest) -> Result<Planned, PlanRefused> {
+    let Parsed {
+        pipeline,
+        mut diagnostics,
+    } = parse(file, text);
+    let Some(pipeline) = pipeline else {
+        return Err(PlanRefused { diagnostics });
+    };
+    match plan(&pipeline, request) {
+        Ok(planned) => {
+            diagnostics.extend(planned.diagnostics);
+            Ok(Planned {
+                diagnostics,
+                ..planned
+            })
+        }
+        Err(refused) => {
+            diagnostics.extend(refused.diagnostics);
+            Err(PlanRefused { diagnostics })
+        }
+    }
+}
+
+/// Checks what was given against what the file declares.
+struct Inputs<'p> {
+    pipeline: &'p Pipeline,
+    found: &'p mut Vec<Diagnostic>,
+}
+
+impl Inputs<'_> {
+    fn values(mut self, given: &Map<String, Value>) -> Map<String, Value> {
+        for name in given
+            .keys()
+            .filter(|name| !self.pipeline.inputs.contains_key(*name))
+        {
+            let known = self.pipeline.inputs.keys().map(String::as_str);
+            let meant = nearest(name, known).map(str::to_owned);
+            self.refuse(
+                Span::default(),
+                format!("there is no input `{name}`"),
+                meant,
+            );
+        }
+        let mut values = Map::new();
+        for (name, input) in &self.pipeline.inputs {
+            if let Some(value) = self.value(name, input, given.get(name)) {
+                values.insert(name.clone(), value);
+            }
+        }
+        values
+    }
+
+    fn value(&mut self, name: &str, input: &Input, given: Option<&Value>) -> Option<Value> {
+        let Some(given) = given else {
+            if input.required && input.default.is_none() {
+                self.refuse(input.span, format!("input `{name}` is required"), None);
+            }
+            return Some(input.default.clone().unwrap_or_else(|| input.kind.empty()));
+        };
+        match input.kind.check(given) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.refuse(input.span, format!("input `{name}` {message}"), None);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, span: Span, message: String, nearest: Option<String>) {
+        // What was given has no place in the file; the declaration, or its first line, has.
+        let span = if span.line == 0 {
+            Span {
+                line: 1,
+                column: 1,
+                len: 1,
+            }
+        } else {
+            span
+        };
+        self.found.push(Diagnostic {
+            code: Code::INPUT_VALUE,
+            severity: Severity::Error,
+            file: self.pipeline.plan.file.clone(),
+            span,
+            message,
+            help: None,
+            nearest,
+        });
+    }
 }

@@ -10,7 +10,7 @@ use super::context::{Contexts, Status};
 use super::error::{ExprError, ExprErrorKind};
 use super::function::Function;
 use super::value::{Value, upper};
-use crate::limits::{EXPRESSION_STEPS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{EXPRESSION_STEPS_MAX, EXPRESSION_TEXT_BYTES_MAX};
 
 /// Evaluates an expression. A context that is not there is null.
 ///
@@ -21,7 +21,7 @@ pub fn evaluate(expr: &Expr, contexts: &Contexts) -> Result<Value, ExprError> {
     Evaluation {
         contexts,
         steps: EXPRESSION_STEPS_MAX,
-        bytes: TEXT_BYTES_MAX,
+        bytes: EXPRESSION_TEXT_BYTES_MAX,
     }
     .value(expr)
 }
@@ -69,7 +69,8 @@ impl Evaluation<'_> {
 
     fn reserve(&mut self, bytes: usize, at: &Range<usize>) -> Result<(), ExprError> {
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
-            let message = format!("expression builds more than {TEXT_BYTES_MAX} bytes of text");
+            let message =
+                format!("expression builds more than {EXPRESSION_TEXT_BYTES_MAX} bytes of text");
             ExprError::new(ExprErrorKind::Limit, at.clone(), message)
         })?;
         Ok(())

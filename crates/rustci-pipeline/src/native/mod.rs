@@ -1,26 +1,69 @@
 //! The native dialect: `.rustci.yaml` and `.rustci/*.yaml`.
+//!
+//! Reading goes in three steps, each of which goes on after a mistake so that all are told at once:
+//! [`read`] turns the tree into a [`draft`] and checks shapes, [`check`] looks at everything that
+//! needs the whole file (needs, expressions), [`lower`] makes the plan.
 
-use crate::diagnostic::{Code, Diagnostic, Severity, Span};
-use crate::{Parsed, limits};
+mod check;
+mod draft;
+mod fields;
+mod inputs;
+mod job;
+mod keys;
+mod lower;
+mod matrix;
+mod needs;
+mod read;
+mod scope;
+mod step;
+mod taint;
+mod triggers;
+mod values;
+
+use crate::Parsed;
+use crate::diagnostic::Diagnostic;
+use crate::pipeline::Pipeline;
+use crate::report::Report;
+use crate::yaml::{self, Source};
 
 /// Reads a pipeline file. `file` is its path in the repository, as diagnostics name it.
+///
+/// Everything that is wrong is told at once. Keys of the format that this version cannot do are
+/// told by [`plan`](crate::plan()), as they only matter when the pipeline is run; [`lint`] tells
+/// both.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> Parsed {
-    let diagnostic = Diagnostic {
-        code: Code::SIZE,
-        severity: Severity::Error,
-        file: file.to_owned(),
-        span: Span {
-            line: 1,
-            column: 1,
-            len: 1,
-        },
-        message: format!("{} bytes of {} read", text.len(), limits::FILE_BYTES_MAX),
-        help: None,
-        nearest: None,
-    };
+    let source = Source::new(file, text);
+    let mut report = Report::new(&source);
+    let lowered = yaml::load(&mut report)
+        .ok()
+        .and_then(|root| read::pipeline(&mut report, &root))
+        .and_then(|draft| {
+            check::draft(&mut report, &draft);
+            lower::pipeline(&mut report, draft)
+        });
+    let (diagnostics, planning) = report.finish();
+    let broken = diagnostics.iter().any(Diagnostic::is_error);
+    let pipeline = lowered.filter(|_| !broken).map(|lowered| Pipeline {
+        planning,
+        ..lowered
+    });
     Parsed {
-        pipeline: None,
-        diagnostics: vec![diagnostic],
+        pipeline,
+        diagnostics,
     }
+}
+
+/// Everything there is to say about a pipeline file, with what this version cannot do.
+#[must_use]
+pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
+    let Parsed {
+        pipeline,
+        mut diagnostics,
+    } = parse(file, text);
+    if let Some(pipeline) = pipeline {
+        diagnostics.extend(pipeline.planning);
+        diagnostics.sort_by_key(|found| (found.span.line, found.span.column, found.code));
+    }
+    diagnostics
 }

@@ -1,0 +1,102 @@
+//! A pipeline as it stands in the file, with places.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use crate::pipeline::{Input, Triggers};
+use crate::plan::Retry;
+use crate::yaml::Node;
+
+/// A pipeline whose shape is right.
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) env: Vec<Binding>,
+    pub(super) triggers: Triggers,
+    pub(super) inputs: BTreeMap<String, Input>,
+    pub(super) jobs: Vec<JobDraft>,
+}
+
+/// A name and a template.
+pub(super) struct Binding {
+    pub(super) name: String,
+    pub(super) value: Rc<Node>,
+}
+
+/// Settings that hold for all jobs that say nothing else.
+#[derive(Default)]
+pub(super) struct Defaults {
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) retry: Option<Retry>,
+    pub(super) runs_on: Option<RunsOnDraft>,
+    pub(super) shell: String,
+    pub(super) working_directory: Option<Rc<Node>>,
+}
+
+pub(super) struct JobDraft {
+    pub(super) id: String,
+    /// The key in `jobs`.
+    pub(super) key: Rc<Node>,
+    pub(super) name: Option<Rc<Node>>,
+    pub(super) needs: Vec<Rc<Node>>,
+    pub(super) condition: Option<Rc<Node>>,
+    pub(super) runs_on: RunsOnDraft,
+    pub(super) matrix: Option<MatrixDraft>,
+    pub(super) env: Vec<Binding>,
+    pub(super) secrets: BTreeMap<String, String>,
+    pub(super) outputs: Vec<Binding>,
+    pub(super) timeout_ms: u64,
+    pub(super) retry: Retry,
+    pub(super) continue_on_error: Option<Rc<Node>>,
+    pub(super) steps: Vec<StepDraft>,
+}
+
+/// A label is a template with an optional `name=` in front.
+#[derive(Clone, Default)]
+pub(super) struct RunsOnDraft {
+    pub(super) all: Vec<Label>,
+    pub(super) any: Vec<Label>,
+}
+
+#[derive(Clone)]
+pub(super) struct Label {
+    pub(super) prefix: &'static str,
+    pub(super) node: Rc<Node>,
+}
+
+pub(super) struct MatrixDraft {
+    /// In the order of keys: axes first, then what `include` adds.
+    pub(super) names: Vec<String>,
+    pub(super) instances: Vec<Map<String, Value>>,
+    pub(super) fail_fast: FailFast,
+    pub(super) max_parallel: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailFast {
+    Yes,
+    No,
+}
+
+pub(super) struct StepDraft {
+    pub(super) id: Option<Rc<Node>>,
+    pub(super) name: Option<Rc<Node>>,
+    pub(super) run: Rc<Node>,
+    pub(super) shell: String,
+    pub(super) working_directory: Option<Rc<Node>>,
+    pub(super) env: Vec<Binding>,
+    pub(super) condition: Option<Rc<Node>>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) continue_on_error: Option<Rc<Node>>,
+    pub(super) retry: Retry,
+}
+
+impl StepDraft {
+    pub(super) fn id(&self) -> &str {
+        self.id
+            .as_ref()
+            .and_then(|id| id.text())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,95 @@
+//! Mappings with known keys.
+
+use std::rc::Rc;
+
+use super::keys::Keys;
+use crate::diagnostic::{Code, Severity};
+use crate::report::Report;
+use crate::yaml::{Entry, Node, NodeKind};
+
+/// A mapping whose keys were checked.
+pub(super) struct Fields<'n> {
+    node: &'n Node,
+}
+
+impl<'n> Fields<'n> {
+    /// Reads a mapping, reporting keys that it does not have. None when it is no mapping.
+    pub(super) fn read(report: &mut Report<'_>, node: &'n Node, keys: &Keys) -> Option<Self> {
+        let entries = entries(report, node, &format!("`{}`", keys.of))?;
+        for entry in entries {
+            check_key(report, entry, keys);
+        }
+        Some(Self { node })
+    }
+
+    /// The value under a key; none also when it is empty, which is reported elsewhere.
+    pub(super) fn get(&self, name: &str) -> Option<&'n Rc<Node>> {
+        self.node.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key stands there, with or without a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.node.get(name).is_some()
+    }
+}
+
+/// The entries of a mapping; reports when `node` is none.
+pub(super) fn entries<'n>(
+    report: &mut Report<'_>,
+    node: &'n Node,
+    what: &str,
+) -> Option<&'n [Entry]> {
+    if let NodeKind::Mapping(entries) = &node.kind {
+        return Some(entries);
+    }
+    let message = format!("{what} has to be a mapping, not {}", node.kind_name());
+    report.error(Code::TYPE, node.at.clone(), message);
+    None
+}
+
+fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
+    let name = entry.key.text().unwrap_or_default();
+    let at = entry.key.at.clone();
+    if keys.known.contains(&name) {
+        // An event without filters has no value; everything else says something.
+        if entry.value.is_null() && keys.of != "on" {
+            report
+                .error(Code::EMPTY, at, format!("`{name}` has no value"))
+                .help("give it one, or remove the key");
+        }
+        return;
+    }
+    let Some(later) = keys.later(name) else {
+        let message = format!("unknown key `{name}` in {}", with_article(keys.of));
+        report
+            .error(Code::UNKNOWN_KEY, at, message)
+            .nearest(keys.nearest(name))
+            .help(format!("keys here: {}", keys.known.join(", ")));
+        return;
+    };
+    match later.severity {
+        Severity::Error => {
+            let message = format!(
+                "`{name}` needs {}, which this version cannot do",
+                later.what
+            );
+            report
+                .error(Code::NOT_YET, at, message)
+                .help("the pipeline would do something else without it, so it is not run");
+        }
+        Severity::Warning => {
+            let message = format!("`{name}` is left out: this version has no {}", later.what);
+            report
+                .warning(Code::IGNORED, at, message)
+                .help("everything else runs");
+        }
+    }
+}
+
+fn with_article(of: &str) -> String {
+    match of {
+        "on" | "defaults" | "runs-on" | "retry" | "manual" => format!("`{of}`"),
+        "input" => "an input".to_owned(),
+        _ => format!("a {of}"),
+    }
+}

@@ -1,0 +1,227 @@
+//! A draft without mistakes to a plan.
+
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+
+use serde_json::{Map, Value as Json};
+
+use super::check::bare;
+use super::draft::{Binding, Draft, FailFast, JobDraft, Label, StepDraft};
+use crate::canonical;
+use crate::diagnostic::Code;
+use crate::expr::{Contexts, Value};
+use crate::limits::{JOBS_MAX, PLAN_TEXT_BYTES_MAX};
+use crate::pipeline::Pipeline;
+use crate::plan::{Job, MatrixGroup, PLAN_VERSION, Plan, RunsOn, Step};
+use crate::report::Report;
+use crate::template;
+use crate::yaml::Node;
+
+/// Makes the plan. None when it would be too large.
+pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline> {
+    check_size(report, &draft)?;
+    let jobs: Vec<Job> = draft.jobs.iter().flat_map(instances).collect();
+    check_keys(report, &draft, &jobs);
+    let plan = Plan {
+        version: PLAN_VERSION,
+        name: draft.name,
+        file: report.source().file.to_owned(),
+        env: environment(&draft.env),
+        jobs,
+    };
+    Some(Pipeline {
+        plan,
+        triggers: draft.triggers,
+        inputs: draft.inputs,
+        planning: Vec::new(),
+    })
+}
+
+fn count(job: &JobDraft) -> usize {
+    job.matrix
+        .as_ref()
+        .map_or(1, |matrix| matrix.instances.len())
+}
+
+/// Counts jobs and text before anything is copied.
+fn check_size(report: &mut Report<'_>, draft: &Draft) -> Option<()> {
+    let mut jobs = 0;
+    let mut bytes: usize = 0;
+    for job in &draft.jobs {
+        jobs += count(job);
+        bytes = bytes.saturating_add(count(job).saturating_mul(text_bytes(job)));
+        let message = if jobs > JOBS_MAX {
+            format!("more than {JOBS_MAX} jobs with this one, matrix instances counted")
+        } else if bytes > PLAN_TEXT_BYTES_MAX {
+            format!("more than {PLAN_TEXT_BYTES_MAX} bytes of text with this job, in all instances")
+        } else {
+            continue;
+        };
+        report.error(Code::TOO_MANY, job.key.at.clone(), message);
+        return None;
+    }
+    Some(())
+}
+
+fn text_bytes(job: &JobDraft) -> usize {
+    let text = |node: &Rc<Node>| node.text().map_or(0, str::len);
+    let bindings =
+        |bindings: &[Binding]| bindings.iter().map(|item| text(&item.value)).sum::<usize>();
+    let steps = job
+        .steps
+        .iter()
+        .map(|step| text(&step.run) + bindings(&step.env) + 256);
+    let needs = job.needs.iter().map(text);
+    steps.sum::<usize>() + needs.sum::<usize>() + bindings(&job.env) + bindings(&job.outputs) + 256
+}
+
+fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
+    let mut seen = HashSet::new();
+    for job in jobs {
+        if seen.insert(job.key.as_str()) {
+            continue;
+        }
+        let at = draft
+            .jobs
+            .iter()
+            .find(|draft| draft.id == job.id)
+            .map(|draft| draft.key.at.clone());
+        report
+            .error(
+                Code::DUPLICATE_JOB,
+                at.unwrap_or(0..0),
+                format!("two instances come out as `{}`", job.key),
+            )
+            .help("give the instances different values; 1 and \"1\" look the same");
+    }
+}
+
+fn instances(draft: &JobDraft) -> Vec<Job> {
+    let Some(matrix) = &draft.matrix else {
+        return vec![job(draft, draft.id.clone(), Map::new())];
+    };
+    let group = MatrixGroup {
+        id: draft.id.clone(),
+        fail_fast: matrix.fail_fast == FailFast::Yes,
+        max_parallel: matrix.max_parallel,
+    };
+    let instance = |values: &Map<String, Json>| {
+        let shown = matrix
+            .names
+            .iter()
+            .filter_map(|name| values.get(name))
+            .map(show);
+        let key = format!("{} ({})", draft.id, shown.collect::<Vec<_>>().join(", "));
+        Job {
+            group: Some(group.clone()),
+            ..job(draft, key, values.clone())
+        }
+    };
+    matrix.instances.iter().map(instance).collect()
+}
+
+fn show(value: &Json) -> String {
+    match value {
+        Json::Array(_) | Json::Object(_) => canonical::to_string(value),
+        single => Value::from(single).to_text(),
+    }
+}
+
+fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
+    let mut contexts = Contexts::new();
+    contexts.set("matrix", &Json::Object(matrix.clone()));
+    // The only context of a name is the matrix, so nothing but a limit can fail here.
+    let name = draft.name.as_ref().and_then(|node| node.text());
+    let name = name.and_then(|name| template::render(name, &contexts).ok());
+    Job {
+        id: draft.id.clone(),
+        name: name.unwrap_or_else(|| key.clone()),
+        key,
+        matrix,
+        group: None,
+        needs: draft.needs.iter().map(|node| text(Some(node))).collect(),
+        condition: condition(draft.condition.as_ref()),
+        runs_on: RunsOn {
+            all: labels(&draft.runs_on.all),
+            any: labels(&draft.runs_on.any),
+        },
+        env: environment(&draft.env),
+        secrets: draft.secrets.clone(),
+        outputs: environment(&draft.outputs),
+        timeout_ms: draft.timeout_ms,
+        retry: draft.retry.clone(),
+        continue_on_error: flag(draft.continue_on_error.as_ref()),
+        steps: draft.steps.iter().map(step).collect(),
+    }
+}
+
+fn step(draft: &StepDraft) -> Step {
+    let run = text(Some(&draft.run));
+    let name = draft.name.as_ref().map(|node| text(Some(node)));
+    Step {
+        id: draft.id().to_owned(),
+        name: name.unwrap_or_else(|| first_line(&run)),
+        run,
+        shell: draft.shell.clone(),
+        working_directory: text(draft.working_directory.as_ref()),
+        env: environment(&draft.env),
+        condition: condition(draft.condition.as_ref()),
+        timeout_ms: draft.timeout_ms,
+        continue_on_error: flag(draft.continue_on_error.as_ref()),
+        retry: draft.retry.clone(),
+    }
+}
+
+fn text(node: Option<&Rc<Node>>) -> String {
+    node.and_then(|node| node.text())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn labels(labels: &[Label]) -> Vec<String> {
+    labels
+        .iter()
+        .map(|label| format!("{}{}", label.prefix, text(Some(&label.node))))
+        .collect()
+}
+
+fn environment(bindings: &[Binding]) -> BTreeMap<String, String> {
+    bindings
+        .iter()
+        .map(|item| (item.name.clone(), text(Some(&item.value))))
+        .collect()
+}
+
+fn condition(node: Option<&Rc<Node>>) -> Option<String> {
+    let (expression, _) = bare(node?.text()?)?;
+    Some(expression.trim().to_owned())
+}
+
+fn flag(node: Option<&Rc<Node>>) -> String {
+    condition(node).map_or_else(
+        || "false".to_owned(),
+        |text| match text.to_lowercase().as_str() {
+            "true" => "true".to_owned(),
+            "false" => "false".to_owned(),
+            _ => text,
+        },
+    )
+}
+
+/// The first line of a script that says something, as a step without a name is shown.
+fn first_line(run: &str) -> String {
+    const SHOWN: usize = 80;
+    let says = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let line = run.lines().map(str::trim).find(says).unwrap_or_default();
+    if line.chars().count() <= SHOWN {
+        return line.to_owned();
+    }
+    let mut short: String = line.chars().take(SHOWN - 1).collect();
+    // A cut expression would not be one.
+    if let Some(open) = short.rfind("${{")
+        && !short.get(open..).is_some_and(|rest| rest.contains("}}"))
+    {
+        short.truncate(open);
+    }
+    format!("{short}…")
+}

@@ -1,0 +1,299 @@
+//! `matrix`: axes, what is left out, what is added.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::draft::{FailFast, MatrixDraft};
+use super::fields::{Fields, entries};
+use super::keys;
+use super::values::{self, NameRule};
+use crate::diagnostic::Code;
+use crate::limits::{COMBINATIONS_MAX, JOBS_MAX, MATRIX_MAX};
+use crate::nearest::nearest;
+use crate::report::Report;
+use crate::template::is_template;
+use crate::yaml::{Node, NodeKind};
+
+type Instance = Map<String, Value>;
+
+struct Axis {
+    name: String,
+    values: Vec<Value>,
+}
+
+/// Reads and expands a matrix. The order is that of the axes, the last one turning fastest.
+pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
+    if is_dynamic(report, node) {
+        return None;
+    }
+    let fields = Fields::read(report, node, &keys::MATRIX)?;
+    let axes = fields
+        .get("axes")
+        .map(|node| axes(report, node))
+        .unwrap_or_default();
+    let combinations = product(report, node, &axes)?;
+    let excluded = maps(report, fields.get("exclude"), "exclude");
+    let kept = exclude(report, combinations, &axes, &excluded);
+    let included = maps(report, fields.get("include"), "include");
+    let names = names(&axes, &included);
+    let instances = include(kept, &axes, included);
+    check_count(report, node, &instances)?;
+    let fail_fast = fields
+        .get("fail-fast")
+        .and_then(|node| values::boolean(report, node, "fail-fast"));
+    let range = 1..=i64::try_from(JOBS_MAX).unwrap_or(i64::MAX);
+    let max_parallel = fields
+        .get("max-parallel")
+        .and_then(|node| values::integer(report, node, "max-parallel", range));
+    Some(MatrixDraft {
+        names,
+        instances,
+        fail_fast: if fail_fast == Some(false) {
+            FailFast::No
+        } else {
+            FailFast::Yes
+        },
+        max_parallel: max_parallel.and_then(|number| u32::try_from(number).ok()),
+    })
+}
+
+/// A matrix whose values are only known when it runs.
+fn is_dynamic(report: &mut Report<'_>, node: &Node) -> bool {
+    let dynamic = node.text().is_some_and(is_template);
+    if dynamic {
+        let message = "a matrix from an expression needs dynamic matrices, which this version \
+                       cannot do";
+        report
+            .error(Code::NOT_YET, node.at.clone(), message)
+            .help("write its values here");
+    }
+    dynamic
+}
+
+fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<Axis> {
+    if is_dynamic(report, node) {
+        return Vec::new();
+    }
+    let mut axes = Vec::new();
+    for entry in entries(report, node, "`axes`").unwrap_or_default() {
+        let name = values::name(report, &entry.key, "axis name", NameRule::Id);
+        if is_dynamic(report, &entry.value) {
+            continue;
+        }
+        let NodeKind::Sequence(items) = &entry.value.kind else {
+            let message = format!("an axis has to be a list, not {}", entry.value.kind_name());
+            report.error(Code::TYPE, entry.value.at.clone(), message);
+            continue;
+        };
+        if items.is_empty() {
+            let message = "an axis without a value leaves no instance";
+            report.error(Code::MATRIX, entry.key.at.clone(), message);
+        }
+        let values = items
+            .iter()
+            .filter_map(|item| constant(report, item))
+            .collect();
+        axes.extend(name.map(|name| Axis { name, values }));
+    }
+    axes
+}
+
+/// The value of an item; reports an expression in it.
+fn constant(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Value> {
+    match &node.kind {
+        NodeKind::Scalar(_) if is_dynamic(report, node) => return None,
+        NodeKind::Scalar(_) => {}
+        NodeKind::Sequence(items) => {
+            items
+                .iter()
+                .map(|item| constant(report, item))
+                .collect::<Option<Vec<_>>>()?;
+        }
+        NodeKind::Mapping(entries) => {
+            let values = entries.iter().map(|entry| constant(report, &entry.value));
+            values.collect::<Option<Vec<_>>>()?;
+        }
+    }
+    Some(node.to_json())
+}
+
+fn product(report: &mut Report<'_>, node: &Node, axes: &[Axis]) -> Option<Vec<Instance>> {
+    if axes.is_empty() {
+        return Some(Vec::new());
+    }
+    let counts = axes.iter().map(|axis| axis.values.len());
+    let count = counts.fold(1, usize::saturating_mul);
+    if count > COMBINATIONS_MAX {
+        let message = format!(
+            "the axes have {count} combinations; at most {COMBINATIONS_MAX} are \
+                               looked at, and {MATRIX_MAX} may be left"
+        );
+        report.error(Code::TOO_MANY, node.at.clone(), message);
+        return None;
+    }
+    let mut instances = vec![Instance::new()];
+    for axis in axes {
+        let with = |instance: &Instance| {
+            let instance = instance.clone();
+            axis.values.iter().map(move |value| {
+                let mut next = instance.clone();
+                next.insert(axis.name.clone(), value.clone());
+                next
+            })
+        };
+        instances = instances.iter().flat_map(with).collect();
+    }
+    Some(instances)
+}
+
+/// An entry of `include` or `exclude`.
+struct Row {
+    node: Rc<Node>,
+    values: Instance,
+}
+
+fn maps(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Vec<Row> {
+    let Some(node) = node else {
+        return Vec::new();
+    };
+    let NodeKind::Sequence(items) = &node.kind else {
+        if !is_dynamic(report, node) {
+            let message = format!("`{what}` has to be a list, not {}", node.kind_name());
+            report.error(Code::TYPE, node.at.clone(), message);
+        }
+        return Vec::new();
+    };
+    if items.len() > MATRIX_MAX {
+        let message = format!("`{what}` has more than {MATRIX_MAX} entries");
+        report.error(Code::TOO_MANY, node.at.clone(), message);
+        return Vec::new();
+    }
+    items
+        .iter()
+        .filter_map(|item| row(report, item, what))
+        .collect()
+}
+
+fn row(report: &mut Report<'_>, item: &Rc<Node>, what: &str) -> Option<Row> {
+    let listed = entries(report, item, &format!("an entry of `{what}`"))?;
+    for entry in listed {
+        values::name(report, &entry.key, "matrix name", NameRule::Id)?;
+    }
+    let Value::Object(values) = constant(report, item)? else {
+        return None;
+    };
+    if values.is_empty() {
+        report.error(
+            Code::EMPTY,
+            item.at.clone(),
+            format!("an entry of `{what}` is empty"),
+        );
+        return None;
+    }
+    Some(Row {
+        node: Rc::clone(item),
+        values,
+    })
+}
+
+/// Leaves out every combination that has all the values of an entry.
+fn exclude(
+    report: &mut Report<'_>,
+    mut instances: Vec<Instance>,
+    axes: &[Axis],
+    rows: &[Row],
+) -> Vec<Instance> {
+    for row in rows {
+        let unknown = row
+            .values
+            .keys()
+            .find(|name| axes.iter().all(|axis| axis.name != **name));
+        if let Some(name) = unknown {
+            report
+                .error(
+                    Code::MATRIX,
+                    row.node.at.clone(),
+                    format!("`{name}` is not an axis"),
+                )
+                .nearest(nearest(name, axes.iter().map(|axis| axis.name.as_str())))
+                .help("`exclude` can only name axes");
+            continue;
+        }
+        let before = instances.len();
+        let fits = |instance: &Instance| {
+            row.values
+                .iter()
+                .all(|(name, value)| instance.get(name) == Some(value))
+        };
+        instances.retain(|instance| !fits(instance));
+        if instances.len() == before {
+            report
+                .warning(
+                    Code::MATRIX,
+                    row.node.at.clone(),
+                    "this entry of `exclude` fits nothing",
+                )
+                .help("values have to be the same, with their type: 1 is not \"1\"");
+        }
+    }
+    instances
+}
+
+/// Adds values to every combination whose axes an entry does not contradict; an entry that fits
+/// none becomes an instance of its own. Added values may be replaced by later entries, values of
+/// axes never are. These are GitHub's rules.
+fn include(instances: Vec<Instance>, axes: &[Axis], rows: Vec<Row>) -> Vec<Instance> {
+    let originals = instances.clone();
+    let mut result = instances;
+    let mut own = Vec::new();
+    for Row { values, .. } in rows {
+        let mut used = false;
+        for (original, instance) in originals.iter().zip(&mut result) {
+            let fits = axes.iter().all(|axis| {
+                values
+                    .get(&axis.name)
+                    .is_none_or(|value| original.get(&axis.name) == Some(value))
+            });
+            if fits {
+                used = true;
+                instance.extend(values.clone());
+            }
+        }
+        if !used {
+            own.push(values);
+        }
+    }
+    result.extend(own);
+    result
+}
+
+fn names(axes: &[Axis], included: &[Row]) -> Vec<String> {
+    let mut names: Vec<String> = axes.iter().map(|axis| axis.name.clone()).collect();
+    for name in included.iter().flat_map(|row| row.values.keys()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn check_count(report: &mut Report<'_>, node: &Node, instances: &[Instance]) -> Option<()> {
+    if instances.is_empty() {
+        report
+            .error(
+                Code::MATRIX,
+                node.at.clone(),
+                "the matrix has no instance left",
+            )
+            .help("give it `axes`, or entries in `include`");
+        return None;
+    }
+    if instances.len() > MATRIX_MAX {
+        let count = instances.len();
+        let message = format!("the matrix has {count} instances, at most {MATRIX_MAX} are allowed");
+        report.error(Code::TOO_MANY, node.at.clone(), message);
+        return None;
+    }
+    Some(())
+}

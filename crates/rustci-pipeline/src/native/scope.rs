@@ -1,0 +1,132 @@
+//! What an expression may use, by the place where it stands.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::draft::{Draft, JobDraft};
+use crate::pipeline::Input;
+
+/// Where an expression stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `env` of the pipeline.
+    PipelineEnv,
+    /// `name` of a job: evaluated when the plan is made.
+    JobName,
+    /// `if` of a job.
+    JobCondition,
+    /// `runs-on`, `continue-on-error` and `env` of a job.
+    JobField,
+    /// `if` of a step.
+    StepCondition,
+    /// Everything of a step but `if` and `run`.
+    StepField,
+    /// `run`.
+    Script,
+    /// `outputs` of a job.
+    JobOutput,
+}
+
+const CONTEXTS: [&str; 10] = [
+    "git", "event", "inputs", "run", "matrix", "needs", "env", "steps", "job", "runner",
+];
+
+impl Place {
+    pub(super) fn contexts(self) -> &'static [&'static str] {
+        match self {
+            Self::PipelineEnv => &["git", "event", "inputs", "run"],
+            Self::JobName => &["matrix"],
+            Self::JobCondition | Self::JobField => {
+                &["git", "event", "inputs", "run", "matrix", "needs"]
+            }
+            Self::StepCondition | Self::StepField | Self::Script | Self::JobOutput => &CONTEXTS,
+        }
+    }
+
+    pub(super) fn is_condition(self) -> bool {
+        matches!(self, Self::JobCondition | Self::StepCondition)
+    }
+
+    /// Whether there is a workspace whose files can be hashed.
+    pub(super) fn has_files(self) -> bool {
+        self.contexts().contains(&"steps")
+    }
+
+    /// How messages call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::PipelineEnv => "the pipeline's `env`",
+            Self::JobName => "a job's `name`",
+            Self::JobCondition => "a job's `if`",
+            Self::JobField => "a job's settings",
+            Self::StepCondition => "a step's `if`",
+            Self::StepField => "a step's settings",
+            Self::Script => "`run`",
+            Self::JobOutput => "a job's `outputs`",
+        }
+    }
+}
+
+/// The names that exist around an expression.
+pub(super) struct Scope<'d> {
+    pub(super) place: Place,
+    pub(super) inputs: &'d BTreeMap<String, Input>,
+    /// Names of the job's matrix; none without a matrix.
+    pub(super) matrix: Option<&'d [String]>,
+    /// The job's needs, with their outputs.
+    pub(super) needs: BTreeMap<&'d str, BTreeSet<&'d str>>,
+    /// Ids of the steps before this one.
+    pub(super) steps: Vec<&'d str>,
+    /// Ids of this step and of those behind it.
+    pub(super) later_steps: Vec<&'d str>,
+    /// Environment names whose values strangers control.
+    pub(super) tainted: BTreeSet<&'d str>,
+}
+
+impl<'d> Scope<'d> {
+    pub(super) fn of_pipeline(draft: &'d Draft) -> Self {
+        Self {
+            place: Place::PipelineEnv,
+            inputs: &draft.inputs,
+            matrix: None,
+            needs: BTreeMap::new(),
+            steps: Vec::new(),
+            later_steps: Vec::new(),
+            tainted: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn of_job(
+        draft: &'d Draft,
+        jobs: &HashMap<&str, &'d JobDraft>,
+        job: &'d JobDraft,
+    ) -> Self {
+        let needs = job
+            .needs
+            .iter()
+            .filter_map(|need| jobs.get(need.text()?).copied());
+        let outputs = |job: &'d JobDraft| {
+            job.outputs
+                .iter()
+                .map(|output| output.name.as_str())
+                .collect::<BTreeSet<_>>()
+        };
+        Self {
+            place: Place::JobField,
+            matrix: job.matrix.as_ref().map(|matrix| matrix.names.as_slice()),
+            needs: needs
+                .map(|need| (need.id.as_str(), outputs(need)))
+                .collect(),
+            ..Self::of_pipeline(draft)
+        }
+    }
+
+    pub(super) fn at(&mut self, place: Place) -> &mut Self {
+        self.place = place;
+        self
+    }
+}
+
+/// Whether any place knows a context of this name.
+pub(super) fn is_context(name: &str) -> bool {
+    CONTEXTS.contains(&name)
+}

@@ -1,0 +1,142 @@
+//! Steps.
+
+use std::rc::Rc;
+
+use super::draft::StepDraft;
+use super::fields::Fields;
+use super::job::retry;
+use super::keys;
+use super::values::{self, NameRule};
+use crate::diagnostic::Code;
+use crate::limits::STEPS_MAX;
+use crate::nearest::nearest;
+use crate::plan::{Retry, RetryOn};
+use crate::report::Report;
+use crate::yaml::{Node, NodeKind};
+
+const SHELLS: [&str; 3] = ["bash", "sh", "python"];
+
+/// The steps of a job.
+pub(super) fn steps(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<StepDraft> {
+    let NodeKind::Sequence(items) = &node.kind else {
+        let message = format!("`steps` has to be a list, not {}", node.kind_name());
+        report
+            .error(Code::TYPE, node.at.clone(), message)
+            .help("begin each step with `- run: `");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        report.error(Code::EMPTY, node.at.clone(), "`steps` is an empty list");
+    }
+    if let Some(first_over) = items.get(STEPS_MAX) {
+        let message = format!(
+            "a job has at most {STEPS_MAX} steps, this one has {}",
+            items.len()
+        );
+        report.error(Code::TOO_MANY, first_over.at.clone(), message);
+    }
+    items
+        .iter()
+        .take(STEPS_MAX)
+        .filter_map(|item| step(report, item))
+        .collect()
+}
+
+fn step(report: &mut Report<'_>, node: &Rc<Node>) -> Option<StepDraft> {
+    if let Some(text) = node.text() {
+        let first: String = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(40)
+            .collect();
+        report
+            .error(
+                Code::TYPE,
+                node.at.clone(),
+                "a step has to be a mapping, not text",
+            )
+            .help(format!("write `- run: {first}`"));
+        return None;
+    }
+    let fields = Fields::read(report, node, &keys::STEP)?;
+    let shell = fields
+        .get("shell")
+        .map(|node| shell(report, node))
+        .unwrap_or_default();
+    let id = fields
+        .get("id")
+        .filter(|id| values::name(report, id, "step id", NameRule::Id).is_some());
+    let timeout_ms = fields
+        .get("timeout")
+        .and_then(|node| values::duration(report, node, "timeout"));
+    let mut text = |name: &str| {
+        fields
+            .get(name)
+            .and_then(|node| values::text(report, node, name))
+    };
+    let [name, run, condition] = ["name", "run", "if"].map(&mut text);
+    let [working_directory, continue_on_error] =
+        ["working-directory", "continue-on-error"].map(&mut text);
+    let env = fields
+        .get("env")
+        .map(|node| values::bindings(report, node, "env", NameRule::Environment))
+        .unwrap_or_default();
+    let retry = fields
+        .get("retry")
+        .map(|node| step_retry(report, node))
+        .unwrap_or_default();
+    // A step of a later kind has its own finding, which stops the plan.
+    let other_kind = fields.has("uses") || fields.has("image");
+    if !fields.has("run") && !other_kind {
+        report
+            .error(Code::MISSING_KEY, node.at.clone(), "this step has no `run`")
+            .help("a step needs a command: `run: make test`");
+    }
+    Some(StepDraft {
+        id: id.cloned(),
+        name,
+        run: run?,
+        shell,
+        working_directory,
+        env,
+        condition,
+        timeout_ms,
+        continue_on_error,
+        retry,
+    })
+}
+
+/// The shell of a step; empty when there is none or a wrong one.
+pub(super) fn shell(report: &mut Report<'_>, node: &Rc<Node>) -> String {
+    let Some(value) = values::literal(report, node, "shell") else {
+        return String::new();
+    };
+    if SHELLS.contains(&value) || value.contains("{0}") {
+        return value.to_owned();
+    }
+    let message = format!("`{value}` is not a shell this version knows");
+    report
+        .error(Code::VALUE, node.at.clone(), message)
+        .nearest(nearest(value, SHELLS))
+        .help("bash, sh, python, or a command line with {0} where the script file goes");
+    String::new()
+}
+
+/// Tries of a step are made where it runs, so only its own exit can be a cause.
+fn step_retry(report: &mut Report<'_>, node: &Rc<Node>) -> Retry {
+    let retry = retry(report, node);
+    let own = |on: &RetryOn| matches!(on, RetryOn::Failure | RetryOn::ExitCode(_));
+    if !retry.on.iter().all(own) {
+        report
+            .error(
+                Code::VALUE,
+                node.get("on")
+                    .map_or_else(|| node.at.clone(), |on| on.at.clone()),
+                "a step is only tried again after `failure` or an `exit_code`",
+            )
+            .help("other causes belong into the `retry` of the job");
+    }
+    retry
+}
