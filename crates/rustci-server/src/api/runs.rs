@@ -1,5 +1,6 @@
 //! Runs: start, list, look at, cancel.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use rustci_pipeline::{PlanRequest, Planned};
+use rustci_pipeline::{Job, Plan, PlanRequest, Planned};
 use rustci_scheduler::StoredPlan;
 use serde::Deserialize;
 
@@ -168,13 +169,37 @@ fn plan(new: NewRun) -> Result<Submission, ApiError> {
     };
     // Filters of `on` are for webhooks. Who asks for a run gets it.
     let planned = rustci_pipeline::plan(&pipeline, &request);
-    let Planned { plan, inputs, .. } = planned.map_err(|error| refused(error.diagnostics))?;
+    let planned = planned.map_err(|error| refused(error.diagnostics))?;
+    let Planned { mut plan, inputs, .. } = planned;
+    keep_jobs(&mut plan, &new.jobs)?;
     Ok(Submission {
         plan: Arc::new(StoredPlan::new(plan)),
         event: request.event,
         inputs,
         new,
     })
+}
+
+/// Takes the jobs out of the plan that are neither wanted nor needed by one that is.
+fn keep_jobs(plan: &mut Plan, wanted: &[String]) -> Result<(), ApiError> {
+    let is_called = |job: &Job, name: &String| job.id == *name || job.key == *name;
+    for name in wanted {
+        if !plan.jobs.iter().any(|job| is_called(job, name)) {
+            return Err(ApiError::Invalid(format!("the pipeline has no job {name:?}")));
+        }
+    }
+    let is_wanted = |job: &Job| wanted.is_empty() || wanted.iter().any(|name| is_called(job, name));
+    let mut open: Vec<&Job> = plan.jobs.iter().filter(|job| is_wanted(job)).collect();
+    let mut needed: BTreeSet<String> = BTreeSet::new();
+    while let Some(job) = open.pop() {
+        for need in &job.needs {
+            if needed.insert(need.clone()) {
+                open.extend(plan.jobs.iter().filter(|job| job.id == *need));
+            }
+        }
+    }
+    plan.jobs.retain(|job| is_wanted(job) || needed.contains(&job.id));
+    Ok(())
 }
 
 /// The event's name; `manual` when the caller gives none.

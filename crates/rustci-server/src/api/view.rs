@@ -380,6 +380,9 @@ pub struct NewRun {
     /// The `git` context: `ref`, `branch`, `commit`, ...
     #[serde(default)]
     pub git: Map<String, Value>,
+    /// Ids or keys: only these jobs and the jobs they need. Empty means all.
+    #[serde(default)]
+    pub jobs: Vec<String>,
 }
 
 /// A pipeline file.
