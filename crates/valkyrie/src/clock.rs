@@ -1,22 +1,24 @@
-//! The monotonic clock as [`Time`].
+//! The process's monotonic clock as [`Time`].
 
 use std::sync::OnceLock;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use valkyrie_frame::Time;
 
-/// Now; the first call of the process is [`Time::ZERO`].
-pub(crate) fn now() -> Time {
-    let nanos = start().elapsed().as_nanos();
+static START: OnceLock<Instant> = OnceLock::new();
+
+fn start() -> Instant {
+    *START.get_or_init(Instant::now)
+}
+
+/// The time since this process first asked for it.
+#[must_use]
+pub fn now() -> Time {
+    let nanos = Instant::now().saturating_duration_since(start()).as_nanos();
     Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The instant that `time` stands for.
+/// The same point for the runtime's timers.
 pub(crate) fn instant(time: Time) -> Instant {
-    start() + std::time::Duration::from_nanos(time.as_nanos())
-}
-
-fn start() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
+    start() + time.saturating_since(Time::ZERO)
 }

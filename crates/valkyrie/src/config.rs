@@ -1,25 +1,32 @@
-//! Settings of connections.
+//! Settings of the engine.
 
-use telemetry::Metrics;
+use std::time::Duration;
+
 use valkyrie_session::SessionConfig;
 
-/// Settings of the connections of one [`serve`](crate::serve) or [`connect`](crate::connect).
-#[derive(Debug, Clone, Default)]
+use crate::meter::Meter;
+
+/// What a connection is set up with.
+#[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// What the session negotiates.
+    /// What the session offers and accepts.
     pub session: SessionConfig,
-    /// Where connections are counted; not at all by default.
-    pub metrics: Option<Metrics>,
-    /// Who may connect to a Unix socket.
-    pub admission: Admission,
+    /// Where numbers go; `None`, the default, counts nothing.
+    pub meter: Option<Meter>,
+    /// A connection whose peer takes no byte for this long is closed. Default: 30 s.
+    pub write_stall: Duration,
+    /// Connections that [`serve`](crate::serve) holds at once; more wait in the kernel's queue.
+    /// Default: 16,384. Each idle one costs about 2 KiB and a descriptor.
+    pub connections_max: u32,
 }
 
-/// Who may connect to a Unix socket; other transports do not tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Admission {
-    /// The user of this process, and root.
-    #[default]
-    SameUser,
-    /// Everyone whom the file system lets reach the socket.
-    AnyUser,
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            session: SessionConfig::default(),
+            meter: None,
+            write_stall: Duration::from_secs(30),
+            connections_max: 16 * 1024,
+        }
+    }
 }

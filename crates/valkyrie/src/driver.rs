@@ -1,344 +1,389 @@
-//! Moves bytes between a transport and a session, and events to a handler. Decides nothing.
+//! Moves the bytes of one connection and decides nothing.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use telemetry::{FrameTally, OpenConnection, Received, ValkyrieMetrics};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use telemetry::OpenConnection;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep_until};
-use valkyrie_frame::{Priority, Time};
-use valkyrie_session::{Event, Origin, Way};
+use tokio::time::{Sleep, sleep_until, timeout};
+use valkyrie_frame::limits::HEADER_BYTES;
+use valkyrie_frame::{ErrorCode, Time};
+use valkyrie_session::limits::TRANSMIT_BYTES;
+use valkyrie_session::{Event, SessionError};
 use valkyrie_transport::Connection;
 
-use crate::buffers;
 use crate::clock;
+use crate::config::LinkConfig;
 use crate::error::CloseReason;
 use crate::link::{Handler, Link};
+use crate::meter::Meter;
 
-/// Encoded bytes that are written without waiting for the end of the tick.
-const FLUSH_BYTES: usize = 64 * 1024;
-/// While more than this is encoded and the peer does not take it, nothing is read from it.
-const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
-/// Reads of one connection before the others of the shard have their turn.
+/// Length of the read buffer that all connections of a shard share.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Reads in one tick before the shard's other tasks have their turn.
 const READS_PER_TICK: u32 = 8;
-/// Sent bytes that are not taken for this long end the connection.
-const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// Where the connections of one listener are counted.
-pub(crate) struct Meter {
-    pub(crate) metrics: ValkyrieMetrics,
-    pub(crate) tally: RefCell<FrameTally>,
+/// Bytes waiting for a slow peer at which nothing more is read from it. More than credit can ever
+/// let through, so two honest peers cannot end up waiting for each other.
+const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a closed connection is read on, so that the peer sees the last words: closing a socket
+/// with unread bytes would make the kernel throw away what was sent.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes read on at most meanwhile.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    /// The shard's read buffer; taken while a connection reads into it.
+    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
+fn take_buffer() -> Box<[u8]> {
+    let free = READ_BUFFER.take();
+    free.unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice())
+}
+
+type ReadySender = oneshot::Sender<Result<(), CloseReason>>;
+
+/// One connection with its handler.
 pub(crate) struct Driver<H> {
-    io: Connection,
     link: Link,
+    connection: Connection,
     handler: H,
-    meter: Option<Rc<Meter>>,
+    meter: Option<Meter>,
+    write_stall: Duration,
+    began: Time,
     open: Option<OpenConnection>,
-    ready: Option<oneshot::Sender<()>>,
-    started: Time,
+    ready: Option<ReadySender>,
     /// The beginning of a frame whose rest has not come.
     carry: Vec<u8>,
-    /// Bytes being written, and how many of them are.
+    /// Bytes that are being written, and how many of them are.
     out: Vec<u8>,
     written: usize,
-    stalled: Option<Time>,
-    timer: Option<(Time, Pin<Box<Sleep>>)>,
-    eof: bool,
+    stalled_since: Option<Time>,
+    timer: Option<Pin<Box<Sleep>>>,
+    timer_at: Option<Time>,
 }
 
 impl<H: Handler> Driver<H> {
-    pub(crate) fn new(
-        io: Connection,
-        link: Link,
-        handler: H,
-        meter: Option<Rc<Meter>>,
-        ready: Option<oneshot::Sender<()>>,
-    ) -> Self {
+    pub(crate) fn new(link: Link, connection: Connection, handler: H, config: &LinkConfig) -> Self {
         Self {
-            io,
             link,
+            connection,
             handler,
-            meter,
+            meter: config.meter.clone(),
+            write_stall: config.write_stall,
+            began: clock::now(),
             open: None,
-            ready,
-            started: clock::now(),
+            ready: None,
             carry: Vec::new(),
             out: Vec::new(),
             written: 0,
-            stalled: None,
+            stalled_since: None,
             timer: None,
-            eof: false,
+            timer_at: None,
         }
     }
 
-    /// Drives the connection to its end.
+    /// Tells `sender` when the connection is ready, or why it will not be.
+    pub(crate) fn tell_ready(mut self, sender: ReadySender) -> Self {
+        self.ready = Some(sender);
+        self
+    }
+
+    /// Runs the connection to its end.
     pub(crate) async fn run(mut self) {
-        tracing::debug!(conn = self.link.id(), peer = %self.io.peer(), "connection begins");
-        let reason = poll_fn(|cx| self.tick(cx)).await;
-        self.count();
+        let reason = poll_fn(|cx| self.poll_tick(cx)).await;
+        let link = self.link.clone();
+        tracing::debug!(conn = link.id(), %reason, "connection closed");
         if let Some(meter) = &self.meter {
-            meter.metrics.disconnected(reason.word());
-        }
-        tracing::debug!(conn = self.link.id(), %reason, "connection ended");
-        self.link.end(&reason);
-        // Whoever waits in `connect` must find the reason when `ready` is dropped.
-        self.ready = None;
-        self.handler.closed(&self.link, &reason);
-    }
-
-    /// One turn: read what is there, do what time asks for, write what there is to say.
-    fn tick(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.link.begin_tick();
-        let result = self.turn(cx);
-        if result.is_pending() {
-            self.count();
-            self.link.end_tick(cx.waker());
-        }
-        result
-    }
-
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if self.link.wants_abort() {
-            return Poll::Ready(CloseReason::Done);
-        }
-        if let Err(reason) = self.poll_io(cx) {
-            return Poll::Ready(reason);
-        }
-        loop {
-            if self.link.session_in_tick().is_finished() && self.written == self.out.len() {
-                return Poll::Ready(self.end_reason());
-            }
-            if self.eof && self.link.session_in_tick().failure().is_none() {
-                return Poll::Ready(self.end_reason());
-            }
-            ready!(self.poll_timer(cx));
-            if let Err(reason) = self.on_timeout().and_then(|()| self.flush(cx)) {
-                return Poll::Ready(reason);
+            meter.collect(&mut link.driver_session());
+            meter.disconnected(reason.label());
+            if matches!(reason.code(), ErrorCode::LOST) {
+                meter.error(ErrorCode::LOST);
             }
         }
+        self.open = None;
+        if let Some(sender) = self.ready.take() {
+            drop(sender.send(Err(reason.clone())));
+        }
+        link.set_closed(&reason);
+        self.handler.closed(&link, &reason);
+        if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
+            // The connection is over either way; the peer just gets the chance to read why.
+            drop(timeout(LINGER, self.linger()).await);
+        }
     }
 
-    /// Reads and handles until nothing is left or others should have their turn.
-    fn poll_io(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        self.deliver_waiting();
-        for _ in 0..READS_PER_TICK {
-            self.flush(cx)?;
-            let backlog = self.link.session_in_tick().queued_bytes();
-            if self.eof || (backlog > BACKLOG_BYTES_MAX && self.written < self.out.len()) {
-                return Ok(());
-            }
-            match self.read(cx)? {
-                Poll::Pending => return self.flush(cx),
-                Poll::Ready(()) => {}
-            }
-        }
-        cx.waker().wake_by_ref();
-        self.flush(cx)
-    }
-
-    /// One read into the shard's buffer, behind what was carried over, and all events in it.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, CloseReason> {
-        let mut buffer = buffers::take_read();
-        let result = self.read_into(cx, &mut buffer);
-        buffers::give_read(buffer);
-        result
-    }
-
-    fn read_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Result<Poll<()>, CloseReason> {
-        let mut space = ReadBuf::new(buffer);
-        space.put_slice(&self.carry);
-        match Pin::new(&mut self.io).poll_read(cx, &mut space) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Err(error)) => return Err(CloseReason::Io(error.to_string())),
-            Poll::Ready(Ok(())) => {}
-        }
-        if space.filled().len() == self.carry.len() {
-            self.eof = true;
-            return Ok(Poll::Pending);
-        }
-        let mut input: &[u8] = space.filled();
-        self.handle(&mut input, cx)?;
-        self.carry.clear();
-        self.carry.extend_from_slice(input);
-        if self.carry.is_empty() {
-            self.carry = Vec::new();
-        }
-        Ok(Poll::Ready(()))
-    }
-
-    /// Gives the handler every event of `input`; leaves the partial frame in it.
-    fn handle(&mut self, input: &mut &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        loop {
-            let event = self.link.session_in_tick().read(clock::now(), input);
-            match event {
-                Ok(None) => return Ok(()),
-                Ok(Some(event)) => self.deliver(event),
-                Err(_failure) => {
-                    // The session keeps the reason; the ERROR it has queued is still written.
-                    *input = &[];
-                    return Ok(());
-                }
-            }
-            if self.link.session_in_tick().queued_bytes() >= FLUSH_BYTES {
-                self.flush(cx)?;
+    async fn linger(mut self) -> io::Result<()> {
+        self.connection.shutdown().await?;
+        let mut buffer = [0; 4096];
+        let mut taken = 0;
+        while taken < LINGER_BYTES {
+            match self.connection.read(&mut buffer).await? {
+                0 => break,
+                count => taken += count,
             }
         }
-    }
-
-    fn deliver(&mut self, event: Event<'_>) {
-        if let Event::Ready(agreement) = &event {
-            if let Some(meter) = &self.meter {
-                let handshake = clock::now().saturating_since(self.started);
-                let transport = self.io.kind().name();
-                self.open = Some(
-                    meter
-                        .metrics
-                        .connection(transport, agreement.mode, handshake),
-                );
-            }
-            if let Some(ready) = self.ready.take() {
-                // Nobody waits any more when `connect` was dropped.
-                let _ = ready.send(());
-            }
-        }
-        if let Some(event) = self.link.take_answer(event) {
-            self.handler.event(&self.link, event);
-        }
-    }
-
-    /// Writes until nothing is left or the peer takes no more.
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        loop {
-            if self.written == self.out.len() && !self.refill() {
-                self.stalled = None;
-                return Ok(());
-            }
-            let rest = self.out.get(self.written..).unwrap_or_default();
-            match Pin::new(&mut self.io).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => return Err(self.write_failed("the transport takes nothing")),
-                Poll::Ready(Ok(count)) => {
-                    self.written += count;
-                    self.stalled = None;
-                }
-                Poll::Ready(Err(error)) => return Err(self.write_failed(&error.to_string())),
-                Poll::Pending => {
-                    self.stalled
-                        .get_or_insert_with(|| clock::now() + WRITE_STALL);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Takes the next encoded frames; false when there are none, and no buffer is held then.
-    fn refill(&mut self) -> bool {
-        self.written = 0;
-        if self.out.capacity() == 0 {
-            self.out = buffers::take_write();
-        }
-        self.out.clear();
-        if self
-            .link
-            .session_in_tick()
-            .transmit(clock::now(), &mut self.out)
-            > 0
-        {
-            return true;
-        }
-        buffers::give_write(std::mem::take(&mut self.out));
-        false
-    }
-
-    /// The peer may have said why it went before the write found out.
-    fn write_failed(&self, error: &str) -> CloseReason {
-        match self.link.session_in_tick().failure() {
-            Some(failure) => CloseReason::Session(failure.clone()),
-            None => CloseReason::Io(error.to_owned()),
-        }
-    }
-
-    /// Ready when a deadline has come.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let session = self.link.session_in_tick().poll_timeout();
-        let Some(deadline) = [session, self.stalled].into_iter().flatten().min() else {
-            return Poll::Pending;
-        };
-        // A timer that is early costs one wake-up; moving it with every frame would cost more.
-        let armed = self.timer.as_ref().map(|(time, _)| *time);
-        if armed.is_none_or(|time| time > deadline) {
-            self.timer = Some((
-                deadline,
-                Box::pin(sleep_until(clock::instant(deadline).into())),
-            ));
-        }
-        let Some((_, timer)) = &mut self.timer else {
-            return Poll::Pending;
-        };
-        ready!(timer.as_mut().poll(cx));
-        self.timer = None;
-        Poll::Ready(())
-    }
-
-    fn on_timeout(&mut self) -> Result<(), CloseReason> {
-        let now = clock::now();
-        if self.stalled.is_some_and(|deadline| now >= deadline) {
-            return Err(CloseReason::Stalled(WRITE_STALL));
-        }
-        self.link.session_in_tick().handle_timeout(now);
-        self.deliver_waiting();
         Ok(())
     }
 
-    /// Events that no input made: of calls that failed at once, of deadlines.
-    fn deliver_waiting(&mut self) {
-        loop {
-            let event = self.link.session_in_tick().poll_event();
-            match event {
-                Some(event) => self.deliver(event),
-                None => return,
-            }
-        }
+    /// One tick: read what is there, let the handler see it, write what came of it in one go.
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.link.begin_tick(cx.waker());
+        let result = self.tick(cx);
+        self.link.end_tick();
+        result
     }
 
-    fn end_reason(&self) -> CloseReason {
-        let session = self.link.session_in_tick();
+    fn tick(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let mut now = clock::now();
+        self.check_timers(now);
+        let mut reads = 0;
+        loop {
+            self.deliver_queued();
+            if let Poll::Ready(reason) = self.flush(cx, now) {
+                return Poll::Ready(reason);
+            }
+            if self.link.driver_session().queued_bytes() > QUEUED_BYTES_MAX {
+                break;
+            }
+            if reads == READS_PER_TICK {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            match self.read_once(cx, now) {
+                Poll::Ready(Ok(())) => reads += 1,
+                Poll::Ready(Err(reason)) => return self.over(cx, now, reason),
+                Poll::Pending => break,
+            }
+            now = clock::now();
+        }
+        if let Some(meter) = &self.meter {
+            meter.collect(&mut self.link.driver_session());
+        }
+        self.arm(cx, now)
+    }
+
+    /// Reads once into the shard's buffer and handles what came.
+    fn read_once(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<Result<(), CloseReason>> {
+        let mut buffer = take_buffer();
+        let mut space = ReadBuf::new(&mut buffer);
+        let polled = Pin::new(&mut self.connection).poll_read(cx, &mut space);
+        let result = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(CloseReason::Io(Arc::new(error)))),
+            Poll::Ready(Ok(())) if space.filled().is_empty() => Poll::Ready(Err(self.ended())),
+            Poll::Ready(Ok(())) => Poll::Ready(self.take_bytes(cx, now, space.filled())),
+        };
+        READ_BUFFER.set(Some(buffer));
+        result
+    }
+
+    /// Why the bytes of the peer have ended.
+    fn ended(&self) -> CloseReason {
+        let session = self.link.driver_session();
         match session.failure() {
             Some(failure) => CloseReason::Session(failure.clone()),
-            None if session.is_closing() => CloseReason::Done,
+            None if session.is_closing() => CloseReason::Closed,
             None => CloseReason::Lost,
         }
     }
 
-    /// Moves what the session counted to the metrics, once per tick.
-    fn count(&self) {
-        let mut session = self.link.session_in_tick();
-        let counters = session.counters();
-        let Some(meter) = &self.meter else {
-            counters.take_notes(|_| {}, |_| {});
+    /// Handles bytes in place. Of a frame that lies across two reads, only that frame is copied.
+    fn take_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        mut input: &[u8],
+    ) -> Result<(), CloseReason> {
+        while !self.carry.is_empty() && !input.is_empty() {
+            let count = missing(&self.carry).min(input.len());
+            let (head, rest) = input.split_at_checked(count).unwrap_or((input, &[]));
+            self.carry.extend_from_slice(head);
+            input = rest;
+            let carry = std::mem::take(&mut self.carry);
+            let mut view = carry.as_slice();
+            self.feed(cx, now, &mut view)?;
+            if !view.is_empty() {
+                self.carry = carry;
+            }
+        }
+        self.feed(cx, now, &mut input)?;
+        self.carry.extend_from_slice(input);
+        Ok(())
+    }
+
+    /// Lets the session take whole frames off `input` and the handler see their events.
+    fn feed(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        input: &mut &[u8],
+    ) -> Result<(), CloseReason> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        loop {
+            let next = self.link.driver_session().read(now, input);
+            match next {
+                Ok(Some(event)) => self.dispatch(event),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(CloseReason::Session(error)),
+            }
+            // Whoever makes a whole write's worth in one tick does not wait for its end.
+            if self.link.driver_session().queued_bytes() >= TRANSMIT_BYTES
+                && let Poll::Ready(reason) = self.flush(cx, now)
+            {
+                return Err(reason);
+            }
+        }
+    }
+
+    /// Events that came of timeouts and of the application's own calls.
+    fn deliver_queued(&mut self) {
+        loop {
+            let event = self.link.driver_session().poll_event();
+            let Some(event) = event else { return };
+            self.dispatch(event);
+        }
+    }
+
+    fn dispatch(&mut self, event: Event<'_>) {
+        let Some(event) = self.link.take_answer(event) else {
             return;
         };
-        let mut tally = meter.tally.borrow_mut();
-        let frame = |note: valkyrie_session::FrameNote| match note.way {
-            Way::Sent => tally.sent(note.kind, Priority::NORMAL, note.bytes),
-            Way::Received => tally.received(note.kind, Received::Success, note.bytes),
-            Way::Skipped => tally.received(note.kind, Received::Skipped, note.bytes),
-        };
-        counters.take_notes(frame, |note| {
-            if note.origin == Origin::Local {
-                meter.metrics.error(note.code);
+        if let Event::Ready(agreement) = &event {
+            self.link.set_peer(&agreement.node, agreement.role);
+            let elapsed = clock::now().saturating_since(self.began);
+            let kind = self.connection.kind();
+            let meter = self.meter.as_ref();
+            self.open = meter.map(|meter| meter.ready(kind, agreement.mode, elapsed));
+            self.handler.event(&self.link, event);
+            if let Some(sender) = self.ready.take() {
+                drop(sender.send(Ok(())));
             }
-        });
-        tally.flush();
+            return;
+        }
+        self.handler.event(&self.link, event);
+    }
+
+    /// Writes until nothing waits or the transport is full. Ready when the connection is over.
+    fn flush(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<CloseReason> {
+        loop {
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                if self.link.driver_session().transmit(now, &mut self.out) == 0 {
+                    self.stalled_since = None;
+                    self.release_buffer();
+                    return self.check_finished();
+                }
+            }
+            let bytes = self.out.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut self.connection).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(CloseReason::Lost),
+                Poll::Ready(Ok(count)) => {
+                    self.written += count;
+                    self.stalled_since = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(self.write_failed(error)),
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// An idle connection owns no write buffer.
+    fn release_buffer(&mut self) {
+        if self.out.capacity() > TRANSMIT_BYTES * 2 {
+            self.out = Vec::new();
+        }
+    }
+
+    fn write_failed(&self, error: io::Error) -> CloseReason {
+        match self.ended() {
+            CloseReason::Lost => CloseReason::Io(Arc::new(error)),
+            other => other,
+        }
+    }
+
+    fn check_finished(&self) -> Poll<CloseReason> {
+        let session = self.link.driver_session();
+        if !session.is_finished() {
+            return Poll::Pending;
+        }
+        Poll::Ready(match session.failure() {
+            Some(failure) => CloseReason::Session(failure.clone()),
+            None => CloseReason::Closed,
+        })
+    }
+
+    /// The session is over; an ERROR may wait to be written.
+    fn over(&mut self, cx: &mut Context<'_>, now: Time, reason: CloseReason) -> Poll<CloseReason> {
+        if !matches!(reason, CloseReason::Session(SessionError::Violation(_))) {
+            return Poll::Ready(reason);
+        }
+        match self.flush(cx, now) {
+            // The transport is full: the peer does not read, so it will not read this either.
+            Poll::Pending => Poll::Ready(reason),
+            Poll::Ready(reason) => Poll::Ready(reason),
+        }
+    }
+
+    fn check_timers(&mut self, now: Time) {
+        let mut session = self.link.driver_session();
+        if session.poll_timeout().is_some_and(|at| at <= now) {
+            session.handle_timeout(now);
+        }
+    }
+
+    /// Waits for the next deadline.
+    fn arm(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<CloseReason> {
+        let stall = self.stalled_since.map(|since| since + self.write_stall);
+        if stall.is_some_and(|at| at <= now) {
+            return Poll::Ready(CloseReason::WriteStalled);
+        }
+        let session = self.link.driver_session().poll_timeout();
+        let Some(at) = [stall, session].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        // A timer that is set earlier stays: it wakes once too often, but most deadlines move with
+        // every frame, and setting a timer costs more than looking at one.
+        if self.timer_at.is_none_or(|armed| at < armed || armed <= now) {
+            let deadline = clock::instant(at);
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(deadline),
+                None => self.timer = Some(Box::pin(sleep_until(deadline))),
+            }
+            self.timer_at = Some(at);
+        }
+        if let Some(timer) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+            // Due already: come again at once.
+            self.timer_at = None;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Bytes that a frame beginning with `carry` lacks, or its header, while that is not whole.
+fn missing(carry: &[u8]) -> usize {
+    match carry.get(12..16).and_then(<[u8]>::first_chunk::<4>) {
+        Some(length) if carry.len() >= HEADER_BYTES => {
+            let whole = HEADER_BYTES + u32::from_be_bytes(*length) as usize;
+            whole.saturating_sub(carry.len())
+        }
+        _ => HEADER_BYTES - carry.len().min(HEADER_BYTES),
     }
 }

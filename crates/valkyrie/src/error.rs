@@ -1,91 +1,82 @@
-//! What can go wrong with a connection, and whose fault it is.
+//! Why things end.
 
-use std::time::Duration;
+use std::io;
+use std::sync::Arc;
 
 use valkyrie_frame::ErrorCode;
-use valkyrie_session::{Retry, SendError, SessionError};
+use valkyrie_session::SessionError;
+use valkyrie_transport::AcceptError;
 
-/// Why a connection could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// No bytes could be exchanged.
-    #[error(transparent)]
-    Transport(#[from] valkyrie_transport::ConnectError),
-    /// The peer was reached, the handshake did not succeed.
-    #[error("handshake failed: {0}")]
-    Handshake(CloseReason),
-    /// The system gave no random bytes.
-    #[error("no random bytes from the system: {0}")]
-    Random(getrandom::Error),
-}
-
-/// Why a listener stopped.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The listener is broken.
-    #[error(transparent)]
-    Accept(#[from] valkyrie_transport::AcceptError),
-}
-
-/// Why a call has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// It could not be sent.
-    #[error(transparent)]
-    Send(#[from] SendError),
-    /// The peer refused it, or its deadline passed (105).
-    #[error("call refused: {code}: {text}")]
-    Refused {
-        /// Why.
-        code: ErrorCode,
-        /// Whether to try again.
-        retry: Retry,
-        /// The peer's words.
-        text: String,
-    },
-    /// The connection ended first; whether the call was carried out is unknown.
-    #[error("connection ended before the answer: {0}")]
-    Closed(CloseReason),
-}
-
-/// Why a connection is over.
+/// Why a connection ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// One side closed and what was running ended.
+    /// In order, after one of the sides said CLOSE.
     #[error("closed in order")]
-    Done,
-    /// A rule was broken, by the peer or in the peer's opinion.
-    #[error(transparent)]
+    Closed,
+    /// The peer broke a rule or ended the connection with an ERROR.
+    #[error("{0}")]
     Session(#[from] SessionError),
-    /// The peer's bytes ended without CLOSE.
-    #[error("peer went away without closing")]
+    /// The bytes ended without a CLOSE.
+    #[error("connection lost: the peer is gone")]
     Lost,
     /// The transport failed.
-    #[error("transport failed: {0}")]
-    Io(String),
-    /// Sent bytes were not taken for a long time.
-    #[error("peer took nothing for {} s", .0.as_secs())]
-    Stalled(Duration),
+    #[error("connection lost: {0}")]
+    Io(Arc<io::Error>),
+    /// The peer took no byte for too long.
+    #[error("connection lost: the peer takes no bytes")]
+    WriteStalled,
 }
 
 impl CloseReason {
-    /// A fixed word for metric labels.
+    /// The label `reason` of `valkyrie_disconnections_total`.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
-            Self::Done => "closed",
+            Self::Closed => "closed",
             Self::Session(SessionError::Peer { .. }) => "peer_error",
-            Self::Session(error) => match error.code() {
-                ErrorCode::TIMEOUT => "timeout",
-                _ => "violation",
-            },
+            Self::Session(error) if matches!(error.code(), ErrorCode::TIMEOUT) => "timeout",
+            Self::Session(_) => "protocol",
             Self::Lost => "lost",
             Self::Io(_) => "io",
-            Self::Stalled(_) => "stalled",
+            Self::WriteStalled => "write_stalled",
         }
     }
+
+    /// The wire code that stands for the reason.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Closed => ErrorCode::NONE,
+            Self::Session(error) => error.code(),
+            Self::Lost | Self::Io(_) | Self::WriteStalled => ErrorCode::LOST,
+        }
+    }
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The transport could not connect.
+    #[error("{0}")]
+    Transport(#[from] valkyrie_transport::ConnectError),
+    /// The connection ended before it was ready.
+    #[error("handshake failed: {0}")]
+    Handshake(CloseReason),
+    /// The system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Random(String),
+}
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The listener broke.
+    #[error("{0}")]
+    Accept(#[from] AcceptError),
+    /// The system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Random(String),
 }

@@ -1,24 +1,21 @@
-//! The Valkyrie engine: connections with their handlers, on one thread per shard.
+//! The Valkyrie engine: shards, connections, calls, handlers.
 //!
-//! A *shard* is a thread with a single-threaded runtime. A connection and its [`Handler`] live on
-//! the shard that opened it, so sending is a function call: the frame is encoded in place behind
-//! what is already waiting, and the driver writes everything once at the end of its tick.
-//!
-//! - [`serve`] accepts connections and gives each a handler; [`connect`] opens one.
-//! - [`Link`] is the handle of a connection: [`Link::call`] for a request with an answer,
-//!   [`Link::session`] for everything else a [`Session`] can send.
-//! - [`Shard`] starts a thread for all that.
+//! A *shard* is one thread with everything that belongs to its connections: their sessions, their
+//! handlers, one read buffer. Nothing is locked and nothing is sent between threads, so a message
+//! costs an encode in place and no wake-up of its own. [`serve`] and [`connect`] run connections
+//! on the shard they are called on; a [`Link`] is the handle of one connection there; a
+//! [`Handler`] is called inline for what comes in, and whatever it sends leaves in one write at
+//! the end of the tick.
 //!
 //! ```
 //! use std::time::Duration;
-//! use valkyrie::{ErrorCode, Event, Handler, Link, LinkConfig, StreamClass};
+//! use valkyrie::{Endpoint, Event, Handler, Link, LinkConfig, StreamClass, connect, listen, serve};
 //!
 //! struct Echo;
 //! impl Handler for Echo {
 //!     fn event(&mut self, link: &Link, event: Event<'_>) {
 //!         if let Event::Call { call, body, .. } = event {
-//!             // Nobody waits when the caller has gone.
-//!             let _ = link.session().reply(call, &body);
+//!             link.session().reply(call, &body).expect("the call is open");
 //!         }
 //!     }
 //! }
@@ -27,43 +24,49 @@
 //!     fn event(&mut self, _link: &Link, _event: Event<'_>) {}
 //! }
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! valkyrie::block_on(async {
-//!     let endpoint = "valkyrie+mem://echo".parse()?;
-//!     let listener = valkyrie::listen(&endpoint).await?;
-//!     tokio::task::spawn_local(valkyrie::serve(listener, LinkConfig::default(), |_| Echo));
-//!     let link = valkyrie::connect(&endpoint, LinkConfig::default(), Quiet).await?;
-//!     let limit = Duration::from_secs(1);
-//!     let answer = link.call(StreamClass::System, "demo.Echo/Say", b"hello", limit).await?;
+//!     let endpoint: Endpoint = "valkyrie+mem://doc-echo".parse()?;
+//!     let listener = listen(&endpoint).await?;
+//!     tokio::task::spawn_local(serve(listener, LinkConfig::default(), |_| Echo));
+//!     let link = connect(&endpoint, LinkConfig::default(), Quiet).await?;
+//!     let class = StreamClass::System;
+//!     let answer = link.call(class, "demo.Echo/Say", b"hello", Duration::from_secs(1)).await?;
 //!     assert_eq!(&answer[..], b"hello");
-//!     link.close(ErrorCode::NONE, Duration::ZERO);
-//!     Ok(())
-//! })
-//! # }
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A handler never blocks: it runs on the thread that moves the bytes of every connection of the
+//! shard. What takes time goes to a local task, which answers through a clone of the [`Link`].
 
-mod buffers;
+mod calls;
 mod clock;
 mod config;
 mod driver;
 mod error;
 mod link;
+mod meter;
 mod serve;
 mod shard;
 
-pub use config::{Admission, LinkConfig};
-pub use error::{CallError, CloseReason, ConnectError, ServeError};
+pub use calls::CallError;
+pub use clock::now;
+pub use config::LinkConfig;
+pub use error::{CloseReason, ConnectError, ServeError};
 pub use link::{Handler, Link, Peer, SessionMut};
+pub use meter::Meter;
 pub use serve::{connect, serve};
 pub use shard::{Shard, ShardError, block_on};
+
+pub use valkyrie_frame as frame;
 pub use valkyrie_frame::{
-    Correlation, ErrorCode, FileStart, LogChannel, LogRecord, LogRecords, MessageType, StreamClass,
-    StreamId, Time, WallTime, v2,
+    Correlation, ErrorCode, MessageType, StreamClass, StreamId, Time, WallTime, v2,
 };
 pub use valkyrie_session::{
     Agreement, End, Event, Limits, Payload, Retry, Role, SendError, Session, SessionConfig,
-    SessionError, Side,
+    SessionError, Violation,
 };
 pub use valkyrie_transport::{
-    AcceptError, Endpoint, EndpointError, ListenError, Listener, PeerAddress, TransportKind, listen,
+    Endpoint, EndpointError, ListenError, Listener, PeerAddress, TransportKind, listen,
 };

@@ -1,7 +1,6 @@
-//! The handle of a connection.
+//! The handle of one connection.
 
-use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -10,73 +9,106 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use valkyrie_frame::{Correlation, ErrorCode, StreamClass};
-use valkyrie_session::{Event, Session};
-use valkyrie_transport::PeerAddress;
+use valkyrie_session::{Event, Role, Session};
+use valkyrie_transport::{PeerAddress, TransportKind};
 
+use crate::calls::{CallError, CancelOnDrop, Waiting};
 use crate::clock;
-use crate::error::{CallError, CloseReason};
+use crate::error::CloseReason;
 
-/// What a connection tells its owner. Called on the shard, so it must not block.
+/// Takes what comes in on one connection.
+///
+/// Runs inline on the shard, between reading and writing, and therefore never blocks: slow work
+/// belongs into a local task.
 pub trait Handler: 'static {
-    /// Something happened. What is sent from here leaves at the end of the tick.
+    /// Something happened. The event borrows from the read buffer; copy what has to stay.
     fn event(&mut self, link: &Link, event: Event<'_>);
 
-    /// The connection is over, after the last event. Also called when it never became ready.
+    /// The connection is over; nothing comes after this.
     fn closed(&mut self, link: &Link, reason: &CloseReason) {
         let _ = (link, reason);
     }
 }
 
-/// Handle of a connection; cheap to clone, bound to its shard.
+/// A connection on this shard. Clones are the same connection; it stays open without any.
 #[derive(Clone)]
 pub struct Link {
     inner: Rc<Inner>,
 }
 
+pub(crate) struct Inner {
+    id: u64,
+    session: RefCell<Session>,
+    calls: RefCell<Waiting>,
+    peer: RefCell<Peer>,
+    /// Wakes the driver.
+    waker: RefCell<Option<Waker>>,
+    turn: Cell<Turn>,
+    closed: RefCell<Option<CloseReason>>,
+    closed_notify: Notify,
+}
+
+/// Whose turn it is, which decides who writes what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The driver runs and will write at the end of its tick.
+    Driver,
+    /// The driver sleeps and has to be woken.
+    Others,
+    /// The driver has been woken already.
+    Dirty,
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its own name for itself; empty before the handshake, unproven in plaintext.
+    /// Its name for itself; empty before the connection is ready, unproven in plaintext.
     pub node: String,
-    /// Where its bytes come from.
+    /// Its role; unproven in plaintext.
+    pub role: Role,
+    /// What the transport tells about it.
     pub address: PeerAddress,
 }
 
-struct Inner {
-    id: u64,
-    session: RefCell<Session>,
-    address: PeerAddress,
-    calls: RefCell<HashMap<Correlation, oneshot::Sender<Answer>>>,
-    /// Wakes the driver; `None` while it runs, since it looks at the session before it rests.
-    waker: RefCell<Option<Waker>>,
-    closed: RefCell<Option<CloseReason>>,
-    closed_notify: Notify,
-    abort: Cell<bool>,
-}
+impl Peer {
+    /// The transport of the connection.
+    #[must_use]
+    pub const fn transport(&self) -> TransportKind {
+        self.address.kind()
+    }
 
-type Answer = Result<Bytes, CallError>;
+    /// The user at the other end, where the transport proves it.
+    #[must_use]
+    pub fn uid(&self) -> Option<u32> {
+        self.address.uid()
+    }
+}
 
 impl Link {
     pub(crate) fn new(session: Session, address: PeerAddress) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let inner = Inner {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            session: RefCell::new(session),
+        let peer = Peer {
+            node: String::new(),
+            role: Role::default(),
             address,
-            calls: RefCell::default(),
-            waker: RefCell::default(),
-            closed: RefCell::default(),
-            closed_notify: Notify::new(),
-            abort: Cell::new(false),
         };
         Self {
-            inner: Rc::new(inner),
+            inner: Rc::new(Inner {
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                session: RefCell::new(session),
+                calls: RefCell::default(),
+                peer: RefCell::new(peer),
+                waker: RefCell::new(None),
+                turn: Cell::new(Turn::Others),
+                closed: RefCell::new(None),
+                closed_notify: Notify::new(),
+            }),
         }
     }
 
-    /// Number of the connection, unique in this process.
+    /// Names the connection in this process; the field `conn` of log events.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.inner.id
@@ -85,42 +117,32 @@ impl Link {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        let session = self.inner.session.borrow();
-        let node = session.agreement().map(|agreement| agreement.node.clone());
-        Peer {
-            node: node.unwrap_or_default(),
-            address: self.inner.address.clone(),
-        }
+        self.inner.peer.borrow().clone()
     }
 
-    /// The session, for sending. What is sent leaves when the present task rests.
+    /// The session, to send on. What is sent leaves when the guard is dropped and the present
+    /// tick of the shard ends, in one write with everything else.
     ///
     /// # Panics
-    /// When the guard of an earlier call is still alive.
+    /// If another guard of the same link is alive: keep it for one statement.
     #[must_use]
     pub fn session(&self) -> SessionMut<'_> {
         let mut session = self.inner.session.borrow_mut();
-        session.tick(clock::now());
+        if self.inner.turn.get() != Turn::Driver {
+            session.tick(clock::now());
+        }
         SessionMut {
             session,
-            link: self,
+            link: &self.inner,
         }
     }
 
-    /// The session, for looking at.
+    /// Calls `method` on the channel of `class` and waits for the answer.
     ///
-    /// # Panics
-    /// When a guard of [`session`](Self::session) is alive.
-    #[must_use]
-    pub fn look(&self) -> Ref<'_, Session> {
-        self.inner.session.borrow()
-    }
-
-    /// Calls `method` on the channel of `class` and waits for the answer, at most `deadline`.
-    /// The peer learns the deadline, and of the cancellation when the future is dropped.
+    /// Dropping the future cancels the call at the peer.
     ///
     /// # Errors
-    /// [`CallError`]: not sent, refused, late, or the connection ended.
+    /// See [`CallError`].
     pub async fn call(
         &self,
         class: StreamClass,
@@ -128,27 +150,21 @@ impl Link {
         body: &[u8],
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
-        if let Some(reason) = &*self.inner.closed.borrow() {
-            return Err(CallError::Closed(reason.clone()));
+        if let Some(reason) = self.close_reason() {
+            return Err(CallError::Closed(reason));
         }
-        let (answer, receive) = oneshot::channel();
         let call = self.session().call(class, method, body, Some(deadline))?;
-        self.inner.calls.borrow_mut().insert(call, answer);
-        let waiting = Waiting { link: self, call };
-        let result = receive.await;
-        drop(waiting);
-        result.unwrap_or_else(|_dropped| Err(CallError::Closed(CloseReason::Lost)))
+        let answer = self.inner.calls.borrow_mut().insert(call);
+        let guard = CancelOnDrop { link: self, call };
+        let answer = answer.await;
+        drop(guard);
+        // The sender is only dropped without an answer when the whole link is.
+        answer.unwrap_or(Err(CallError::Closed(CloseReason::Lost)))
     }
 
-    /// Starts the orderly end; what runs may end within `drain`.
+    /// Starts the orderly end: nothing new is taken, what runs may end within `drain`.
     pub fn close(&self, code: ErrorCode, drain: Duration) {
         self.session().close(code, drain);
-    }
-
-    /// Ends the connection at once, without a word to the peer.
-    pub fn abort(&self) {
-        self.inner.abort.set(true);
-        self.wake();
     }
 
     /// Whether the connection is over.
@@ -157,112 +173,87 @@ impl Link {
         self.inner.closed.borrow().is_some()
     }
 
-    /// Waits for the end of the connection.
+    /// Why the connection is over; `None` while it is not.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.inner.closed.borrow().clone()
+    }
+
+    /// Waits until the connection is over. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
         loop {
             let notified = self.inner.closed_notify.notified();
-            if let Some(reason) = &*self.inner.closed.borrow() {
-                return reason.clone();
+            if let Some(reason) = self.close_reason() {
+                return reason;
             }
             notified.await;
         }
     }
 
-    pub(crate) fn wants_abort(&self) -> bool {
-        self.inner.abort.get()
+    pub(crate) fn forget_call(&self, call: Correlation) -> bool {
+        self.inner.calls.borrow_mut().remove(call)
     }
 
-    /// The session for the driver, which needs no wake-up.
-    pub(crate) fn session_in_tick(&self) -> RefMut<'_, Session> {
+    /// Takes the answers that tasks wait for out of the events.
+    pub(crate) fn take_answer<'b>(&self, event: Event<'b>) -> Option<Event<'b>> {
+        self.inner.calls.borrow_mut().take(event)
+    }
+
+    pub(crate) fn set_peer(&self, node: &str, role: Role) {
+        let mut peer = self.inner.peer.borrow_mut();
+        node.clone_into(&mut peer.node);
+        peer.role = role;
+    }
+
+    /// The driver begins its tick.
+    pub(crate) fn begin_tick(&self, waker: &Waker) {
+        self.inner.turn.set(Turn::Driver);
+        let mut known = self.inner.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// The driver goes to sleep.
+    pub(crate) fn end_tick(&self) {
+        self.inner.turn.set(Turn::Others);
+    }
+
+    /// The session, for the driver, which needs no waking.
+    pub(crate) fn driver_session(&self) -> RefMut<'_, Session> {
         self.inner.session.borrow_mut()
     }
 
-    /// The driver begins to run, and needs no wake-up until it rests.
-    pub(crate) fn begin_tick(&self) {
-        self.inner.waker.borrow_mut().take();
-    }
-
-    /// The driver rests.
-    pub(crate) fn end_tick(&self, waker: &Waker) {
-        *self.inner.waker.borrow_mut() = Some(waker.clone());
-    }
-
-    /// Takes the answers to calls of [`call`](Self::call); gives every other event back.
-    pub(crate) fn take_answer<'b>(&self, event: Event<'b>) -> Option<Event<'b>> {
-        let (Event::Reply { call, .. } | Event::CallFailed { call, .. }) = &event else {
-            return Some(event);
-        };
-        let Some(waiting) = self.inner.calls.borrow_mut().remove(call) else {
-            return Some(event);
-        };
-        let answer = match event {
-            Event::Reply { body, .. } => Ok(body.into_bytes()),
-            Event::CallFailed {
-                code, retry, text, ..
-            } => Err(CallError::Refused {
-                code,
-                retry,
-                text: text.into_owned(),
-            }),
-            _ => return None,
-        };
-        // The caller may have given up meanwhile.
-        let _ = waiting.send(answer);
-        None
-    }
-
-    /// Notes the end and fails what waits.
-    pub(crate) fn end(&self, reason: &CloseReason) {
+    pub(crate) fn set_closed(&self, reason: &CloseReason) {
         *self.inner.closed.borrow_mut() = Some(reason.clone());
-        let waiting = std::mem::take(&mut *self.inner.calls.borrow_mut());
-        for (_, caller) in waiting {
-            let _ = caller.send(Err(CallError::Closed(reason.clone())));
-        }
+        self.inner.waker.borrow_mut().take();
+        self.inner.calls.borrow_mut().fail_all(reason);
         self.inner.closed_notify.notify_waiters();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.inner.waker.borrow_mut().take() {
-            waker.wake();
-        }
     }
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &self.inner;
         f.debug_struct("Link")
-            .field("id", &inner.id)
-            .field("address", &inner.address)
-            .finish()
+            .field("id", &self.inner.id)
+            .field("peer", &self.inner.peer)
+            .finish_non_exhaustive()
     }
 }
 
-/// Withdraws a call whose caller has gone.
-struct Waiting<'l> {
-    link: &'l Link,
-    call: Correlation,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self
-            .link
-            .inner
-            .calls
-            .borrow_mut()
-            .remove(&self.call)
-            .is_some()
-        {
-            self.link.session().cancel(self.call);
-        }
-    }
-}
-
-/// The session of a link; its driver is woken when the guard is dropped.
+/// Access to a link's session. Dropping it lets the driver write what was sent.
+#[derive(Debug)]
 pub struct SessionMut<'l> {
     session: RefMut<'l, Session>,
-    link: &'l Link,
+    link: &'l Inner,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Deref for SessionMut<'_> {
@@ -281,6 +272,12 @@ impl DerefMut for SessionMut<'_> {
 
 impl Drop for SessionMut<'_> {
     fn drop(&mut self) {
-        self.link.wake();
+        if self.link.turn.get() == Turn::Others {
+            // Once per tick, however many messages follow.
+            self.link.turn.set(Turn::Dirty);
+            if let Some(waker) = self.link.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
     }
 }

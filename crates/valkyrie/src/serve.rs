@@ -1,105 +1,96 @@
-//! Opening and accepting connections.
+//! Making connections, from both ends.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use telemetry::FrameTally;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
+use valkyrie_frame::ErrorCode;
 use valkyrie_session::{Session, Side};
-use valkyrie_transport::{Connection, Endpoint, Listener, PeerAddress};
+use valkyrie_transport::{Connection, Endpoint, Listener};
 
-use crate::config::{Admission, LinkConfig};
-use crate::driver::{Driver, Meter};
-use crate::error::{ConnectError, ServeError};
+use crate::config::LinkConfig;
+use crate::driver::Driver;
+use crate::error::{CloseReason, ConnectError, ServeError};
 use crate::link::{Handler, Link};
 
-/// Opens a connection and waits until it is ready. Its driver runs as a task of this shard, and
-/// goes on when the returned handle is dropped; [`Link::close`] ends it.
+/// Connects to `endpoint` and waits until the connection is ready. It runs in a local task of this
+/// shard from then on, also when the link is dropped.
+///
+/// Dropping the future before it is done gives the connection up.
 ///
 /// # Errors
-/// [`ConnectError`]: unreachable, or refused in the handshake.
-///
-/// # Panics
-/// Outside a shard ([`Shard`](crate::Shard), [`block_on`](crate::block_on), a `LocalSet`).
+/// See [`ConnectError`].
 pub async fn connect(
     endpoint: &Endpoint,
     config: LinkConfig,
     handler: impl Handler,
 ) -> Result<Link, ConnectError> {
-    let io = valkyrie_transport::connect(endpoint).await?;
     let random = random().map_err(ConnectError::Random)?;
-    let session = Session::new(Side::Initiator, config.session.clone(), random);
-    let link = Link::new(session, io.peer().clone());
-    let (ready, wait) = oneshot::channel();
-    let driver = Driver::new(io, link.clone(), handler, meter(&config), Some(ready));
+    let connection = valkyrie_transport::connect(endpoint).await?;
+    let link = link(&connection, Side::Initiator, &config, random);
+    let (sender, ready) = oneshot::channel();
+    let driver = Driver::new(link.clone(), connection, handler, &config).tell_ready(sender);
     spawn_local(driver.run());
-    match wait.await {
-        Ok(()) => Ok(link),
-        Err(_ended) => Err(ConnectError::Handshake(link.closed().await)),
+    let mut attempt = Attempt { link: Some(link) };
+    match ready.await {
+        Ok(Ok(())) => attempt
+            .link
+            .take()
+            .ok_or(ConnectError::Handshake(CloseReason::Lost)),
+        Ok(Err(reason)) => Err(ConnectError::Handshake(reason)),
+        Err(_) => Err(ConnectError::Handshake(CloseReason::Lost)),
     }
 }
 
-/// Accepts connections for ever; `make` gives each its handler before the handshake. Connections
-/// are tasks of this shard and go on when this future is dropped.
+/// A connection that nobody has yet; dropping it closes the connection.
+struct Attempt {
+    link: Option<Link>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close(ErrorCode::NONE, Duration::ZERO);
+        }
+    }
+}
+
+/// Takes connections until the listener breaks or the future is dropped; each one gets a handler
+/// from `make` and runs in a local task of this shard. Connections outlive the future: close them
+/// through their links.
 ///
 /// # Errors
-/// [`ServeError`] when the listener breaks. A connection that fails ends alone.
-///
-/// # Panics
-/// Outside a shard.
+/// See [`ServeError`].
 pub async fn serve<H: Handler>(
     mut listener: Listener,
     config: LinkConfig,
     mut make: impl FnMut(&Link) -> H,
 ) -> Result<(), ServeError> {
-    let meter = meter(&config);
+    let room = Arc::new(Semaphore::new(config.connections_max as usize));
     loop {
-        let io = listener.accept().await?;
-        if !admits(config.admission, io.peer()) {
-            tracing::warn!(peer = %io.peer(), "connection of another user refused");
-            continue;
-        }
-        let random = match random() {
-            Ok(random) => random,
-            Err(error) => {
-                tracing::error!(%error, "no random bytes; connection refused");
-                continue;
-            }
-        };
-        accept(io, &config, random, meter.clone(), &mut make);
+        // The semaphore is never closed, so there is always a permit in the end.
+        let permit = Arc::clone(&room).acquire_owned().await.ok();
+        let connection = listener.accept().await?;
+        let random = random().map_err(ServeError::Random)?;
+        let link = link(&connection, Side::Acceptor, &config, random);
+        tracing::debug!(conn = link.id(), peer = %connection.peer(), "connection accepted");
+        let handler = make(&link);
+        let driver = Driver::new(link, connection, handler, &config);
+        spawn_local(async move {
+            driver.run().await;
+            drop(permit);
+        });
     }
 }
 
-fn accept<H: Handler>(
-    io: Connection,
-    config: &LinkConfig,
-    random: [u8; 32],
-    meter: Option<Rc<Meter>>,
-    make: &mut impl FnMut(&Link) -> H,
-) {
-    let session = Session::new(Side::Acceptor, config.session.clone(), random);
-    let link = Link::new(session, io.peer().clone());
-    let handler = make(&link);
-    spawn_local(Driver::new(io, link, handler, meter, None).run());
+fn link(connection: &Connection, side: Side, config: &LinkConfig, random: [u8; 32]) -> Link {
+    let session = Session::new(side, config.session.clone(), random);
+    Link::new(session, connection.peer().clone())
 }
 
-fn admits(admission: Admission, peer: &PeerAddress) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    match (admission, peer.uid()) {
-        (Admission::AnyUser, _) | (Admission::SameUser, None) => true,
-        (Admission::SameUser, Some(uid)) => uid == own || uid == 0,
-    }
-}
-
-fn meter(config: &LinkConfig) -> Option<Rc<Meter>> {
-    let metrics = config.metrics.as_ref()?.valkyrie.clone();
-    let tally = RefCell::new(FrameTally::new(&metrics));
-    Some(Rc::new(Meter { metrics, tally }))
-}
-
-fn random() -> Result<[u8; 32], getrandom::Error> {
+fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }

@@ -1,79 +1,67 @@
-//! Threads that connections live on.
+//! Threads that each own a part of the connections.
 
 use std::future::Future;
 use std::io;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-/// A thread with a single-threaded runtime, for connections and whatever serves them.
+/// A thread with its own runtime, on which links live.
 #[derive(Debug)]
-pub struct Shard {
-    thread: JoinHandle<()>,
+pub struct Shard<T> {
+    thread: JoinHandle<io::Result<T>>,
 }
 
-/// A shard could not be started, or has failed.
+/// Why a shard gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardError {
-    /// The system gave no thread or no poller.
-    #[error("shard {name} did not start: {source}")]
-    Start {
-        /// Name of the thread.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Its thread panicked; a bug on this side.
+    /// Its runtime could not start.
+    #[error("shard could not start: {0}")]
+    Start(#[from] io::Error),
+    /// It panicked; the message is on standard error.
     #[error("shard panicked")]
     Panicked,
 }
 
-impl Shard {
-    /// Starts a thread called `name` that runs `main` on its own runtime until it ends.
+impl<T: Send + 'static> Shard<T> {
+    /// Starts a thread called `name` that runs `main` to its end. Local tasks that are left then
+    /// are dropped.
     ///
     /// # Errors
-    /// [`ShardError::Start`] when the system has no thread or descriptor left.
-    pub fn spawn<F, M>(name: &str, main: M) -> Result<Self, ShardError>
+    /// The system gives no thread.
+    pub fn spawn<F, Fut>(name: &str, main: F) -> io::Result<Self>
     where
-        M: FnOnce() -> F + Send + 'static,
-        F: Future<Output = ()>,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
     {
-        let failed = |source| ShardError::Start {
-            name: name.to_owned(),
-            source,
-        };
-        let runtime = runtime().map_err(failed)?;
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, async move { main().await }))
-            .map_err(failed)?;
+        let builder = thread::Builder::new().name(name.to_owned());
+        let thread = builder.spawn(move || block_on(async move { main().await }))?;
         Ok(Self { thread })
     }
 
-    /// Waits for its main function to end.
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end of the shard; blocks the thread.
     ///
     /// # Errors
-    /// [`ShardError::Panicked`].
-    pub fn join(self) -> Result<(), ShardError> {
-        self.thread.join().map_err(|_panic| ShardError::Panicked)
+    /// See [`ShardError`].
+    pub fn join(self) -> Result<T, ShardError> {
+        Ok(self.thread.join().map_err(|_| ShardError::Panicked)??)
     }
-}
-
-fn runtime() -> io::Result<Runtime> {
-    // The default of 61 lets tasks that wake each other keep the shard from its sockets.
-    Builder::new_current_thread()
-        .enable_all()
-        .event_interval(31)
-        .build()
 }
 
 /// Makes this thread a shard until `main` ends.
 ///
-/// # Panics
-/// When the system has no descriptor left for a poller.
-pub fn block_on<F: Future>(main: F) -> F::Output {
-    let runtime = runtime().expect("the system has a descriptor for a poller");
-    LocalSet::new().block_on(&runtime, main)
+/// # Errors
+/// The runtime could not start.
+pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    Ok(local.block_on(&runtime, main))
 }

@@ -1,0 +1,74 @@
+//! Moves the numbers of a shard's connections to the metric families.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use telemetry::{FrameTally, OpenConnection, Received, ValkyrieMetrics};
+use valkyrie_frame::{ErrorCode, Priority, SecurityMode};
+use valkyrie_session::{Session, Way};
+use valkyrie_transport::TransportKind;
+
+/// Where the connections of one shard count. Clones share it; each shard makes its own.
+///
+/// Frames are tallied in plain memory and reach the shared families once per tick.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    shard: Rc<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    tally: RefCell<FrameTally>,
+    metrics: ValkyrieMetrics,
+}
+
+impl Meter {
+    /// A meter of this shard that moves `metrics`.
+    #[must_use]
+    pub fn new(metrics: &ValkyrieMetrics) -> Self {
+        let tally = RefCell::new(FrameTally::new(metrics));
+        Self {
+            shard: Rc::new(Shard {
+                tally,
+                metrics: metrics.clone(),
+            }),
+        }
+    }
+
+    /// Takes a session's notes of the last tick.
+    pub(crate) fn collect(&self, session: &mut Session) {
+        let mut tally = self.shard.tally.borrow_mut();
+        session.counters().take_notes(
+            |note| match note.way {
+                Way::Sent => tally.sent(note.kind, Priority::NORMAL, note.bytes),
+                Way::Received => tally.received(note.kind, Received::Success, note.bytes),
+                Way::Skipped => tally.received(note.kind, Received::Skipped, note.bytes),
+            },
+            |error| self.shard.metrics.error(error.code),
+        );
+        tally.flush();
+    }
+
+    /// A connection became ready `elapsed` after its first byte.
+    pub(crate) fn ready(
+        &self,
+        transport: TransportKind,
+        mode: SecurityMode,
+        elapsed: Duration,
+    ) -> OpenConnection {
+        self.shard
+            .metrics
+            .connection(transport.name(), mode, elapsed)
+    }
+
+    /// A connection ended.
+    pub(crate) fn disconnected(&self, reason: &'static str) {
+        self.shard.metrics.disconnected(reason);
+    }
+
+    /// An error that no session saw.
+    pub(crate) fn error(&self, code: ErrorCode) {
+        self.shard.metrics.error(code);
+    }
+}
