@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::Parsed;
 use crate::diagnostic::{Code, Diagnostic, Severity, Span};
-use crate::native::parse;
+use crate::native::{lint, parse};
 use crate::nearest::nearest;
 use crate::pipeline::{Input, Pipeline};
 use crate::plan::Plan;
@@ -93,7 +93,9 @@ pub fn compile(file: &str, text: &str, request: &PlanRequest) -> Result<Planned,
         mut diagnostics,
     } = parse(file, text);
     let Some(pipeline) = pipeline else {
-        return Err(PlanRefused { diagnostics });
+        return Err(PlanRefused {
+            diagnostics: lint(file, text),
+        });
     };
     match plan(&pipeline, request) {
         Ok(planned) => {

@@ -251,15 +251,27 @@ impl Found<'_> {
             return;
         }
         for source in taint::sources(expr, scope) {
-            let at = self.place(report, source);
-            let value = self.node.text().unwrap_or_default();
-            let range = source.at.start + self.start..source.at.end + self.start;
-            let name = value.get(range).unwrap_or_default();
-            let message = format!("`{name}` can hold anything a stranger types, also commands");
-            report.error(Code::UNTRUSTED, at, message).help(
-                "pass it by the environment: `env: { VALUE: ${{ .. }} }` and \"$VALUE\" in `run`",
-            );
+            self.untrusted(report, source);
         }
+    }
+
+    fn untrusted(&self, report: &mut Report<'_>, source: &Expr) {
+        let at = self.place(report, source);
+        let range = source.at.start + self.start..source.at.end + self.start;
+        let name = self
+            .node
+            .text()
+            .and_then(|text| text.get(range))
+            .unwrap_or_default();
+        let access = taint::access(source);
+        let variable = access.filter(|access| access.context.eq_ignore_ascii_case("env"));
+        let variable = variable.and_then(|access| access.path.first().copied().flatten());
+        let help = match variable {
+            Some(variable) => format!("it is in the environment: write \"${variable}\" instead"),
+            None => format!("write `env: {{ VALUE: \"${{{{ {name} }}}}\" }}` and use \"$VALUE\""),
+        };
+        let message = format!("`{name}` can hold anything a stranger types, also commands");
+        report.error(Code::UNTRUSTED, at, message).help(help);
     }
 
     /// Checks every context, property and function in an expression.
@@ -376,13 +388,10 @@ impl Found<'_> {
                 unknown(report, at, first, &names, "there is no input");
             }
             "matrix" => {
-                let names: Vec<&str> = scope
-                    .matrix
-                    .unwrap_or_default()
-                    .iter()
-                    .map(String::as_str)
-                    .collect();
-                unknown(report, at, first, &names, "the matrix has no");
+                if let Some(names) = scope.matrix {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    unknown(report, at, first, &names, "the matrix has no");
+                }
             }
             "needs" => need_property(report, scope, at, first, [path(1), path(2)]),
             "steps" => step_property(report, scope, at, first, path(1)),

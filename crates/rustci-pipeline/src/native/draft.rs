@@ -42,7 +42,7 @@ pub(super) struct JobDraft {
     pub(super) needs: Vec<Rc<Node>>,
     pub(super) condition: Option<Rc<Node>>,
     pub(super) runs_on: RunsOnDraft,
-    pub(super) matrix: Option<MatrixDraft>,
+    pub(super) matrix: Matrix,
     pub(super) env: Vec<Binding>,
     pub(super) secrets: BTreeMap<String, String>,
     pub(super) outputs: Vec<Binding>,
@@ -63,6 +63,13 @@ pub(super) struct RunsOnDraft {
 pub(super) struct Label {
     pub(super) prefix: &'static str,
     pub(super) node: Rc<Node>,
+}
+
+pub(super) enum Matrix {
+    None,
+    /// It has a mistake, or its values are not in the file.
+    Unknown,
+    Known(MatrixDraft),
 }
 
 pub(super) struct MatrixDraft {
@@ -90,6 +97,16 @@ pub(super) struct StepDraft {
     pub(super) timeout_ms: Option<u64>,
     pub(super) continue_on_error: Option<Rc<Node>>,
     pub(super) retry: Retry,
+}
+
+impl JobDraft {
+    /// The job's matrix, when there is one.
+    pub(super) fn known_matrix(&self) -> Option<&MatrixDraft> {
+        match &self.matrix {
+            Matrix::Known(matrix) => Some(matrix),
+            Matrix::None | Matrix::Unknown => None,
+        }
+    }
 }
 
 impl StepDraft {

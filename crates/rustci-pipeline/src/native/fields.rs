@@ -15,7 +15,7 @@ pub(super) struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// Reads a mapping, reporting keys that it does not have. None when it is no mapping.
     pub(super) fn read(report: &mut Report<'_>, node: &'n Node, keys: &Keys) -> Option<Self> {
-        let entries = entries(report, node, &format!("`{}`", keys.of))?;
+        let entries = entries(report, node, &with_article(keys.of))?;
         for entry in entries {
             check_key(report, entry, keys);
         }
@@ -89,6 +89,7 @@ fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
 fn with_article(of: &str) -> String {
     match of {
         "on" | "defaults" | "runs-on" | "retry" | "manual" => format!("`{of}`"),
+        "pipeline" => "the pipeline".to_owned(),
         "input" => "an input".to_owned(),
         _ => format!("a {of}"),
     }

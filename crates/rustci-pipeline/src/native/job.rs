@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::draft::{Binding, Defaults, JobDraft, Label, RunsOnDraft, StepDraft};
+use super::draft::{Binding, Defaults, JobDraft, Label, Matrix, RunsOnDraft, StepDraft};
 use super::fields::Fields;
 use super::values::{self, NameRule};
 use super::{keys, matrix, step};
@@ -15,7 +15,7 @@ use crate::yaml::{Entry, Node, NodeKind};
 
 /// Reads one entry of `jobs`.
 pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -> Option<JobDraft> {
-    let id = values::name(report, &entry.key, "job id", NameRule::Id);
+    values::name(report, &entry.key, "job id", NameRule::Id);
     let fields = Fields::read(report, &entry.value, &keys::JOB)?;
     let mut text = |name: &str| {
         fields
@@ -27,7 +27,7 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
         .get("timeout")
         .and_then(|node| values::duration(report, node, "timeout"));
     let job = JobDraft {
-        id: id.unwrap_or_default(),
+        id: entry.key.text().unwrap_or_default().to_owned(),
         key: Rc::clone(&entry.key),
         name,
         needs: list(report, &fields, "needs"),
@@ -35,7 +35,7 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
         runs_on: job_labels(report, &fields, defaults),
         matrix: fields
             .get("matrix")
-            .and_then(|node| matrix::matrix(report, node)),
+            .map_or(Matrix::None, |node| matrix::matrix(report, node)),
         env: job_bindings(report, &fields, "env", NameRule::Environment),
         secrets: fields
             .get("secrets")

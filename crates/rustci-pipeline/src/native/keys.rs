@@ -151,13 +151,19 @@ pub(super) const INPUT: Keys = Keys {
 };
 
 /// Names that other systems use for what is called otherwise here.
-const ELSEWHERE: [(&str, &str); 22] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("timeout-minutes", "timeout"),
     ("strategy", "matrix"),
     ("container", "image"),
+    ("stages", "jobs"),
+    ("pipeline", "jobs"),
+    ("workflow", "jobs"),
     ("script", "run"),
+    ("script", "steps"),
+    ("run", "steps"),
     ("command", "run"),
     ("commands", "run"),
+    ("commands", "steps"),
     ("cmd", "run"),
     ("depends_on", "needs"),
     ("depends-on", "needs"),
@@ -191,10 +197,9 @@ impl Keys {
         };
         let elsewhere = ELSEWHERE
             .iter()
-            .find(|(other, _)| *other == name)
-            .map(|(_, ours)| *ours);
+            .find(|(other, ours)| *other == name && names().any(|name| name == *ours));
         elsewhere
-            .filter(|ours| names().any(|name| name == *ours))
+            .map(|(_, ours)| *ours)
             .or_else(|| crate::nearest::nearest(name, names()))
     }
 }

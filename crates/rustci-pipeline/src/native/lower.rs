@@ -38,8 +38,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
 }
 
 fn count(job: &JobDraft) -> usize {
-    job.matrix
-        .as_ref()
+    job.known_matrix()
         .map_or(1, |matrix| matrix.instances.len())
 }
 
@@ -97,7 +96,7 @@ fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
 }
 
 fn instances(draft: &JobDraft) -> Vec<Job> {
-    let Some(matrix) = &draft.matrix else {
+    let Some(matrix) = draft.known_matrix() else {
         return vec![job(draft, draft.id.clone(), Map::new())];
     };
     let group = MatrixGroup {
@@ -120,11 +119,19 @@ fn instances(draft: &JobDraft) -> Vec<Job> {
     matrix.instances.iter().map(instance).collect()
 }
 
+/// A value as a part of a key: on one line, not too long.
 fn show(value: &Json) -> String {
-    match value {
+    const SHOWN: usize = 60;
+    let text = match value {
         Json::Array(_) | Json::Object(_) => canonical::to_string(value),
         single => Value::from(single).to_text(),
+    };
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut shown: String = chars.by_ref().take(SHOWN).collect();
+    if chars.next().is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::draft::{FailFast, MatrixDraft};
+use super::draft::{FailFast, Matrix, MatrixDraft};
 use super::fields::{Fields, entries};
 use super::keys;
 use super::values::{self, NameRule};
@@ -13,7 +13,7 @@ use crate::limits::{COMBINATIONS_MAX, JOBS_MAX, MATRIX_MAX};
 use crate::nearest::nearest;
 use crate::report::Report;
 use crate::template::is_template;
-use crate::yaml::{Node, NodeKind};
+use crate::yaml::{Entry, Node, NodeKind};
 
 type Instance = Map<String, Value>;
 
@@ -23,22 +23,18 @@ struct Axis {
 }
 
 /// Reads and expands a matrix. The order is that of the axes, the last one turning fastest.
-pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
+pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
+    read(report, node).map_or(Matrix::Unknown, Matrix::Known)
+}
+
+fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
     if is_dynamic(report, node) {
         return None;
     }
     let fields = Fields::read(report, node, &keys::MATRIX)?;
     let axes = fields
         .get("axes")
-        .map(|node| axes(report, node))
-        .unwrap_or_default();
-    let combinations = product(report, node, &axes)?;
-    let excluded = maps(report, fields.get("exclude"), "exclude");
-    let kept = exclude(report, combinations, &axes, &excluded);
-    let included = maps(report, fields.get("include"), "include");
-    let names = names(&axes, &included);
-    let instances = include(kept, &axes, included);
-    check_count(report, node, &instances)?;
+        .map_or(Some(Vec::new()), |node| axes(report, node));
     let fail_fast = fields
         .get("fail-fast")
         .and_then(|node| values::boolean(report, node, "fail-fast"));
@@ -46,6 +42,14 @@ pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixD
     let max_parallel = fields
         .get("max-parallel")
         .and_then(|node| values::integer(report, node, "max-parallel", range));
+    let axes = axes?;
+    let combinations = product(report, node, &axes)?;
+    let excluded = maps(report, fields.get("exclude"), "exclude");
+    let kept = exclude(report, combinations, &axes, &excluded);
+    let included = maps(report, fields.get("include"), "include");
+    let names = names(&axes, &included);
+    let instances = include(kept, &axes, included);
+    check_count(report, node, &instances)?;
     Some(MatrixDraft {
         names,
         instances,
@@ -71,32 +75,36 @@ fn is_dynamic(report: &mut Report<'_>, node: &Node) -> bool {
     dynamic
 }
 
-fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<Axis> {
+/// The axes; none when one of them has a mistake.
+fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Vec<Axis>> {
     if is_dynamic(report, node) {
-        return Vec::new();
+        return None;
     }
-    let mut axes = Vec::new();
-    for entry in entries(report, node, "`axes`").unwrap_or_default() {
-        let name = values::name(report, &entry.key, "axis name", NameRule::Id);
-        if is_dynamic(report, &entry.value) {
-            continue;
-        }
-        let NodeKind::Sequence(items) = &entry.value.kind else {
-            let message = format!("an axis has to be a list, not {}", entry.value.kind_name());
-            report.error(Code::TYPE, entry.value.at.clone(), message);
-            continue;
-        };
-        if items.is_empty() {
-            let message = "an axis without a value leaves no instance";
-            report.error(Code::MATRIX, entry.key.at.clone(), message);
-        }
-        let values = items
-            .iter()
-            .filter_map(|item| constant(report, item))
-            .collect();
-        axes.extend(name.map(|name| Axis { name, values }));
+    let entries = entries(report, node, "`axes`")?;
+    let axes: Vec<Option<Axis>> = entries.iter().map(|entry| axis(report, entry)).collect();
+    axes.into_iter().collect()
+}
+
+fn axis(report: &mut Report<'_>, entry: &Entry) -> Option<Axis> {
+    let name = values::name(report, &entry.key, "axis name", NameRule::Id);
+    if is_dynamic(report, &entry.value) {
+        return None;
     }
-    axes
+    let NodeKind::Sequence(items) = &entry.value.kind else {
+        let message = format!("an axis has to be a list, not {}", entry.value.kind_name());
+        report.error(Code::TYPE, entry.value.at.clone(), message);
+        return None;
+    };
+    if items.is_empty() {
+        let message = "an axis without a value leaves no instance";
+        report.error(Code::MATRIX, entry.key.at.clone(), message);
+        return None;
+    }
+    let values: Vec<Option<Value>> = items.iter().map(|item| constant(report, item)).collect();
+    Some(Axis {
+        name: name?,
+        values: values.into_iter().collect::<Option<_>>()?,
+    })
 }
 
 /// The value of an item; reports an expression in it.

@@ -33,6 +33,37 @@ use crate::yaml::{self, Source};
 /// both.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> Parsed {
+    let Read {
+        pipeline,
+        diagnostics,
+        ..
+    } = read_file(file, text);
+    Parsed {
+        pipeline,
+        diagnostics,
+    }
+}
+
+/// Everything there is to say about a pipeline file, with what this version cannot do.
+#[must_use]
+pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
+    let Read {
+        mut diagnostics,
+        planning,
+        ..
+    } = read_file(file, text);
+    diagnostics.extend(planning);
+    diagnostics.sort_by_key(|found| (found.span.line, found.span.column, found.code));
+    diagnostics
+}
+
+struct Read {
+    pipeline: Option<Pipeline>,
+    diagnostics: Vec<Diagnostic>,
+    planning: Vec<Diagnostic>,
+}
+
+fn read_file(file: &str, text: &str) -> Read {
     let source = Source::new(file, text);
     let mut report = Report::new(&source);
     let lowered = yaml::load(&mut report)
@@ -45,25 +76,12 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     let (diagnostics, planning) = report.finish();
     let broken = diagnostics.iter().any(Diagnostic::is_error);
     let pipeline = lowered.filter(|_| !broken).map(|lowered| Pipeline {
-        planning,
+        planning: planning.clone(),
         ..lowered
     });
-    Parsed {
+    Read {
         pipeline,
         diagnostics,
+        planning,
     }
-}
-
-/// Everything there is to say about a pipeline file, with what this version cannot do.
-#[must_use]
-pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
-    let Parsed {
-        pipeline,
-        mut diagnostics,
-    } = parse(file, text);
-    if let Some(pipeline) = pipeline {
-        diagnostics.extend(pipeline.planning);
-        diagnostics.sort_by_key(|found| (found.span.line, found.span.column, found.code));
-    }
-    diagnostics
 }

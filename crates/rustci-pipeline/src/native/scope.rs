@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::draft::{Draft, JobDraft};
+use super::draft::{Draft, JobDraft, Matrix};
 use crate::pipeline::Input;
 
 /// Where an expression stands.
@@ -70,7 +70,7 @@ impl Place {
 pub(super) struct Scope<'d> {
     pub(super) place: Place,
     pub(super) inputs: &'d BTreeMap<String, Input>,
-    /// Names of the job's matrix; none without a matrix.
+    /// Names of the job's matrix; none when they are not known.
     pub(super) matrix: Option<&'d [String]>,
     /// The job's needs, with their outputs.
     pub(super) needs: BTreeMap<&'d str, BTreeSet<&'d str>>,
@@ -87,7 +87,7 @@ impl<'d> Scope<'d> {
         Self {
             place: Place::PipelineEnv,
             inputs: &draft.inputs,
-            matrix: None,
+            matrix: Some(&[]),
             needs: BTreeMap::new(),
             steps: Vec::new(),
             later_steps: Vec::new(),
@@ -112,7 +112,11 @@ impl<'d> Scope<'d> {
         };
         Self {
             place: Place::JobField,
-            matrix: job.matrix.as_ref().map(|matrix| matrix.names.as_slice()),
+            matrix: match &job.matrix {
+                Matrix::None => Some(&[]),
+                Matrix::Unknown => None,
+                Matrix::Known(matrix) => Some(&matrix.names),
+            },
             needs: needs
                 .map(|need| (need.id.as_str(), outputs(need)))
                 .collect(),

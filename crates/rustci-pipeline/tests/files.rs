@@ -1,0 +1,143 @@
+//! Pipeline files beside what comes out of them. `UPDATE=1 cargo test` writes the results anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustci_pipeline::{Colour, Diagnostic, PlanRequest, compile, diagnostic, lint, parse};
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(directory);
+    let entries = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Compares `got` with the file beside `path`, or writes that file.
+fn expect(path: &Path, ending: &str, got: &str) -> Result<(), String> {
+    let beside = path.with_extension(ending);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&beside, got).unwrap();
+        return Ok(());
+    }
+    let wanted = fs::read_to_string(&beside).unwrap_or_default();
+    if wanted == got {
+        return Ok(());
+    }
+    Err(format!(
+        "{}\n--- expected\n{wanted}\n--- got\n{got}",
+        beside.display()
+    ))
+}
+
+fn check_all(directory: &str, check: impl Fn(&Path, &str, &str) -> Result<(), String>) -> usize {
+    let files = files(directory);
+    let failures: Vec<String> = files
+        .iter()
+        .filter_map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            check(path, name, &fs::read_to_string(path).unwrap()).err()
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    files.len()
+}
+
+#[test]
+fn every_bad_file_has_exactly_these_findings() {
+    let count = check_all("bad", |path, name, text| {
+        let found = lint(name, text);
+        assert!(!found.is_empty(), "{name} has no finding");
+        expect(
+            path,
+            "expected",
+            &diagnostic::render_all(&found, text, Colour::Off),
+        )
+    });
+    assert!(count >= 36, "only {count} bad files");
+}
+
+#[test]
+fn every_code_is_seen_in_a_bad_file() {
+    let mut seen: Vec<_> = files("bad")
+        .iter()
+        .flat_map(|path| lint("x", &fs::read_to_string(path).unwrap()))
+        .map(|found| found.code)
+        .collect();
+    seen.sort();
+    // A file of that size is made by a test; a run's inputs are no part of a file.
+    let elsewhere = [diagnostic::Code::SIZE, diagnostic::Code::INPUT_VALUE];
+    let known = diagnostic::Code::ALL.iter().map(|(code, _)| *code);
+    let missing: Vec<_> = known
+        .filter(|code| !seen.contains(code) && !elsewhere.contains(code))
+        .collect();
+    assert!(missing.is_empty(), "no bad file has {missing:?}");
+}
+
+#[test]
+fn every_good_file_has_exactly_this_plan() {
+    check_all("good", |path, name, text| {
+        let request = PlanRequest {
+            event: "manual".to_owned(),
+            ..PlanRequest::default()
+        };
+        let planned = compile(name, text, &request)
+            .map_err(|refused| diagnostic::render_all(&refused.diagnostics, text, Colour::Off))?;
+        let errors: Vec<&Diagnostic> = planned
+            .diagnostics
+            .iter()
+            .filter(|found| found.is_error())
+            .collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+        let json = planned.plan.to_canonical_json();
+        let again = rustci_pipeline::Plan::from_json(&json).unwrap();
+        assert_eq!(
+            again.digest(),
+            planned.plan.digest(),
+            "{name} changes when it is stored"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let shown = format!("{}\n{:#}\n", planned.plan.digest(), value);
+        expect(path, "plan", &shown)
+    });
+}
+
+#[test]
+fn a_finding_survives_json() {
+    let found = lint("x.yaml", "jobs: {a: {stepz: []}}");
+    let json = serde_json::to_string(&found).unwrap();
+    assert!(
+        json.contains("\"code\":\"RC0101\",\"severity\":\"error\""),
+        "{json}"
+    );
+    assert_eq!(
+        serde_json::from_str::<Vec<Diagnostic>>(&json).unwrap(),
+        found
+    );
+}
+
+#[test]
+fn the_plan_does_not_depend_on_the_event_or_on_layout() {
+    let one =
+        "on: [push, manual]\njobs:\n  a:\n    steps:\n      - run: x\n        env: {B: 1, A: 2}\n";
+    let two = "# c\njobs: {a: {steps: [{env: {A: '2', B: '1'}, run: x}]}}\non: push\n";
+    let plan = |text, event: &str| {
+        let request = PlanRequest {
+            event: event.to_owned(),
+            ..PlanRequest::default()
+        };
+        compile("ci.yaml", text, &request).unwrap().plan.digest()
+    };
+    assert_eq!(plan(one, "push"), plan(two, "manual"));
+    assert_ne!(
+        plan(one, "push"),
+        plan("jobs: {a: {steps: [{run: x}]}}", "push")
+    );
+    assert!(parse("ci.yaml", one).diagnostics.is_empty());
+}

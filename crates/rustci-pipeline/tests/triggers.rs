@@ -1,0 +1,185 @@
+//! Which events start a pipeline, and what people can give to it.
+
+use rustci_pipeline::{Code, PlanRefused, PlanRequest, Planned, compile};
+use serde_json::{Map, Value, json};
+
+const JOBS: &str = "\njobs: {a: {steps: [{run: x}]}}\n";
+
+fn request(event: &str, git_ref: &str, paths: Option<&[&str]>) -> PlanRequest {
+    PlanRequest {
+        event: event.to_owned(),
+        git_ref: (!git_ref.is_empty()).then(|| git_ref.to_owned()),
+        changed_paths: paths.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect()),
+        inputs: Map::new(),
+    }
+}
+
+/// Empty when the event starts the pipeline, else why not.
+fn reason(on: &str, request: &PlanRequest) -> String {
+    let planned = compile("ci.yaml", &format!("{on}{JOBS}"), request).unwrap();
+    assert_eq!(planned.triggered, planned.reason.is_empty());
+    planned.reason
+}
+
+#[test]
+fn events_are_matched_by_name_and_filters() {
+    let main = "refs/heads/main";
+    let cases: &[(&str, PlanRequest, &str)] = &[
+        ("", request("push", main, None), ""),
+        ("", request("manual", "", None), ""),
+        (
+            "",
+            request("cron", "", None),
+            "`on` does not name the event `cron`",
+        ),
+        ("on: push", request("push", main, None), ""),
+        (
+            "on: push",
+            request("manual", "", None),
+            "`on` does not name the event `manual`",
+        ),
+        (
+            "on: [tag, manual]",
+            request("tag", "refs/tags/v1", None),
+            "",
+        ),
+        ("on: {push: }", request("push", main, None), ""),
+        (
+            "on: {push: {branches: [main]}}",
+            request("push", main, None),
+            "",
+        ),
+        (
+            "on: {push: {branches: [main]}}",
+            request("push", "", None),
+            "",
+        ),
+        (
+            "on: {push: {branches: ['release/**', '!release/**-rc']}}",
+            request("push", "refs/heads/release/1-rc", None),
+            "`on.push.branches` does not fit `release/1-rc`",
+        ),
+        (
+            "on: {pull_request: {branches-ignore: ['wip-*']}}",
+            request("pull_request", "refs/heads/wip-x", None),
+            "`on.pull_request.branches-ignore` fits `wip-x`",
+        ),
+        (
+            "on: {push: {paths: ['src/**']}}",
+            request("push", main, Some(&["a", "src/b"])),
+            "",
+        ),
+        (
+            "on: {push: {paths: ['src/**']}}",
+            request("push", main, None),
+            "",
+        ),
+        (
+            "on: {push: {paths: ['src/**', '!src/doc/**']}}",
+            request("push", main, Some(&["src/doc/x", "README.md"])),
+            "no changed path fits `on.push.paths`",
+        ),
+        (
+            "on: {push: {paths-ignore: ['*.md']}}",
+            request("push", main, Some(&["a.md", "b"])),
+            "",
+        ),
+        (
+            "on: {push: {paths-ignore: ['*.md']}}",
+            request("push", main, Some(&["a.md", "b.md"])),
+            "every changed path fits `on.push.paths-ignore`",
+        ),
+        ("on: {tag: v*}", request("tag", "refs/tags/v1.2", None), ""),
+        (
+            "on: {tag: [v*]}",
+            request("tag", "refs/tags/x", None),
+            "`on.tag` does not fit `x`",
+        ),
+    ];
+    for (on, request, expected) in cases {
+        assert_eq!(reason(on, request), *expected, "{on} {request:?}");
+    }
+}
+
+const INPUTS: &str = "on:
+  manual:
+    inputs:
+      target: { type: choice, options: [staging, prod], default: prod }
+      first: { options: [a, b] }
+      count: { type: number, default: 3 }
+      dry: { type: boolean }
+      note:
+      reason: { required: true }
+";
+
+fn give(inputs: Value) -> Result<Planned, PlanRefused> {
+    let Value::Object(inputs) = inputs else {
+        panic!("an object")
+    };
+    let request = PlanRequest {
+        inputs,
+        ..request("manual", "", None)
+    };
+    compile("ci.yaml", &format!("{INPUTS}{JOBS}"), &request)
+}
+
+#[test]
+fn inputs_have_defaults_and_types() {
+    let planned = give(json!({"reason": 5, "dry": "true", "count": "1.5"})).unwrap();
+    assert_eq!(
+        Value::Object(planned.inputs),
+        json!({
+            "target": "prod", "first": "a", "count": 1.5, "dry": true, "note": "", "reason": "5",
+        })
+    );
+}
+
+#[test]
+fn wrong_inputs_are_all_told() {
+    let refused =
+        give(json!({"target": "live", "count": "many", "dry": 1, "note": [], "cuont": 1}))
+            .unwrap_err();
+    let mut messages: Vec<&str> = refused
+        .diagnostics
+        .iter()
+        .map(|found| found.message.as_str())
+        .collect();
+    messages.sort_unstable();
+    assert_eq!(
+        messages,
+        [
+            "input `count` is `many`, not a number",
+            "input `dry` is `1`, not true or false",
+            "input `note` has to be a single value",
+            "input `reason` is required",
+            "input `target` is `live`, not one of: staging, prod",
+            "there is no input `cuont`",
+        ]
+    );
+    assert!(
+        refused
+            .diagnostics
+            .iter()
+            .all(|found| found.code == Code::INPUT_VALUE)
+    );
+    assert!(
+        refused
+            .diagnostics
+            .iter()
+            .any(|found| found.nearest.as_deref() == Some("count"))
+    );
+}
+
+#[test]
+fn a_pipeline_that_cannot_be_done_is_refused_at_planning() {
+    let text = format!("permissions: {{}}\ninclude: []{JOBS}");
+    let refused = compile("ci.yaml", &text, &request("push", "", None)).unwrap_err();
+    let codes: Vec<Code> = refused.diagnostics.iter().map(|found| found.code).collect();
+    assert_eq!(codes, [Code::IGNORED, Code::NOT_YET]);
+    let warned = compile(
+        "ci.yaml",
+        &format!("permissions: {{}}{JOBS}"),
+        &request("push", "", None),
+    );
+    assert_eq!(warned.unwrap().diagnostics.len(), 1);
+}
