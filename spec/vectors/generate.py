@@ -364,6 +364,7 @@ def invalid_frames():
     yield invalid_frame("version 3", header(0x00, 0, 4, version=3) + b"body", 102, "R-3.2")
     yield invalid_frame("payload over 256 KiB", header(0x31, 1001, 262_145), 103, "R-3.3")
     yield invalid_frame("the length is enough", header(0x31, 1001, 0xFFFFFFFF)[:16], 103, "R-3.3")
+    yield invalid_frame("payload over 64 KiB on stream 0", header(0x02, 0, 65_537), 103, "R-3.3")
     yield invalid_frame("over 16 KiB before authentication", header(0x00, 0, 16_385), 103, "R-3.3",
                         16_384)
     yield invalid_frame("garbage behind a ping", ok + b"12345678" + b"\xDE\xAD\xBE\xEF", 101,

@@ -1,8 +1,11 @@
 //! Reads frames in place.
 
 use crate::{
-    ErrorCode, ExtensionError, Extensions, Flags, Header, MAGIC, VERSION_MAJOR,
-    limits::{FRAME_PAYLOAD_BYTES_MAX, HEADER_BYTES, PRE_AUTH_PAYLOAD_BYTES_MAX},
+    ErrorCode, ExtensionError, Extensions, Flags, Header, MAGIC, StreamId, VERSION_MAJOR,
+    limits::{
+        CONTROL_PAYLOAD_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HEADER_BYTES,
+        PRE_AUTH_PAYLOAD_BYTES_MAX,
+    },
 };
 
 /// One whole frame; extensions and body lie in the input.
@@ -16,7 +19,8 @@ pub struct Frame<'b> {
     pub body: &'b [u8],
 }
 
-/// How long a payload [`Frame::parse`] takes.
+/// How long a payload [`Frame::parse`] takes; on stream 0 never more than
+/// [`CONTROL_PAYLOAD_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
     /// Longest payload, extensions included; at most [`FRAME_PAYLOAD_BYTES_MAX`].
@@ -32,6 +36,16 @@ impl FrameLimits {
     pub const PRE_AUTH: Self = Self {
         payload_bytes_max: PRE_AUTH_PAYLOAD_BYTES_MAX,
     };
+
+    /// The limit on one stream: stream 0 has its own, so that control cannot be held up by bulk.
+    #[inline]
+    const fn payload_bytes_max_of(self, stream: StreamId) -> u32 {
+        if stream.0 == 0 && self.payload_bytes_max > CONTROL_PAYLOAD_BYTES_MAX {
+            CONTROL_PAYLOAD_BYTES_MAX
+        } else {
+            self.payload_bytes_max
+        }
+    }
 }
 
 /// Why the bytes are not a frame. The peer is at fault, and the connection ends: nothing behind
@@ -95,8 +109,8 @@ impl<'b> Frame<'b> {
         };
         let [m0, m1, version, ..] = *bytes;
         let header = Header::from_bytes(bytes);
-        if [m0, m1] != MAGIC || version != VERSION_MAJOR || header.length > limits.payload_bytes_max
-        {
+        let max = limits.payload_bytes_max_of(header.stream);
+        if [m0, m1] != MAGIC || version != VERSION_MAJOR || header.length > max {
             return check_prefix(bytes, limits).map(|()| None);
         }
         let Some((payload, rest)) = rest.split_at_checked(header.length as usize) else {
@@ -129,10 +143,14 @@ fn check_prefix(bytes: &[u8], limits: FrameLimits) -> Result<(), FrameError> {
     {
         return Err(FrameError::Version { found });
     }
-    let length = bytes.get(12..).and_then(<[u8]>::first_chunk::<4>);
-    let max = limits.payload_bytes_max;
-    match length.map(|bytes| u32::from_be_bytes(*bytes)) {
-        Some(length) if length > max => Err(FrameError::TooLarge { length, max }),
-        _ => Ok(()),
+    let number = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk::<4>);
+    let (Some(stream), Some(length)) = (number(8), number(12)) else {
+        return Ok(());
+    };
+    let length = u32::from_be_bytes(*length);
+    let max = limits.payload_bytes_max_of(StreamId(u32::from_be_bytes(*stream)));
+    if length > max {
+        return Err(FrameError::TooLarge { length, max });
     }
+    Ok(())
 }

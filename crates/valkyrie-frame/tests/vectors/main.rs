@@ -10,6 +10,7 @@ mod hello;
 mod invalid;
 mod logs;
 mod payloads;
+mod text;
 
 use std::{fs, path::Path};
 
