@@ -220,9 +220,11 @@ fn reopen<D: Disk>(
         .open(&name)
         .map_err(JournalError::disk("open", &name))?;
     // Cutting also syncs: a killed process leaves records in the page cache that no sync covered,
-    // and the recovered state is about to be built on them.
+    // and the recovered state is about to be built on them. The same goes for the file's name.
     file.reset_tail(tail.end, capacity)
         .map_err(JournalError::disk("cut the tail of", &name))?;
+    disk.sync_names()
+        .map_err(JournalError::disk("sync the directory of", &name))?;
     Ok(Segment {
         name,
         file,

@@ -1,4 +1,4 @@
-//! What a journal gives back after every kind of end.
+//! What a journal gives back after it was closed, damaged or refused.
 
 use std::sync::{Arc, Mutex};
 

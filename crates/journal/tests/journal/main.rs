@@ -1,0 +1,6 @@
+//! The journal from outside.
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod recovery;
