@@ -1,15 +1,13 @@
 //! Runners: placement, leases, fencing, coming back, restarts of the control plane.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{JobExt, World, job};
 use rustci_scheduler::{
     AttemptResult, AttemptToken, Command, Drain, Effect, Fence, JobId, Pause, Refused, Reply,
     RunnerId, Scheduler, SchedulerConfig,
     record::{Cause, Conclusion, record::Kind},
 };
-use world::{JobExt, World, job};
 
 fn second() -> Duration {
     Duration::from_secs(1)
@@ -398,7 +396,7 @@ fn restart_keeps_the_time_that_was_left() {
 #[test]
 fn every_cut_of_the_journal_can_be_resumed() {
     let mut world = World::default();
-    let in_matrix = |key: &str| job(key).in_matrix("m", true, Some(1));
+    let in_matrix = |key: &str| job(key).in_matrix("m", Some(1)).fail_fast();
     world.submit([
         job("a"),
         job("b").needs(&["a"]).when("failure()"),

@@ -1,15 +1,13 @@
 //! What becomes of jobs: needs, conditions, matrices, retries, conclusions.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{JobExt, World, job, output};
 use rustci_pipeline::RetryOn;
 use rustci_scheduler::{
     AttemptResult, Command, Effect, contexts_json,
     record::{Cause, Conclusion, RunMeta, StopReason},
 };
-use world::{JobExt, World, job, output};
 
 #[test]
 fn needs_hold_a_job_back_and_carry_outputs() {
@@ -100,7 +98,7 @@ fn conditions_and_labels_see_the_event_and_the_needs() {
 #[test]
 fn fail_fast_stops_the_rest_of_a_matrix() {
     let mut world = World::default();
-    let in_matrix = |key: &str| job(key).in_matrix("m", true, None);
+    let in_matrix = |key: &str| job(key).in_matrix("m", None).fail_fast();
     let run = world.submit([in_matrix("m1"), in_matrix("m2"), in_matrix("m3")]);
     world.up("r", 2);
     let leases = world.assigned();
@@ -121,7 +119,7 @@ fn fail_fast_stops_the_rest_of_a_matrix() {
 #[test]
 fn max_parallel_bounds_what_runs_even_over_requeues() {
     let mut world = World::default();
-    let in_matrix = |key: &str| job(key).in_matrix("m", false, Some(2));
+    let in_matrix = |key: &str| job(key).in_matrix("m", Some(2));
     let run = world.submit(["m1", "m2", "m3", "m4"].map(in_matrix));
     world.up("r", 4);
     let leases = world.assigned();

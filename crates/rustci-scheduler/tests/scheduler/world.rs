@@ -15,10 +15,10 @@ use rustci_scheduler::{
 };
 use valkyrie_frame::{Time, WallTime};
 
-pub struct World {
-    pub scheduler: Scheduler,
-    pub journal: Vec<Record>,
-    pub effects: Vec<Effect>,
+pub(crate) struct World {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) journal: Vec<Record>,
+    pub(crate) effects: Vec<Effect>,
     at: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Default for World {
 }
 
 impl World {
-    pub fn new(config: SchedulerConfig) -> Self {
+    pub(crate) fn new(config: SchedulerConfig) -> Self {
         let scheduler = Scheduler::new(config);
         let at = Duration::from_secs(1);
         Self {
@@ -40,14 +40,14 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             time: Time::ZERO + self.at,
             wall: WallTime::from_millis(1_700_000_000_000) + self.at,
         }
     }
 
-    pub fn try_handle(&mut self, command: Command) -> Result<Reply, Refused> {
+    pub(crate) fn try_handle(&mut self, command: Command) -> Result<Reply, Refused> {
         let mut out = Output::default();
         let reply = self.scheduler.handle(self.now(), command, &mut out);
         if reply.is_err() {
@@ -61,12 +61,12 @@ impl World {
         reply
     }
 
-    pub fn handle(&mut self, command: Command) -> Reply {
+    pub(crate) fn handle(&mut self, command: Command) -> Reply {
         self.try_handle(command).unwrap()
     }
 
     /// Lets time pass, with a tick at every deadline on the way.
-    pub fn pass(&mut self, duration: Duration) {
+    pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.at + duration;
         while let Some(next) = self.scheduler.next_deadline() {
             let next = next.saturating_since(Time::ZERO);
@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Replaces the scheduler by one that has read the journal.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let digest = self.scheduler.digest();
         let mut scheduler = Scheduler::new(SchedulerConfig::default());
         for record in &self.journal {
@@ -101,7 +101,7 @@ impl World {
         self.resume(scheduler);
     }
 
-    pub fn resume(&mut self, mut scheduler: Scheduler) {
+    pub(crate) fn resume(&mut self, mut scheduler: Scheduler) {
         let mut out = Output::default();
         scheduler.resume(self.now(), &mut out);
         self.scheduler = scheduler;
@@ -109,11 +109,15 @@ impl World {
         self.effects = out.effects;
     }
 
-    pub fn submit(&mut self, jobs: impl IntoIterator<Item = Job>) -> RunId {
+    pub(crate) fn submit(&mut self, jobs: impl IntoIterator<Item = Job>) -> RunId {
         self.submit_with(jobs, RunMeta::default())
     }
 
-    pub fn submit_with(&mut self, jobs: impl IntoIterator<Item = Job>, meta: RunMeta) -> RunId {
+    pub(crate) fn submit_with(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job>,
+        meta: RunMeta,
+    ) -> RunId {
         let plan = plan(jobs);
         match self.handle(Command::Submit { plan, meta }) {
             Reply::Run(run) => run,
@@ -122,11 +126,11 @@ impl World {
     }
 
     /// Connects a runner that holds nothing.
-    pub fn up(&mut self, name: &str, capacity: u32) -> RunnerId {
+    pub(crate) fn up(&mut self, name: &str, capacity: u32) -> RunnerId {
         self.up_with(name, capacity, &["os=linux"], &[], &[]).0
     }
 
-    pub fn up_with(
+    pub(crate) fn up_with(
         &mut self,
         name: &str,
         capacity: u32,
@@ -149,7 +153,7 @@ impl World {
     }
 
     /// Takes the assignments made since the last call.
-    pub fn assigned(&mut self) -> Vec<(RunnerId, AttemptToken)> {
+    pub(crate) fn assigned(&mut self) -> Vec<(RunnerId, AttemptToken)> {
         let assigned = self.effects.iter().filter_map(|effect| match effect {
             Effect::Assign { runner, token, .. } => Some((*runner, *token)),
             _ => None,
@@ -160,18 +164,18 @@ impl World {
     }
 
     /// Takes the one assignment made since the last call.
-    pub fn assigned_one(&mut self) -> (RunnerId, AttemptToken) {
+    pub(crate) fn assigned_one(&mut self) -> (RunnerId, AttemptToken) {
         let assigned = self.assigned();
         assert_eq!(assigned.len(), 1, "{assigned:?}");
         assigned[0]
     }
 
-    pub fn start(&mut self, (runner, token): (RunnerId, AttemptToken)) {
+    pub(crate) fn start(&mut self, (runner, token): (RunnerId, AttemptToken)) {
         self.handle(Command::Accepted { runner, token });
         self.handle(Command::Started { runner, token });
     }
 
-    pub fn finish(&mut self, lease: (RunnerId, AttemptToken), outcome: Conclusion) {
+    pub(crate) fn finish(&mut self, lease: (RunnerId, AttemptToken), outcome: Conclusion) {
         self.finish_with(
             lease,
             AttemptResult {
@@ -181,7 +185,7 @@ impl World {
         );
     }
 
-    pub fn finish_with(
+    pub(crate) fn finish_with(
         &mut self,
         (runner, token): (RunnerId, AttemptToken),
         result: AttemptResult,
@@ -193,7 +197,7 @@ impl World {
         });
     }
 
-    pub fn fail(&mut self, (runner, token): (RunnerId, AttemptToken), cause: Cause) {
+    pub(crate) fn fail(&mut self, (runner, token): (RunnerId, AttemptToken), cause: Cause) {
         let message = "failed".to_owned();
         self.handle(Command::Failed {
             runner,
@@ -205,13 +209,13 @@ impl World {
     }
 
     /// The key of a job.
-    pub fn key(&self, job: JobId) -> String {
+    pub(crate) fn key(&self, job: JobId) -> String {
         let (run, place, _) = self.scheduler.job(job).unwrap();
         run.plan.plan().jobs[place].key.clone()
     }
 
     /// Keys and states of a run's jobs: `a=success b=queued`.
-    pub fn jobs(&self, run: RunId) -> String {
+    pub(crate) fn jobs(&self, run: RunId) -> String {
         let run = self.scheduler.run(run).unwrap();
         let words = run
             .jobs
@@ -227,7 +231,7 @@ impl World {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    pub fn job_id(&self, run: RunId, key: &str) -> JobId {
+    pub(crate) fn job_id(&self, run: RunId, key: &str) -> JobId {
         let run = self.scheduler.run(run).unwrap();
         let place = run
             .plan
@@ -239,20 +243,20 @@ impl World {
         run.job_id(place)
     }
 
-    pub fn waiting(&self, run: RunId, key: &str) -> String {
+    pub(crate) fn waiting(&self, run: RunId, key: &str) -> String {
         self.scheduler
             .waiting(self.job_id(run, key))
             .unwrap()
             .to_string()
     }
 
-    pub fn conclusion(&self, run: RunId) -> String {
+    pub(crate) fn conclusion(&self, run: RunId) -> String {
         let conclusion = self.scheduler.run(run).unwrap().conclusion;
         conclusion.map_or("open".to_owned(), word)
     }
 
     /// Runs every assigned job; jobs in `failing` fail.
-    pub fn run_all(&mut self, failing: &[&str]) {
+    pub(crate) fn run_all(&mut self, failing: &[&str]) {
         loop {
             let assigned = self.assigned();
             if assigned.is_empty() {
@@ -283,21 +287,21 @@ impl World {
     }
 }
 
-pub fn word(conclusion: Conclusion) -> String {
+pub(crate) fn word(conclusion: Conclusion) -> String {
     conclusion
         .as_str_name()
         .trim_start_matches("CONCLUSION_")
         .to_lowercase()
 }
 
-pub fn output(name: &str, value: &str) -> NamedText {
+pub(crate) fn output(name: &str, value: &str) -> NamedText {
     NamedText {
         name: name.to_owned(),
         value: value.to_owned(),
     }
 }
 
-pub fn plan(jobs: impl IntoIterator<Item = Job>) -> Arc<StoredPlan> {
+pub(crate) fn plan(jobs: impl IntoIterator<Item = Job>) -> Arc<StoredPlan> {
     Arc::new(StoredPlan::new(Plan {
         version: 1,
         name: "ci".to_owned(),
@@ -307,7 +311,7 @@ pub fn plan(jobs: impl IntoIterator<Item = Job>) -> Arc<StoredPlan> {
     }))
 }
 
-pub fn job(key: &str) -> Job {
+pub(crate) fn job(key: &str) -> Job {
     Job {
         key: key.to_owned(),
         id: key.to_owned(),
@@ -328,13 +332,14 @@ pub fn job(key: &str) -> Job {
 }
 
 /// Changes of a job in a chain of calls.
-pub trait JobExt: Sized {
+pub(crate) trait JobExt: Sized {
     fn needs(self, ids: &[&str]) -> Self;
     fn when(self, condition: &str) -> Self;
     fn labels(self, labels: &[&str]) -> Self;
     fn tolerate(self, flag: &str) -> Self;
     fn retry(self, max: u32, on: &[RetryOn]) -> Self;
-    fn in_matrix(self, id: &str, fail_fast: bool, max_parallel: Option<u32>) -> Self;
+    fn in_matrix(self, id: &str, max_parallel: Option<u32>) -> Self;
+    fn fail_fast(self) -> Self;
 }
 
 impl JobExt for Job {
@@ -366,17 +371,18 @@ impl JobExt for Job {
         self
     }
 
-    #[expect(
-        clippy::fn_params_excessive_bools,
-        reason = "the field of a plan is one"
-    )]
-    fn in_matrix(mut self, id: &str, fail_fast: bool, max_parallel: Option<u32>) -> Self {
+    fn in_matrix(mut self, id: &str, max_parallel: Option<u32>) -> Self {
         self.id = id.to_owned();
         self.group = Some(MatrixGroup {
             id: id.to_owned(),
-            fail_fast,
+            fail_fast: false,
             max_parallel,
         });
+        self
+    }
+
+    fn fail_fast(mut self) -> Self {
+        self.group.as_mut().unwrap().fail_fast = true;
         self
     }
 }

@@ -1,0 +1,10 @@
+//! The scheduler from outside.
+
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod runners;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,370 @@
+//! Invariants that hold after every command of any sequence.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::{collection::vec, prelude::*, test_runner::RngAlgorithm};
+use rustci_pipeline::Job;
+use rustci_scheduler::{
+    AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, RunId, RunnerId,
+    RunnerUp,
+    record::{AttemptEnded, Cause, Conclusion, Next, Record, record::Kind},
+};
+
+use crate::world::{JobExt, World, job};
+
+const NAMES: [&str; 3] = ["red", "green", "blue"];
+
+/// One move; numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Move {
+    Submit(u8),
+    Cancel(u8),
+    Forget(u8),
+    Up {
+        name: usize,
+        capacity: u32,
+        held: u8,
+    },
+    Down(u8),
+    Drain(u8, bool),
+    Pause(bool),
+    Message {
+        lease: u8,
+        kind: u8,
+    },
+    Pass(u16),
+    Restart,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Move::Submit),
+        1 => any::<u8>().prop_map(Move::Cancel),
+        1 => any::<u8>().prop_map(Move::Forget),
+        2 => (0..NAMES.len(), 1..4_u32, any::<u8>())
+            .prop_map(|(name, capacity, held)| Move::Up { name, capacity, held }),
+        1 => any::<u8>().prop_map(Move::Down),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(runner, on)| Move::Drain(runner, on)),
+        1 => any::<bool>().prop_map(Move::Pause),
+        12 => (any::<u8>(), any::<u8>()).prop_map(|(lease, kind)| Move::Message { lease, kind }),
+        3 => (0..20_000_u16).prop_map(Move::Pass),
+        1 => Just(Move::Restart),
+    ]
+}
+
+/// What the outside knows, to judge the scheduler by.
+#[derive(Default)]
+struct Oracle {
+    world: World,
+    /// Every lease ever given out.
+    leases: Vec<(RunnerId, AttemptToken)>,
+    checked: usize,
+    fence: u64,
+    /// Runner and token of the lease in force, as the records tell.
+    in_force: BTreeMap<JobId, (RunnerId, u64)>,
+    ended: BTreeSet<JobId>,
+    canceled: BTreeSet<RunId>,
+    capacity: BTreeMap<RunnerId, u32>,
+}
+
+impl Oracle {
+    fn make(&mut self, step: &Move) {
+        match step {
+            Move::Submit(shape) => {
+                self.world.submit(shape_of(*shape));
+            }
+            Move::Cancel(number) => {
+                if let Some(run) = self.run(*number) {
+                    self.world.handle(Command::CancelRun {
+                        run,
+                        reason: String::new(),
+                    });
+                }
+            }
+            Move::Forget(number) => {
+                if let Some(run) = self.run(*number) {
+                    let _ = self.world.try_handle(Command::ForgetRun { run });
+                }
+            }
+            Move::Up {
+                name,
+                capacity,
+                held,
+            } => self.up(NAMES[*name], *capacity, *held),
+            Move::Down(runner) => {
+                let runner = RunnerId(u64::from(runner % 4));
+                self.world.handle(Command::RunnerDown { runner });
+            }
+            Move::Drain(runner, on) => {
+                let runner = RunnerId(u64::from(runner % 4));
+                let drain = if *on { Drain::On } else { Drain::Off };
+                let _ = self
+                    .world
+                    .try_handle(Command::RunnerDrain { runner, drain });
+            }
+            Move::Pause(on) => {
+                let pause = if *on { Pause::On } else { Pause::Off };
+                self.world.handle(Command::Pause(pause));
+            }
+            Move::Message { lease, kind } => self.message(*lease, *kind),
+            Move::Pass(millis) => self.world.pass(Duration::from_millis(u64::from(*millis))),
+            Move::Restart => self.world.restart(),
+        }
+        self.leases.extend(self.world.assigned());
+    }
+
+    fn run(&self, number: u8) -> Option<RunId> {
+        let runs: Vec<_> = self.world.scheduler.runs().map(|run| run.id).collect();
+        runs.get(usize::from(number) % runs.len().max(1)).copied()
+    }
+
+    /// Connects a runner that holds each of its leases or not, by the bits of `held`.
+    fn up(&mut self, name: &str, capacity: u32, held: u8) {
+        let known = self
+            .world
+            .scheduler
+            .known_runners()
+            .find(|known| known.name == name);
+        let id = known.map(|known| known.id);
+        let own = self.leases.iter().filter(|(runner, _)| Some(*runner) == id);
+        let bit = |number: usize| held >> (number % 8) & 1 == 1;
+        let (mut kept, mut lost) = (Vec::new(), Vec::new());
+        for (number, (_, token)) in own.enumerate() {
+            if bit(number) {
+                kept.push(*token)
+            } else if bit(number + 1) {
+                lost.push(*token)
+            }
+        }
+        let up = RunnerUp {
+            name: name.to_owned(),
+            labels: vec!["os=linux".to_owned()],
+            capacity,
+            executors: vec!["native".to_owned()],
+            held: kept,
+            lost,
+        };
+        self.world.handle(Command::RunnerUp(up));
+        for runner in self.world.scheduler.runners() {
+            self.capacity.insert(runner.id, runner.capacity);
+        }
+    }
+
+    /// Sends a message about any lease, old or new, and checks whether it should be taken.
+    fn message(&mut self, lease: u8, kind: u8) {
+        let Some((runner, token)) = self
+            .leases
+            .get(usize::from(lease) % self.leases.len().max(1))
+            .copied()
+        else {
+            return;
+        };
+        let current = self.in_force.get(&token.job) == Some(&(runner, token.fence.0));
+        let outcome = match kind % 3 {
+            0 => Conclusion::Failure,
+            _ => Conclusion::Success,
+        };
+        let result = AttemptResult {
+            outcome,
+            ..AttemptResult::default()
+        };
+        let message = match kind % 8 {
+            0 => Command::Accepted { runner, token },
+            1 => Command::Rejected {
+                runner,
+                token,
+                reason: String::new(),
+            },
+            2 => Command::Started { runner, token },
+            3 => Command::Renew { runner, token },
+            4 => {
+                let (cause, message) = (Cause::Workspace, String::new());
+                Command::Failed {
+                    runner,
+                    token,
+                    cause,
+                    message,
+                    log_bytes: 0,
+                }
+            }
+            _ => Command::Finished {
+                runner,
+                token,
+                result,
+            },
+        };
+        let records = self.world.journal.len();
+        let taken = self.world.try_handle(message).is_ok();
+        if current {
+            assert!(taken, "current lease {token} refused");
+        } else {
+            assert_eq!(
+                self.world.journal.len(),
+                records,
+                "old lease {token} changed something"
+            );
+        }
+    }
+
+    fn check(&mut self) {
+        while let Some(record) = self.world.journal.get(self.checked).cloned() {
+            self.checked += 1;
+            self.check_record(&record);
+        }
+        self.check_state();
+        for effect in &self.world.effects {
+            if let Effect::Assign { runner, token, .. } = effect {
+                assert_eq!(
+                    self.in_force.get(&token.job),
+                    Some(&(*runner, token.fence.0))
+                );
+            }
+        }
+    }
+
+    fn check_record(&mut self, record: &Record) {
+        match record.kind.as_ref().unwrap() {
+            Kind::Leased(leased) => {
+                let job = JobId(leased.job);
+                assert!(leased.fence > self.fence, "I2: fencing numbers grow");
+                self.fence = leased.fence;
+                let before = self
+                    .in_force
+                    .insert(job, (RunnerId(leased.runner), leased.fence));
+                assert_eq!(before, None, "I2: one lease per job");
+                assert!(!self.ended.contains(&job), "I1: no lease after the end");
+                if let Some((run, _, _)) = self.world.scheduler.job(job) {
+                    assert!(
+                        !self.canceled.contains(&run.id),
+                        "I6: no start after a cancel"
+                    );
+                }
+            }
+            Kind::AttemptEnded(ended) => self.check_end(ended),
+            Kind::JobEnded(ended) => {
+                assert!(self.ended.insert(JobId(ended.job)), "I1: one end per job");
+                assert!(!self.in_force.contains_key(&JobId(ended.job)));
+            }
+            Kind::RunCanceled(canceled) => {
+                self.canceled.insert(RunId(canceled.run));
+            }
+            _ => {}
+        }
+    }
+
+    fn check_end(&mut self, ended: &AttemptEnded) {
+        let job = JobId(ended.job);
+        assert!(
+            self.in_force.remove(&job).is_some(),
+            "I2: only a leased job's attempt ends"
+        );
+        if ended.next() == Next::End {
+            assert!(self.ended.insert(job), "I1: one end per job");
+        }
+    }
+
+    fn check_state(&self) {
+        for runner in self.world.scheduler.runners() {
+            // A runner may come back with a smaller capacity than it had.
+            let fits = runner.jobs.len() <= 3.max(runner.capacity as usize);
+            assert!(fits, "I7: {} has {} jobs", runner.name, runner.jobs.len());
+        }
+        for run in self.world.scheduler.runs() {
+            for (place, job) in run.jobs.iter().enumerate() {
+                let leased = self.in_force.contains_key(&run.job_id(place));
+                assert_eq!(job.phase == Phase::Active, leased);
+                if job.phase == Phase::Active && run.plan.plan().jobs[place].condition.is_none() {
+                    let needs = run.plan.needs(place).iter();
+                    let met = needs
+                        .clone()
+                        .all(|need| run.jobs[*need].phase == Phase::Ended);
+                    assert!(met, "I6: needs come first");
+                }
+            }
+            let open = run.jobs.iter().any(|job| job.phase != Phase::Ended);
+            assert_eq!(run.conclusion.is_none(), open);
+        }
+    }
+
+    /// With healthy runners and nothing else, everything ends.
+    fn finish(&mut self) {
+        self.world.handle(Command::Pause(Pause::Off));
+        for name in NAMES {
+            self.up(name, 3, 0);
+            let known = self
+                .world
+                .scheduler
+                .known_runners()
+                .find(|known| known.name == name);
+            let runner = known.unwrap().id;
+            self.world.handle(Command::RunnerDrain {
+                runner,
+                drain: Drain::Off,
+            });
+        }
+        // Refused jobs may still keep a runner at rest.
+        for _ in 0..3 {
+            self.world.run_all(&[]);
+            self.world.pass(Duration::from_secs(20));
+        }
+        self.world.run_all(&[]);
+        self.check();
+        let open = self
+            .world
+            .scheduler
+            .runs()
+            .filter(|run| run.conclusion.is_none())
+            .count();
+        assert_eq!(open, 0, "I12: everything ends once faults stop");
+    }
+}
+
+/// Some pipelines with every kind of edge.
+fn shape_of(shape: u8) -> Vec<Job> {
+    let in_matrix = |key: &str| job(key).in_matrix("m", Some(2));
+    match shape % 5 {
+        0 => vec![job("a")],
+        1 => vec![
+            job("a"),
+            job("b").needs(&["a"]),
+            job("c").needs(&["a"]).when("always()"),
+        ],
+        2 => ["m1", "m2", "m3"]
+            .map(|key| in_matrix(key).fail_fast())
+            .into(),
+        3 => vec![
+            in_matrix("m1"),
+            in_matrix("m2"),
+            in_matrix("m3"),
+            job("z").needs(&["m"]).when("failure()"),
+        ],
+        _ => vec![
+            job("a").retry(1, &[]).tolerate("true"),
+            job("b").needs(&["a"]),
+        ],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        rng_algorithm: RngAlgorithm::ChaCha,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn invariants_hold_after_every_command(moves in vec(moves(), 1..120)) {
+        let mut oracle = Oracle::default();
+        for step in &moves {
+            oracle.make(step);
+            oracle.check();
+        }
+        oracle.world.restart();
+        oracle.finish();
+        oracle.world.restart();
+    }
+}
