@@ -132,11 +132,7 @@ impl Diagnostic {
         let len = usize::try_from(self.span.len)
             .unwrap_or(0)
             .min(clean.len() - column);
-        let first = if column > CONTEXT_BEFORE {
-            column - CONTEXT_BEFORE
-        } else {
-            0
-        };
+        let first = column.saturating_sub(CONTEXT_BEFORE);
         let shown: String = clean.iter().skip(first).take(SHOWN_MAX).collect();
         let before: String = clean.iter().skip(first).take(column - first).collect();
         let marked: String = clean

@@ -5,7 +5,7 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// How deep sequences and mappings may lie in each other.
 pub const DEPTH_MAX: usize = 64;
 /// Values in a file, those that aliases bring counted again each time.
-pub const NODES_MAX: usize = 100_000;
+pub const NODES_MAX: usize = 50_000;
 /// Values that aliases and merge keys may bring in all.
 pub const ALIAS_NODES_MAX: usize = 10_000;
 /// Aliases in a file.

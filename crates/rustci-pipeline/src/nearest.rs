@@ -34,6 +34,7 @@ fn normalised(name: &str) -> Vec<char> {
 
 /// Edits (insert, delete, replace, swap of neighbours) from `a` to `b`; none above `limit`.
 fn distance(a: &[char], b: &[char], limit: usize) -> Option<usize> {
+    let (a, b) = without_common_ends(a, b);
     if a.len().abs_diff(b.len()) > limit {
         return None;
     }
@@ -56,6 +57,25 @@ fn distance(a: &[char], b: &[char], limit: usize) -> Option<usize> {
         before_last = std::mem::replace(&mut last, row);
     }
     last.last().copied().filter(|distance| *distance <= limit)
+}
+
+/// Most slips change one place: what is the same at both ends need not be looked at.
+fn without_common_ends<'c>(a: &'c [char], b: &'c [char]) -> (&'c [char], &'c [char]) {
+    let start = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (
+        a.get(start..).unwrap_or_default(),
+        b.get(start..).unwrap_or_default(),
+    );
+    let end = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    (
+        a.get(..a.len() - end).unwrap_or_default(),
+        b.get(..b.len() - end).unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]

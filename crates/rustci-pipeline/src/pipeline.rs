@@ -19,6 +19,8 @@ pub struct Pipeline {
     pub(crate) inputs: BTreeMap<String, Input>,
     /// Findings that matter when it is to be run: keys that this version cannot do.
     pub(crate) planning: Vec<Diagnostic>,
+    /// By job id, the line on which each step begins.
+    pub(crate) step_lines: BTreeMap<String, Vec<u32>>,
 }
 
 impl Pipeline {
@@ -26,6 +28,13 @@ impl Pipeline {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.plan.name
+    }
+
+    /// The line of the file on which a step begins, from 1. It is not part of the plan, whose
+    /// digest must not change when lines move.
+    #[must_use]
+    pub fn step_line(&self, job_id: &str, step: usize) -> Option<u32> {
+        self.step_lines.get(job_id)?.get(step).copied()
     }
 }
 

@@ -37,10 +37,15 @@ fn run(text: &str) -> String {
     )
 }
 
+fn check(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(run(text), *expected, "{text}");
+    }
+}
+
 #[test]
-fn values_come_out_as_on_github() {
-    let cases = [
-        // Literals.
+fn literals_and_properties_are_read_as_on_github() {
+    check(&[
         ("", "null"),
         ("0x1F", "31"),
         ("0o17", "15"),
@@ -48,7 +53,6 @@ fn values_come_out_as_on_github() {
         (".5", "0.5"),
         ("'it''s'", r#""it's""#),
         ("NaN", "null"),
-        // Access.
         ("event.name", r#""pull_request""#),
         ("event['name']", r#""pull_request""#),
         ("EVENT.NUMBER", "12"),
@@ -66,7 +70,12 @@ fn values_come_out_as_on_github() {
         ("event.name.*", "[]"),
         ("matrix.*", r#"["Linux",1.5,false,null]"#),
         ("fromJSON('{\"a\":[1,{\"b\":2}]}').a[1].b", "2"),
-        // Operators: what decides is returned as it is.
+    ]);
+}
+
+#[test]
+fn operators_return_what_decides() {
+    check(&[
         ("!''", "true"),
         ("!!'a'", "true"),
         ("matrix.none || matrix.os", r#""Linux""#),
@@ -77,7 +86,12 @@ fn values_come_out_as_on_github() {
         ("1 || fromJSON('x')", "1"),
         ("1 < 2 == true && !false || false", "true"),
         ("!true == false", "true"),
-        // Comparisons convert to numbers, texts are compared without case.
+    ]);
+}
+
+#[test]
+fn comparisons_convert_to_numbers_and_ignore_case() {
+    check(&[
         ("matrix.os == 'linux'", "true"),
         ("'ß' == 'SS'", "true"),
         ("null == 0", "true"),
@@ -101,7 +115,12 @@ fn values_come_out_as_on_github() {
         ("event.labels < event.labels", "false"),
         ("event.labels <= event.labels", "true"),
         ("Infinity > 1e308", "true"),
-        // Functions.
+    ]);
+}
+
+#[test]
+fn functions_answer_as_on_github() {
+    check(&[
         ("contains('Hello', 'hELL')", "true"),
         ("contains(event.labels.*.name, 'BUG')", "true"),
         ("contains(fromJSON('[1,2]'), '2')", "true"),
@@ -127,25 +146,32 @@ fn values_come_out_as_on_github() {
         ("case(false, 1, true, 2, 3)", "2"),
         ("case(false, 1, 3)", "3"),
         ("hashFiles('a', 'b')", r#""a+b""#),
-        // Numbers as text.
+    ]);
+}
+
+#[test]
+fn numbers_have_one_form_as_text() {
+    check(&[
         ("format('{0}', 0.1)", r#""0.1""#),
         ("format('{0}', -0)", r#""0""#),
         ("format('{0}', 1e21)", r#""1e+21""#),
         ("format('{0}', 123456789012)", r#""123456789012""#),
         ("format('{0} {1}', NaN, -Infinity)", r#""NaN -Infinity""#),
-        // Status, here after a failure.
+    ]);
+}
+
+#[test]
+fn status_functions_tell_how_things_stand() {
+    check(&[
         ("success()", "false"),
         ("FAILURE()", "true"),
         ("always() && !cancelled()", "true"),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(run(text), expected, "{text}");
-    }
+    ]);
 }
 
 #[test]
 fn mistakes_say_what_is_wrong() {
-    let cases = [
+    check(&[
         ("1 +", "unexpected `+`"),
         ("(1", "expression ends after `1`"),
         ("1 2", "unexpected `2`"),
@@ -181,10 +207,7 @@ fn mistakes_say_what_is_wrong() {
             "`format` uses {99999999999999999999} and has 1 values",
         ),
         ("hashFiles('bad')", "`bad` is not a pattern"),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(run(text), expected, "{text}");
-    }
+    ]);
     assert!(run("fromJSON('{')").starts_with("`fromJSON` got text that is not JSON: "));
 }
 

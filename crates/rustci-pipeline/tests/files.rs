@@ -1,5 +1,7 @@
 //! Pipeline files beside what comes out of them. `UPDATE=1 cargo test` writes the results anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

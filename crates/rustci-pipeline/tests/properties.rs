@@ -1,5 +1,7 @@
 //! No input makes this crate panic.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use proptest::prelude::*;
 use rustci_pipeline::expr::{self, Contexts, Status};
 use rustci_pipeline::{Colour, Plan, PlanRequest, compile, condition, diagnostic, lint, template};

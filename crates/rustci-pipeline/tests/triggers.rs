@@ -1,5 +1,7 @@
 //! Which events start a pipeline, and what people can give to it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use rustci_pipeline::{Code, PlanRefused, PlanRequest, Planned, compile};
 use serde_json::{Map, Value, json};
 

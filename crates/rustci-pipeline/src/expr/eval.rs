@@ -131,8 +131,8 @@ impl Evaluation<'_> {
             Function::EndsWith => Ok(Value::Bool(affix(&first, second, |a, b| a.ends_with(b)))),
             Function::Format => self.format(&first.to_text(), values.get(1..).unwrap_or(&[]), at),
             Function::Join => self.join(&first, second, at),
-            Function::ToJson => self.to_json(&first, at),
-            Function::FromJson => self.from_json(&first, at),
+            Function::ToJson => self.show_json(&first, at),
+            Function::FromJson => self.read_json(&first, at),
             Function::Case => case(&values, at),
             _ => self.hash_files(&values, at),
         }
@@ -214,13 +214,13 @@ impl Evaluation<'_> {
         self.text(out, at)
     }
 
-    fn to_json(&mut self, value: &Value, at: &Range<usize>) -> Evaluated {
+    fn show_json(&mut self, value: &Value, at: &Range<usize>) -> Evaluated {
         let mut out = String::new();
         super::value::write_json(value, 0, self.bytes, &mut out);
         self.text(out, at)
     }
 
-    fn from_json(&mut self, value: &Value, at: &Range<usize>) -> Evaluated {
+    fn read_json(&mut self, value: &Value, at: &Range<usize>) -> Evaluated {
         let text = value.to_text();
         // Reading costs as much as writing: without a price a loop of both would be free.
         self.reserve(text.len(), at)?;

@@ -97,7 +97,7 @@ impl Function {
                 "too many arguments: `{name}` takes at most {max}, not {count}"
             ));
         }
-        if self == Self::Case && count % 2 == 0 {
+        if self == Self::Case && count.is_multiple_of(2) {
             return Err("even number of arguments: `case` takes pairs and a last value".to_owned());
         }
         Ok(())

@@ -196,8 +196,11 @@ impl Parser<'_> {
         // Only what can hold something has properties: `1.x` and `'a'.x` are mistakes.
         let accessible = matches!(self.peek(), Some(Token::Name(_) | Token::OpenRound));
         let mut expr = self.primary()?;
+        if !accessible {
+            return Ok(expr);
+        }
         let depth = self.depth;
-        while accessible {
+        loop {
             let start = expr.at.start;
             let Some(kind) = self.accessor(&mut expr)? else {
                 break;

@@ -246,6 +246,9 @@ impl Found<'_> {
     }
 
     fn expression(&self, report: &mut Report<'_>, scope: &Scope<'_>, expr: &Expr) {
+        if report.is_full() {
+            return;
+        }
         self.names(report, scope, expr);
         if scope.place != Place::Script {
             return;

@@ -21,6 +21,11 @@ use crate::yaml::Node;
 pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline> {
     check_size(report, &draft)?;
     let jobs: Vec<Job> = draft.jobs.iter().flat_map(instances).collect();
+    let step_lines = draft
+        .jobs
+        .iter()
+        .map(|job| step_lines(report, job))
+        .collect();
     check_keys(report, &draft, &jobs);
     let plan = Plan {
         version: PLAN_VERSION,
@@ -34,7 +39,20 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
         triggers: draft.triggers,
         inputs: draft.inputs,
         planning: Vec::new(),
+        step_lines,
     })
+}
+
+fn step_lines(report: &Report<'_>, job: &JobDraft) -> (String, Vec<u32>) {
+    let begin = |step: &StepDraft| {
+        let name = step
+            .name
+            .as_ref()
+            .map_or(step.run.at.start, |name| name.at.start);
+        let at = name.min(step.run.at.start);
+        report.source().span(at..at).line
+    };
+    (job.id.clone(), job.steps.iter().map(begin).collect())
 }
 
 fn count(job: &JobDraft) -> usize {

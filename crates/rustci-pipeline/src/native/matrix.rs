@@ -213,6 +213,9 @@ fn exclude(
     rows: &[Row],
 ) -> Vec<Instance> {
     for row in rows {
+        if report.is_full() {
+            break;
+        }
         let unknown = row
             .values
             .keys()

@@ -54,6 +54,9 @@ pub(super) fn triggers(
 fn from_names(report: &mut Report<'_>, node: &Rc<Node>) -> Triggers {
     let mut triggers = Triggers::none();
     for item in values::texts(report, node, "on") {
+        if report.is_full() {
+            break;
+        }
         let name = item.text().unwrap_or_default();
         match name {
             "push" => triggers.push = Some(Filters::default()),

@@ -65,11 +65,13 @@ impl<'t> Loader<'t, '_, '_> {
 
     fn syntax(&mut self, error: &ScanError) -> Unreadable {
         let at = self.byte(error.marker());
-        self.report.error(
-            Code::SYNTAX,
-            at..at,
-            format!("not valid YAML: {}", error.info()),
-        );
+        // The parser has a limit of its own, and looks ahead: it may get there before this does.
+        if error.info().contains("recursion limit") {
+            self.report.error(Code::DEPTH, at..at, too_deep());
+        } else {
+            let message = format!("not valid YAML: {}", error.info());
+            self.report.error(Code::SYNTAX, at..at, message);
+        }
         Unreadable
     }
 
