@@ -531,9 +531,20 @@ impl Session {
     }
 
     fn sent_end(&mut self, stream: StreamId, end: End) {
-        if end == End::Yes {
-            self.streams.change(stream, Change::SendEnd);
+        if end == End::No {
+            return;
         }
+        // The peer may forget the stream with this end, so what it still has to learn goes first:
+        // the control band overtakes the end.
+        if let Some(flow) = self.streams.flow_mut(stream)
+            && flow.listed == Listed::Yes
+        {
+            flow.listed = Listed::No;
+            let ack = flow.receive.grant();
+            self.credit_due.retain(|id| *id != stream);
+            self.send_ack(stream, ack);
+        }
+        self.streams.change(stream, Change::SendEnd);
     }
 
     fn on_stream(

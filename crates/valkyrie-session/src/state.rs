@@ -132,63 +132,35 @@ mod tests {
     /// ReceiveReset.
     #[test]
     fn every_pair_of_state_and_change_is_decided() {
+        let closed = Some(S::Closed);
+        let reset = Some(S::ResetSent);
         let table = [
             [
                 Some(S::Open),
                 Some(S::OpeningEnded),
                 Some(S::RemoteEnded),
-                Some(S::ResetSent),
-                Some(S::Closed),
+                reset,
+                closed,
             ],
-            [
-                Some(S::LocalEnded),
-                None,
-                Some(S::Closed),
-                Some(S::ResetSent),
-                Some(S::Closed),
-            ],
+            [Some(S::LocalEnded), None, closed, reset, closed],
             [
                 Some(S::Open),
                 Some(S::LocalEnded),
                 Some(S::OfferedEnded),
-                Some(S::ResetSent),
-                Some(S::Closed),
+                reset,
+                closed,
             ],
-            [
-                Some(S::RemoteEnded),
-                Some(S::Closed),
-                None,
-                Some(S::Closed),
-                Some(S::Closed),
-            ],
+            [Some(S::RemoteEnded), closed, None, closed, closed],
             [
                 Some(S::Open),
                 Some(S::LocalEnded),
                 Some(S::RemoteEnded),
-                Some(S::ResetSent),
-                Some(S::Closed),
+                reset,
+                closed,
             ],
-            [
-                Some(S::LocalEnded),
-                None,
-                Some(S::Closed),
-                Some(S::ResetSent),
-                Some(S::Closed),
-            ],
-            [
-                Some(S::RemoteEnded),
-                Some(S::Closed),
-                None,
-                Some(S::Closed),
-                Some(S::Closed),
-            ],
-            [
-                Some(S::ResetSent),
-                None,
-                Some(S::Closed),
-                None,
-                Some(S::Closed),
-            ],
+            [Some(S::LocalEnded), None, closed, reset, closed],
+            [Some(S::RemoteEnded), closed, None, closed, closed],
+            [reset, None, closed, None, closed],
             [None, None, None, None, None],
         ];
         let changes = [
