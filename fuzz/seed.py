@@ -44,12 +44,41 @@ def raw(kind, body):
         save("payloads", bytes([KINDS.index(kind)]) + body)
 
 
+def short(kind, stream, body=b"", flags=0, correlation=0):
+    """A short frame of the target `session_acceptor`; `stream` is an index into its table."""
+    return bytes([kind, flags, stream, correlation, len(body)]) + body
+
+
+def dialogues():
+    """Conversations of an initiator with an acceptor, after HELLO."""
+    method = bytes([0, 8, 9, 0, 5]) + b"a.B/C"
+    opened = b"\x0a\x05a.B/C"
+    token = b"\x0a\x06\x08\x07\x10\x02\x18\x09"
+    record = bytes([0, 0, 0, 2]) + bytes(8) + bytes([0, 1, 0]) + b"hi"
+    end, more, ack = 4, 32, 2
+    yield short(0x60, 1, method + b"ping", 0x80, 1) + short(0x62, 1, b"", 0, 1)
+    yield short(0x60, 1, method + b"half", 0x80 | more, 2) + short(0x60, 1, b"rest", 0, 2)
+    yield short(0x63, 2, method + b"note", 0x80)
+    yield short(0x30, 8, opened) + short(0x31, 8, b"data") + short(0x31, 8, b"last", end)
+    yield short(0x30, 8, opened) + short(0x34, 8, bytes(10))
+    yield short(0x30, 8, opened) + short(0x32, 8, bytes(10)) + short(0x33, 8, bytes(16))
+    yield short(0x30, 10, opened) + short(0x41, 10, bytes(8) + record, end)
+    yield short(0x30, 9, opened) + short(0x35, 9, bytes(56)) + short(0x36, 9, bytes(8) + b"x") \
+        + short(0x37, 9, bytes(32), end | 1)
+    yield short(0x20, 6, token) + short(0x27, 6, token) + short(0x25, 6, b"", ack | end)
+    yield short(0x30, 6, opened) + short(0x24, 6, token) + short(0x25, 6, token, end | 1)
+    yield short(0x02, 0, bytes(8)) + short(0x05, 0, bytes(6))
+    yield short(0x04, 1, bytes(8) + b"text", 0, 1) \
+        + short(0x04, 0, bytes([1, 244, 2, 0]) + bytes(4))
+
+
 def main():
-    handshake = b""
+    for dialogue in dialogues():
+        save("session_acceptor", b"\3" + dialogue)
+        save("session_acceptor", b"\x0b" + dialogue)
     for vector in vectors("hello"):
         for key in ("hello_frame", "ack_frame"):
             save("frame", bytes.fromhex(vector[key]))
-        handshake = handshake or bytes.fromhex(vector["hello_frame"])
         save("session_acceptor", b"\0" + bytes.fromhex(vector["hello_frame"]))
     for vector in vectors("headers"):
         frame = bytes.fromhex(vector["frame"])
@@ -71,8 +100,8 @@ def main():
             save("extensions", data)
         else:
             raw(vector["input"], data)
-    for path in sorted(ROOT.glob("examples/**/*.y*ml")) + sorted(ROOT.glob("examples/**/.rustci*")):
-        if path.is_file():
+    for folder in ("examples", "crates/rustci-pipeline/tests"):
+        for path in (ROOT / folder).glob("**/*.y*ml"):
             save("pipeline_yaml", path.read_bytes())
     for text in EXPRESSIONS:
         save("expression", text.encode())

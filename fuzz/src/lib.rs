@@ -6,6 +6,7 @@
 
 mod frame;
 mod pipeline;
+mod session;
 
 /// One function that takes any bytes.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "log_records",
         run: frame::log_records,
+    },
+    Target {
+        name: "session_acceptor",
+        run: session::acceptor,
     },
     Target {
         name: "pipeline_yaml",
