@@ -22,18 +22,12 @@ type Loaded<T> = Result<T, Unreadable>;
 /// Reads the one document of a file. Mistakes that leave the tree usable, such as a key that stands
 /// twice, are only reported.
 pub(crate) fn load(report: &mut Report<'_>) -> Loaded<Rc<Node>> {
-    let text = report.source().text;
-    if text.len() > limits::FILE_BYTES_MAX {
-        let message = format!(
-            "file has {} bytes, more than the {} that a pipeline may have",
-            text.len(),
-            limits::FILE_BYTES_MAX
-        );
+    if let Some(message) = too_large(report.source().text) {
         report.error(Code::SIZE, 0..0, message);
         return Err(Unreadable);
     }
     let mut loader = Loader {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str(report.source().text),
         report,
         anchors: HashMap::new(),
         nodes: 0,
@@ -41,6 +35,24 @@ pub(crate) fn load(report: &mut Report<'_>) -> Loaded<Rc<Node>> {
         aliased: Weight::default(),
     };
     loader.document()
+}
+
+/// What a look at the bytes says against a file, before the parser sees it.
+fn too_large(text: &str) -> Option<String> {
+    if text.len() > limits::FILE_BYTES_MAX {
+        let (bytes, limit) = (text.len(), limits::FILE_BYTES_MAX);
+        return Some(format!(
+            "file has {bytes} bytes, a pipeline may have {limit}"
+        ));
+    }
+    // The parser reads a list in brackets to its end before it gives the first event, since the
+    // list may turn out to be a key. A count of commas bounds that; scripts have some, too.
+    let commas = text.bytes().filter(|byte| *byte == b',').count();
+    (commas > 2 * limits::NODES_MAX).then(too_many_values)
+}
+
+fn too_many_values() -> String {
+    format!("file has more than {} values", limits::NODES_MAX)
 }
 
 struct Loader<'t, 'r, 's> {
@@ -121,8 +133,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
         self.nodes += 1;
         if self.nodes > limits::NODES_MAX {
-            let message = format!("file has more than {} values", limits::NODES_MAX);
-            return self.refuse(Code::SIZE, span, message);
+            return self.refuse(Code::SIZE, span, too_many_values());
         }
         match event {
             Event::Alias(id) => self.alias(id, span, depth),
