@@ -4,6 +4,7 @@
 //! attempt     whose directory it is: attempt, fencing number, mark
 //! log         the spool
 //! result      how it ended; there only when it ended, and only whole
+//! errors      what the job process itself had to say, normally nothing
 //! processes   the processes of the job, for whoever cleans up after a kill -9
 //! workspace/  where the steps run        scripts/  the steps as files, and their outputs
 //! home/ tmp/  HOME and TMPDIR of the steps
@@ -96,6 +97,10 @@ impl JobDirectory {
 
     pub(crate) fn log(&self) -> PathBuf {
         self.root.join("log")
+    }
+
+    pub(crate) fn errors(&self) -> PathBuf {
+        self.root.join("errors")
     }
 
     pub(crate) fn processes(&self) -> PathBuf {

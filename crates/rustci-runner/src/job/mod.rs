@@ -4,11 +4,11 @@
 //! workspace, runs the steps in order, writes the log to `DIR/log` and, at the very end,
 //! `DIR/result`. When its stdin closes the runner is gone: it kills what it started and leaves.
 
-mod contexts;
+pub(crate) mod contexts;
 mod control;
 pub(crate) mod directory;
 mod environment;
-mod log;
+pub(crate) mod log;
 pub(crate) mod message;
 mod outputs;
 mod shell;

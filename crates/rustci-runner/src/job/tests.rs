@@ -41,10 +41,10 @@ fn program() -> PathBuf {
         .unwrap()
         .parent()
         .unwrap()
-        .join("examples/rustci-job");
+        .join("examples/runner");
     assert!(
         program.exists(),
-        "build it: cargo build -p rustci-runner --example rustci-job"
+        "build it: cargo build -p rustci-runner --example runner"
     );
     program
 }
@@ -99,6 +99,7 @@ impl Run {
         })
         .unwrap();
         let child = Command::new(program())
+            .arg("__job")
             .arg(dir.path())
             .env(process::MARK, &mark)
             .stdin(Stdio::piped())

@@ -174,7 +174,6 @@ mod tests {
                 }
             }
             lines.finish(1, &mut out);
-            let text = chunks.concat();
             let mut text = chunks.concat();
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');

@@ -1,0 +1,167 @@
+//! What a runner finds of its earlier life.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tracing::{error, info, warn};
+
+use super::attempt::{Attempt, Ended};
+use super::error::RunnerError;
+use super::log_source::LogSource;
+use super::token::Token;
+use crate::job::directory::JobDirectory;
+use crate::log::SpoolReader;
+use crate::process;
+
+/// The state directory, held by a lock that ends with this process.
+pub(crate) struct StateDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// Attempts of an earlier process.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// They have results that the server may not have.
+    pub(crate) held: Vec<(Token, Attempt)>,
+    /// They ended with that process. Their directories go once the server knows.
+    pub(crate) lost: Vec<(Token, JobDirectory)>,
+}
+
+impl StateDir {
+    /// Makes the directory if it is missing, and takes it.
+    pub(crate) fn open(root: &Path) -> Result<Self, RunnerError> {
+        let failed = |path: PathBuf| move |source| RunnerError::StateDir { path, source };
+        for part in ["jobs", "sources"] {
+            let path = root.join(part);
+            fs::create_dir_all(&path).map_err(failed(path))?;
+        }
+        let path = root.join("lock");
+        let lock = File::create(&path).map_err(failed(path.clone()))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            // Job processes get other paths from here; theirs are in the environment of steps.
+            Ok(()) => {
+                let root = fs::canonicalize(root).map_err(failed(root.to_owned()))?;
+                Ok(Self { root, _lock: lock })
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunnerError::InUse {
+                path: root.to_owned(),
+            }),
+            Err(error) => Err(failed(path)(error.into())),
+        }
+    }
+
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
+    }
+
+    pub(crate) fn sources(&self) -> PathBuf {
+        self.root.join("sources")
+    }
+
+    /// Ends every process of earlier jobs and sorts what those jobs have left. Blocks meanwhile.
+    pub(crate) fn recover(&self) -> Result<Found, RunnerError> {
+        let jobs = self.jobs();
+        let failed = |source| RunnerError::StateDir {
+            path: jobs.clone(),
+            source,
+        };
+        let mut found = Found::default();
+        for entry in fs::read_dir(&jobs).map_err(failed)? {
+            let dir = JobDirectory::new(entry.map_err(failed)?.path());
+            sort(dir, &mut found).map_err(failed)?;
+        }
+        Ok(found)
+    }
+}
+
+fn sort(dir: JobDirectory, found: &mut Found) -> io::Result<()> {
+    let Some(identity) = dir.identity() else {
+        // It died between making the directory and naming it: nothing had begun.
+        return dir.remove();
+    };
+    let token = Token::from(identity.attempt.unwrap_or_default());
+    match process::end_leftovers(&identity.mark, &dir.listed_processes()?) {
+        Ok(0) => {}
+        Ok(ended) => info!(attempt = %token, ended, "ended processes of an earlier runner"),
+        Err(left) => error!(attempt = %token, ?left, "processes of a job cannot be ended"),
+    }
+    match dir.ending() {
+        Ok(Some(ending)) => {
+            let log = SpoolReader::open(&dir.log())?;
+            let ended = Ended {
+                ending,
+                log_bytes: log.len()?,
+            };
+            let log = LogSource::Spool(log);
+            found
+                .held
+                .push((token, Attempt::found(token, dir, ended, log)));
+        }
+        Ok(None) => found.lost.push((token, dir)),
+        Err(error) => {
+            warn!(attempt = %token, %error, "its result cannot be read; it counts as lost");
+            found.lost.push((token, dir));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::message::{Ending, Identity};
+    use std::process::Command;
+    use valkyrie::v2;
+
+    fn job(state: &StateDir, number: u32) -> JobDirectory {
+        let dir = JobDirectory::new(state.jobs().join(number.to_string()));
+        let attempt = Some(v2::Attempt {
+            job: 1,
+            number,
+            fence: 1,
+        });
+        let mark = format!("recovery-{number}-{}", std::process::id());
+        dir.create(&Identity { attempt, mark }).unwrap();
+        fs::write(dir.log(), "").unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_has_one_runner() {
+        let root = tempfile::tempdir().unwrap();
+        let first = StateDir::open(root.path()).unwrap();
+        assert!(matches!(
+            StateDir::open(root.path()),
+            Err(RunnerError::InUse { .. })
+        ));
+        drop(first);
+        StateDir::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn results_are_kept_and_the_rest_is_ended_and_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::open(root.path()).unwrap();
+        let finished = job(&state, 1);
+        finished
+            .write_ending(&Ending::failed("source", String::new()))
+            .unwrap();
+        let unfinished = job(&state, 2);
+        fs::create_dir(state.jobs().join("unnamed")).unwrap();
+        let mark = unfinished.identity().unwrap().mark;
+        let mut orphan = Command::new("sleep")
+            .arg("60")
+            .env(process::MARK, &mark)
+            .spawn()
+            .unwrap();
+        let found = state.recover().unwrap();
+        assert!(!orphan.wait().unwrap().success());
+        assert_eq!(found.held.len(), 1);
+        assert_eq!(found.lost.len(), 1);
+        assert!(!state.jobs().join("unnamed").exists());
+        assert!(finished.path().exists() && unfinished.path().exists());
+    }
+}
