@@ -6,7 +6,7 @@
 
 /// One pattern, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Glob {
+pub struct Glob {
     negative: bool,
     parts: Vec<Part>,
 }
@@ -32,8 +32,11 @@ enum Part {
 }
 
 impl Glob {
-    /// Reads a pattern; an error is a sentence for people.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A sentence for people, when the pattern is empty or breaks off.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (negative, pattern) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -54,12 +57,17 @@ impl Glob {
         Ok(Self { negative, parts })
     }
 
-    pub(crate) fn is_negative(&self) -> bool {
+    /// Whether it begins with `!`.
+    #[must_use]
+    pub fn is_negative(&self) -> bool {
         self.negative
     }
 
     /// Whether the pattern, without its `!`, fits all of `text`.
-    pub(crate) fn fits(&self, text: &str) -> bool {
+    ///
+    /// Takes at most the product of both lengths.
+    #[must_use]
+    pub fn fits(&self, text: &str) -> bool {
         // A set of places in the pattern, moved over the text: the time is the product of both
         // lengths whatever the pattern is.
         let mut at = vec![false; self.parts.len() + 1];
@@ -97,7 +105,8 @@ impl Glob {
 }
 
 /// Whether a list lets `text` pass: the last pattern that fits is not a negative one.
-pub(crate) fn list_fits(globs: &[Glob], text: &str) -> bool {
+#[must_use]
+pub fn list_fits(globs: &[Glob], text: &str) -> bool {
     let last = globs.iter().rev().find(|glob| glob.fits(text));
     last.is_some_and(|glob| !glob.negative)
 }

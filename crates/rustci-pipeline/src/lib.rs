@@ -11,7 +11,7 @@ pub mod condition;
 pub mod diagnostic;
 mod duration;
 pub mod expr;
-mod glob;
+pub mod glob;
 pub mod labels;
 pub mod limits;
 mod native;

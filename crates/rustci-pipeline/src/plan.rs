@@ -191,7 +191,9 @@ impl Job {
     #[must_use]
     pub fn executor(&self) -> Executor {
         let labels = self.runs_on.all.iter().chain(&self.runs_on.any);
-        let dummy = labels.into_iter().any(|label| label == "executor=dummy");
+        let dummy = labels
+            .into_iter()
+            .any(|label| label.eq_ignore_ascii_case("executor=dummy"));
         if dummy {
             Executor::Dummy
         } else {

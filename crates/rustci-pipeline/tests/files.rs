@@ -143,3 +143,16 @@ fn the_plan_does_not_depend_on_the_event_or_on_layout() {
     );
     assert!(parse("ci.yaml", one).diagnostics.is_empty());
 }
+
+#[test]
+fn every_code_is_in_the_documentation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pipelines.md");
+    let documentation = fs::read_to_string(path).unwrap();
+    for (code, text) in diagnostic::Code::ALL {
+        let row = format!("| `{code}` | {text} |");
+        assert!(
+            documentation.contains(&row),
+            "docs/pipelines.md lacks the row {row}"
+        );
+    }
+}

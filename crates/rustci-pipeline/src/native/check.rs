@@ -386,6 +386,14 @@ impl Found<'_> {
             return;
         };
         match access.context.to_lowercase().as_str() {
+            "git" => {
+                let meant = if first.eq_ignore_ascii_case("sha") {
+                    "commit"
+                } else {
+                    first
+                };
+                unknown_git(report, at, first, meant);
+            }
             "inputs" => {
                 let names: Vec<&str> = scope.inputs.keys().map(String::as_str).collect();
                 unknown(report, at, first, &names, "there is no input");
@@ -401,6 +409,19 @@ impl Found<'_> {
             _ => {}
         }
     }
+}
+
+/// What a run knows of its repository.
+const GIT: [&str; 4] = ["ref", "branch", "tag", "commit"];
+
+fn unknown_git(report: &mut Report<'_>, at: Range<usize>, name: &str, meant: &str) {
+    if GIT.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return;
+    }
+    report
+        .error(Code::UNKNOWN_PROPERTY, at, format!("`git` has no `{name}`"))
+        .nearest(nearest(meant, GIT))
+        .help(format!("known here: {}", list(&GIT)));
 }
 
 /// Reports a name that is not among those known; true when it is.

@@ -126,7 +126,7 @@ pub(super) fn shell(report: &mut Report<'_>, node: &Rc<Node>) -> String {
 
 /// Tries of a step are made where it runs, so only its own exit can be a cause.
 fn step_retry(report: &mut Report<'_>, node: &Rc<Node>) -> Retry {
-    let retry = retry(report, node);
+    let mut retry = retry(report, node);
     let own = |on: &RetryOn| matches!(on, RetryOn::Failure | RetryOn::ExitCode(_));
     if !retry.on.iter().all(own) {
         report
@@ -137,6 +137,10 @@ fn step_retry(report: &mut Report<'_>, node: &Rc<Node>) -> Retry {
                 "a step is only tried again after `failure` or an `exit_code`",
             )
             .help("other causes belong into the `retry` of the job");
+    }
+    // Any failure has every exit code in it.
+    if retry.on.contains(&RetryOn::Failure) {
+        retry.on.retain(|on| *on == RetryOn::Failure);
     }
     retry
 }

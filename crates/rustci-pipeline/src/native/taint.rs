@@ -6,8 +6,8 @@ use super::scope::Scope;
 use crate::expr::{Expr, ExprKind, Function};
 use crate::pipeline::InputKind;
 
-/// Properties of `git` that only the forge decides.
-const SAFE_GIT: [&str; 1] = ["sha"];
+/// Properties of `git` that nobody can choose; `sha` is no property, and told as such elsewhere.
+const SAFE_GIT: [&str; 2] = ["commit", "sha"];
 /// Properties of `event` that only the forge or this server decides.
 const SAFE_EVENT: [&str; 1] = ["name"];
 
