@@ -1,5 +1,6 @@
 //! Calls of both directions, found by correlation.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use valkyrie_frame::{Correlation, StreamClass, Time};
@@ -107,16 +108,17 @@ impl Outgoing {
     }
 }
 
-/// Calls of the peer that this side has not answered, by the slot in their correlation.
+/// Calls of the peer that this side has not answered.
+///
+/// Found by the whole correlation: the peer may use a slot again as soon as it has canceled a call,
+/// which still counts here.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
-    slots: Vec<Option<Served>>,
-    open: u32,
+    open: HashMap<Correlation, Served>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Served {
-    call: Correlation,
     class: StreamClass,
     wanted: Wanted,
 }
@@ -131,7 +133,7 @@ pub(crate) enum Wanted {
 /// Why a call is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The slot has a user.
+    /// The correlation has a user.
     Reused,
     /// Too many are open.
     TooMany,
@@ -145,31 +147,21 @@ impl Incoming {
         class: StreamClass,
         max: u32,
     ) -> Result<(), Refused> {
-        let number = usize::from(call.slot());
-        if self.slots.len() <= number {
-            // At most 4,096 slots: the number has 12 bits.
-            self.slots.resize_with(number + 1, || None);
-        }
-        let slot = self.slots.get_mut(number).ok_or(Refused::TooMany)?;
-        if slot.is_some() {
+        if self.open.contains_key(&call) {
             return Err(Refused::Reused);
         }
-        if self.open >= max {
+        if self.open.len() >= max as usize {
             return Err(Refused::TooMany);
         }
-        *slot = Some(Served {
-            call,
-            class,
-            wanted: Wanted::Yes,
-        });
-        self.open += 1;
+        let wanted = Wanted::Yes;
+        self.open.insert(call, Served { class, wanted });
         Ok(())
     }
 
     /// The peer no longer waits; whether the call was open.
     pub(crate) fn cancel(&mut self, call: Correlation) -> bool {
-        match self.slots.get_mut(usize::from(call.slot())) {
-            Some(Some(served)) if served.call == call && served.wanted == Wanted::Yes => {
+        match self.open.get_mut(&call) {
+            Some(served) if served.wanted == Wanted::Yes => {
                 served.wanted = Wanted::No;
                 true
             }
@@ -179,23 +171,19 @@ impl Incoming {
 
     /// Looks a call up: the class of its channel, and whether the answer is wanted.
     pub(crate) fn get(&self, call: Correlation) -> Option<(StreamClass, Wanted)> {
-        let served = (*self.slots.get(usize::from(call.slot()))?)?;
-        (served.call == call).then_some((served.class, served.wanted))
+        self.open
+            .get(&call)
+            .map(|served| (served.class, served.wanted))
     }
 
     /// Frees a call after its answer.
     pub(crate) fn close(&mut self, call: Correlation) {
-        if self.get(call).is_some()
-            && let Some(slot) = self.slots.get_mut(usize::from(call.slot()))
-        {
-            *slot = None;
-            self.open -= 1;
-        }
+        self.open.remove(&call);
     }
 
     /// How many are open.
-    pub(crate) const fn len(&self) -> u32 {
-        self.open
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
     }
 }
 
@@ -251,7 +239,7 @@ mod tests {
             Err(Refused::TooMany)
         );
         assert_eq!(
-            calls.open(call.next(), StreamClass::System, 2),
+            calls.open(call, StreamClass::System, 2),
             Err(Refused::Reused)
         );
         assert_eq!(calls.get(call), Some((StreamClass::System, Wanted::No)));

@@ -85,6 +85,8 @@ pub(crate) struct Closing {
     pub(crate) sent: Option<Time>,
     /// The peer sent CLOSE and waits this long.
     pub(crate) received: Option<Time>,
+    /// The CLOSE that is still to be sent.
+    unsaid: Option<ClosePayload>,
 }
 
 /// A frame of which only the beginning is there.
@@ -236,6 +238,7 @@ impl Session {
             self.return_credit();
             self.fill_from_lanes();
         }
+        self.say_close(now);
         self.outbox.transmit(now, out)
     }
 
@@ -263,9 +266,7 @@ impl Session {
         let drain = drain.min(DRAIN_MAX);
         let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
         self.closing.sent = Some(self.now + drain);
-        self.control(MessageType::CLOSE, |out| {
-            ClosePayload { code, drain_ms }.append(out)
-        });
+        self.closing.unsaid = Some(ClosePayload { code, drain_ms });
     }
 
     /// Whether the connection has ended in order, or has failed, and everything is sent: close
@@ -277,6 +278,9 @@ impl Session {
         }
         if self.phase == Phase::Failed {
             return true;
+        }
+        if self.closing.unsaid.is_some() {
+            return false;
         }
         let over = |deadline: Time| self.now >= deadline;
         match (self.closing.sent, self.closing.received) {
@@ -447,6 +451,17 @@ impl Session {
             if let Some(event) = self.refuse(key.stream, key.correlation, violation) {
                 self.events.push_back(event);
             }
+        }
+    }
+
+    /// Sends CLOSE behind everything that was sent before it; in the control band it would overtake
+    /// the streams and calls that it is meant to let through.
+    fn say_close(&mut self, now: Time) {
+        let due = self.closing.sent.is_some_and(|deadline| now >= deadline);
+        if (due || self.outbox.is_empty())
+            && let Some(close) = self.closing.unsaid.take()
+        {
+            self.control(MessageType::CLOSE, |out| close.append(out));
         }
     }
 

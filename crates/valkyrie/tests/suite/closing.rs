@@ -1,0 +1,88 @@
+//! How connections end.
+
+use std::time::Duration;
+
+use valkyrie::{CloseReason, ErrorCode, LinkConfig, StreamClass, connect};
+
+use crate::service::{CLASS, Recorder, Seen, Service};
+use crate::{on_every_transport, start};
+
+#[test]
+fn closing_waits_for_what_runs_and_both_sides_end_in_order() {
+    on_every_transport("drain", |endpoint| async move {
+        let config = LinkConfig::default();
+        let (server, mut on_server) = Recorder::new();
+        let at = start(&endpoint, config.clone(), move |_| server.clone()).await;
+        let (handler, mut events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        let stream = link.session().open(CLASS, &Default::default()).unwrap();
+        link.close(ErrorCode::NONE, Duration::from_secs(10));
+        while on_server.recv().await.unwrap() != Seen::Closing {}
+        assert!(
+            link.close_reason().is_none(),
+            "a stream is open: {:?}",
+            link.close_reason()
+        );
+        link.session().reset(stream, ErrorCode::NONE);
+        assert!(matches!(link.closed().await, CloseReason::Closed));
+        while events.recv().await.unwrap() != Seen::Closed("closed") {}
+        while on_server.recv().await.unwrap() != Seen::Closed("closed") {}
+    });
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_cut() {
+    on_every_transport("cut", |endpoint| async move {
+        let config = LinkConfig::default();
+        let at = start(&endpoint, config.clone(), |_| Service::default()).await;
+        let (handler, _events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        link.session().open(CLASS, &Default::default()).unwrap();
+        link.close(ErrorCode::NONE, Duration::from_millis(30));
+        assert!(matches!(link.closed().await, CloseReason::Closed));
+    });
+}
+
+#[test]
+fn open_calls_fail_when_the_connection_is_lost() {
+    on_every_transport("lost", |endpoint| async move {
+        let mut listener = valkyrie::listen(&endpoint).await.unwrap();
+        let at = listener.endpoint().clone();
+        let silent = tokio::task::spawn_local(async move { listener.accept().await.unwrap() });
+        let (handler, _events) = Recorder::new();
+        let connecting = tokio::task::spawn_local({
+            let at = at.clone();
+            async move { connect(&at, LinkConfig::default(), handler).await }
+        });
+        drop(silent.await.unwrap());
+        let error = connecting.await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("connection lost"), "{error}");
+    });
+}
+
+#[test]
+fn a_link_that_is_over_refuses_calls_and_keeps_its_reason() {
+    on_every_transport("over", |endpoint| async move {
+        let config = LinkConfig::default();
+        let at = start(&endpoint, config.clone(), |_| Service::default()).await;
+        let (handler, _events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        let call = tokio::task::spawn_local({
+            let link = link.clone();
+            let wait = Duration::from_secs(10);
+            async move {
+                link.call(StreamClass::Jobs, "test.Slow/Never", b"", wait)
+                    .await
+            }
+        });
+        tokio::task::yield_now().await;
+        link.close(ErrorCode::NONE, Duration::ZERO);
+        link.closed().await;
+        assert!(call.await.unwrap().is_err());
+        let again = link
+            .call(CLASS, "test.Echo/Say", b"", Duration::from_secs(1))
+            .await;
+        assert!(again.is_err());
+        assert!(link.is_closed());
+    });
+}
