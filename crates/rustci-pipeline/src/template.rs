@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::expr::{self, Contexts, Expr, ExprError, ExprErrorKind, Value};
+use crate::expr::{self, Budget, Contexts, Expr, ExprError, ExprErrorKind, Value};
 use crate::limits::TEXT_BYTES_MAX;
 
 /// A piece of a template.
@@ -63,6 +63,8 @@ pub fn parse(template: &str) -> Result<Vec<Piece<'_>>, ExprError> {
 
 /// Evaluates every `${{ }}` of a template and puts the texts in their places.
 ///
+/// All expressions of a template share the limits of one.
+///
 /// # Errors
 /// As [`parse`] and [`expr::evaluate`]; also when the result is over 1 MiB.
 pub fn render(template: &str, contexts: &Contexts) -> Result<String, ExprError> {
@@ -70,12 +72,13 @@ pub fn render(template: &str, contexts: &Contexts) -> Result<String, ExprError> 
         return Ok(template.to_owned());
     }
     let mut out = String::with_capacity(template.len());
+    let mut budget = Budget::default();
     for piece in parse(template)? {
         match piece {
             Piece::Text(text) => out.push_str(text),
             Piece::Expr { expr, start, .. } => {
-                let value =
-                    expr::evaluate(&expr, contexts).map_err(|error| error.shifted(start))?;
+                let value = expr::evaluate_within(&expr, contexts, &mut budget);
+                let value = value.map_err(|error| error.shifted(start))?;
                 out.push_str(&value.to_text());
             }
         }

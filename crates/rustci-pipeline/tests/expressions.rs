@@ -1,6 +1,7 @@
 //! Expressions and what they come to.
 
 use rustci_pipeline::expr::{self, Contexts, Status};
+use rustci_pipeline::template;
 use serde_json::json;
 
 fn contexts() -> Contexts {
@@ -224,6 +225,20 @@ fn work_is_limited() {
     contexts.set("list", &serde_json::Value::from(vec![0; 50_000]));
     let expr = expr::parse("contains(list, 1) || contains(list, 2) || contains(list, 3)").unwrap();
     let error = expr::evaluate(&expr, &contexts).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expression takes more than 100000 operations"
+    );
+    let mut contexts = Contexts::new();
+    contexts.set("text", &"x".repeat(500_000).into());
+    let many = vec!["contains(text, 'y')"; 100].join(" || ");
+    let error = expr::evaluate(&expr::parse(&many).unwrap(), &contexts).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expression takes more than 100000 operations"
+    );
+    let template = "${{ contains(text, 'y') }}".repeat(100);
+    let error = template::render(&template, &contexts).unwrap_err();
     assert_eq!(
         error.to_string(),
         "expression takes more than 100000 operations"

@@ -18,23 +18,40 @@ use crate::limits::{EXPRESSION_STEPS_MAX, EXPRESSION_TEXT_BYTES_MAX};
 /// [`ExprError`] when a function refuses its arguments, when status functions or `hashFiles` are
 /// used and `contexts` has no answer for them, or when a limit is reached.
 pub fn evaluate(expr: &Expr, contexts: &Contexts) -> Result<Value, ExprError> {
-    Evaluation {
-        contexts,
-        steps: EXPRESSION_STEPS_MAX,
-        bytes: EXPRESSION_TEXT_BYTES_MAX,
-    }
-    .value(expr)
+    evaluate_within(expr, contexts, &mut Budget::default())
 }
 
-struct Evaluation<'c> {
-    contexts: &'c Contexts,
+/// The same for one of several expressions that share a budget.
+pub(crate) fn evaluate_within(expr: &Expr, contexts: &Contexts, budget: &mut Budget) -> Evaluated {
+    Evaluation { contexts, budget }.value(expr)
+}
+
+/// What is left to spend: operations, and bytes of text to build.
+pub(crate) struct Budget {
     steps: u32,
     bytes: usize,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            steps: EXPRESSION_STEPS_MAX,
+            bytes: EXPRESSION_TEXT_BYTES_MAX,
+        }
+    }
+}
+
+struct Evaluation<'c, 'b> {
+    contexts: &'c Contexts,
+    budget: &'b mut Budget,
+}
+
 type Evaluated = Result<Value, ExprError>;
 
-impl Evaluation<'_> {
+/// How much text is as dear to look at as one operation.
+const BYTES_PER_STEP: usize = 256;
+
+impl Evaluation<'_, '_> {
     fn value(&mut self, expr: &Expr) -> Evaluated {
         self.spend(1, &expr.at)?;
         match &expr.kind {
@@ -47,6 +64,7 @@ impl Evaluation<'_> {
             ExprKind::Or(items) => self.first(items, Stop::AtTrue),
             ExprKind::Compare(comparison, left, right) => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
+                self.read([&left, &right], &expr.at)?;
                 Ok(Value::Bool(compare(*comparison, &left, &right)))
             }
             ExprKind::Call(function, arguments) => self.call(*function, arguments, &expr.at),
@@ -55,11 +73,20 @@ impl Evaluation<'_> {
 
     fn spend(&mut self, steps: usize, at: &Range<usize>) -> Result<(), ExprError> {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        self.steps = self.steps.checked_sub(steps).ok_or_else(|| {
+        self.budget.steps = self.budget.steps.checked_sub(steps).ok_or_else(|| {
             let message = format!("expression takes more than {EXPRESSION_STEPS_MAX} operations");
             ExprError::new(ExprErrorKind::Limit, at.clone(), message)
         })?;
         Ok(())
+    }
+
+    /// Pays for looking at texts, so that a long one compared often is not free.
+    fn read(&mut self, values: [&Value; 2], at: &Range<usize>) -> Result<(), ExprError> {
+        let bytes = values.iter().map(|value| match value {
+            Value::String(text) => text.len(),
+            _ => 0,
+        });
+        self.spend(bytes.sum::<usize>() / BYTES_PER_STEP, at)
     }
 
     fn text(&mut self, text: String, at: &Range<usize>) -> Evaluated {
@@ -68,7 +95,7 @@ impl Evaluation<'_> {
     }
 
     fn reserve(&mut self, bytes: usize, at: &Range<usize>) -> Result<(), ExprError> {
-        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+        self.budget.bytes = self.budget.bytes.checked_sub(bytes).ok_or_else(|| {
             let message =
                 format!("expression builds more than {EXPRESSION_TEXT_BYTES_MAX} bytes of text");
             ExprError::new(ExprErrorKind::Limit, at.clone(), message)
@@ -125,6 +152,7 @@ impl Evaluation<'_> {
             .collect::<Result<_, _>>()?;
         let first = values.first().cloned().unwrap_or_default();
         let second = values.get(1);
+        self.read([&first, second.unwrap_or(&Value::Null)], at)?;
         match function {
             Function::Contains => self.contains(&first, second, at),
             Function::StartsWith => Ok(Value::Bool(affix(&first, second, |a, b| a.starts_with(b)))),
@@ -184,7 +212,7 @@ impl Evaluation<'_> {
                 out.push_str(&separator);
             }
             out.push_str(&item.to_text());
-            if out.len() > self.bytes {
+            if out.len() > self.budget.bytes {
                 break;
             }
         }
@@ -206,7 +234,7 @@ impl Evaluation<'_> {
                 out.push_str(&value);
                 rest
             };
-            if out.len() > self.bytes {
+            if out.len() > self.budget.bytes {
                 break;
             }
         }
@@ -216,7 +244,7 @@ impl Evaluation<'_> {
 
     fn show_json(&mut self, value: &Value, at: &Range<usize>) -> Evaluated {
         let mut out = String::new();
-        super::value::write_json(value, 0, self.bytes, &mut out);
+        super::value::write_json(value, 0, self.budget.bytes, &mut out);
         self.text(out, at)
     }
 

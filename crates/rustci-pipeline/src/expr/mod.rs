@@ -22,6 +22,7 @@ pub use ast::{Comparison, Expr, ExprKind};
 pub use context::{Contexts, HashFiles, Outcome, Status};
 pub use error::{ExprError, ExprErrorKind};
 pub use eval::evaluate;
+pub(crate) use eval::{Budget, evaluate_within};
 pub use function::Function;
 pub use parser::parse;
 pub use value::{Object, Value};
