@@ -69,6 +69,18 @@ impl Lanes {
         }
     }
 
+    /// Lets the last message that waits on a stream end it; whether there is one.
+    pub(crate) fn end(&mut self, stream: StreamId) -> bool {
+        let lanes = self.class_mut(stream.class()).iter_mut();
+        let lane = lanes.filter(|lane| lane.stream == stream).last();
+        let last = lane.and_then(|lane| lane.messages.back_mut());
+        if let Some(message) = last {
+            message.flags = message.flags | Flags::END_OF_STREAM;
+            return true;
+        }
+        false
+    }
+
     /// How many lanes of `class` wait.
     pub(crate) fn len(&self, class: StreamClass) -> usize {
         self.class(class).len()

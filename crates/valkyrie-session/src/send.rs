@@ -125,18 +125,9 @@ impl Session {
         self.check_message(class, MessageType::MESSAGE, body.len())?;
         let extensions = extensions(method, None)?;
         let stream = class.channel();
-        // Only fragments have to be told apart; a short message needs no number.
-        let correlation = if body.len() > self.fragment(stream) {
-            let max = self.peer.calls_max();
-            let number = self
-                .outgoing
-                .open(class, None, max)
-                .ok_or(SendError::CallsExhausted)?;
-            self.outgoing.close(number);
-            number
-        } else {
-            Correlation::NONE
-        };
+        // Numbered because any message may end up in fragments: it needs only to find no credit.
+        self.message_number = self.message_number.next();
+        let correlation = self.message_number;
         self.send_message(Message {
             kind: MessageType::MESSAGE,
             stream,
@@ -346,6 +337,9 @@ impl Session {
             .and_then(|lane| lane.messages.front_mut())
         {
             message.body = body;
+        }
+        if flags.contains(Flags::END_OF_STREAM) {
+            self.end_sending(stream);
         }
         Some(done)
     }

@@ -409,6 +409,9 @@ impl Session {
             return;
         };
         let final_offset = open.flow.send.position();
+        if self.lanes.end(stream) {
+            return;
+        }
         let close = StreamClose {
             final_offset,
             status: ErrorCode::NONE,
@@ -531,9 +534,14 @@ impl Session {
     }
 
     fn sent_end(&mut self, stream: StreamId, end: End) {
-        if end == End::No {
-            return;
+        // A last message that waits ends the stream when its last fragment is sent.
+        if end == End::Yes && !self.lanes.must_wait(stream) {
+            self.end_sending(stream);
         }
+    }
+
+    /// This side's direction has ended on the wire.
+    pub(crate) fn end_sending(&mut self, stream: StreamId) {
         // The peer may forget the stream with this end, so what it still has to learn goes first:
         // the control band overtakes the end.
         if let Some(flow) = self.streams.flow_mut(stream)

@@ -51,6 +51,8 @@ pub struct Session {
     pub(crate) receive: ReceiveCredit,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
+    /// Number of the last MESSAGE; its own row of numbers, beside that of the calls.
+    pub(crate) message_number: Correlation,
     pub(crate) joins: Joins,
     pub(crate) keepalive: Keepalive,
     pub(crate) budgets: Budgets,
@@ -123,6 +125,7 @@ impl Session {
             receive: ReceiveCredit::new(u64::from(own.connection_window())),
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
+            message_number: Correlation::NONE,
             joins: Joins::default(),
             budgets: Budgets::new(),
             closing: Closing::default(),

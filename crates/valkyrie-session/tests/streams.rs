@@ -482,3 +482,39 @@ fn records(count: usize, bytes: usize) -> Vec<u8> {
     }
     out
 }
+
+#[test]
+fn a_last_message_that_waits_for_credit_still_ends_its_stream() {
+    let mut pair = Pair::small_windows();
+    let stream = pair.server.job_request(&v2::JobRequest::default()).unwrap();
+    pair.reach_client();
+    let result = vec![1; 50_000];
+    let complete = v2::JobComplete {
+        result,
+        ..Default::default()
+    };
+    let kind = MessageType::JOB_COMPLETE;
+    pair.client
+        .job(stream, MessageType::JOB_PROGRESS, &complete, End::No)
+        .unwrap();
+    pair.client.job(stream, kind, &complete, End::Yes).unwrap();
+    let mut events = Vec::new();
+    for _ in 0..60 {
+        events.extend(pair.reach_server());
+        pair.reach_client();
+    }
+    let [
+        Event::Job { end: End::No, .. },
+        Event::Job { end: End::Yes, .. },
+    ] = events[..]
+    else {
+        panic!("{}", events.len());
+    };
+    assert_eq!(pair.client.streams_open(), 1);
+    pair.server
+        .ack(stream, kind, Correlation::NONE, End::Yes)
+        .unwrap();
+    pair.reach_client();
+    assert_eq!(pair.client.streams_open(), 0);
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+}

@@ -166,9 +166,12 @@ impl<H: Handler> Driver<H> {
             }
             now = clock::now();
         }
-        if let Some(meter) = &self.meter {
-            meter.collect(&mut self.link.driver_session());
+        let mut session = self.link.driver_session();
+        match &self.meter {
+            Some(meter) => meter.collect(&mut session),
+            None => session.counters().take_notes(|_| {}, |_| {}),
         }
+        drop(session);
         self.arm(cx, now)
     }
 
