@@ -1,5 +1,7 @@
 //! A runner and a server that is scripted by the test, over a real socket, with real job processes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::path::Path;

@@ -21,8 +21,8 @@ pub(crate) struct Order {
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum OrderKind {
     /// The first message: everything about the attempt. It holds secrets, so it never touches a disk.
-    #[prost(message, tag = "1")]
-    Begin(Begin),
+    #[prost(message, boxed, tag = "1")]
+    Begin(Box<Begin>),
     /// Ends the attempt early.
     #[prost(message, tag = "2")]
     Cancel(Cancel),

@@ -113,7 +113,7 @@ fn hold_descendants() -> io::Result<()> {
 fn await_begin(control: &mut Control) -> Result<Begin, JobError> {
     loop {
         match control.order()? {
-            Some(OrderKind::Begin(begin)) => return Ok(begin),
+            Some(OrderKind::Begin(begin)) => return Ok(*begin),
             Some(OrderKind::Cancel(_)) => return Err(JobError::RunnerGone),
             None => {
                 let stdin = io::stdin();

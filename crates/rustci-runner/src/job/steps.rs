@@ -418,8 +418,8 @@ fn signal_name(signal: i32) -> String {
 
 fn span(ms: u64) -> String {
     match ms {
-        _ if ms % 1000 != 0 => format!("{ms}ms"),
-        _ if ms % 60_000 != 0 => format!("{}s", ms / 1000),
+        _ if !ms.is_multiple_of(1000) => format!("{ms}ms"),
+        _ if !ms.is_multiple_of(60_000) => format!("{}s", ms / 1000),
         _ => format!("{}m", ms / 60_000),
     }
 }

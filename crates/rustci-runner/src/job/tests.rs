@@ -113,7 +113,7 @@ impl Run {
             received: Vec::new(),
             _parent: parent,
         };
-        run.order(OrderKind::Begin(begin));
+        run.order(OrderKind::Begin(Box::new(begin)));
         run
     }
 

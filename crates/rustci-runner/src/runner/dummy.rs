@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustci_pipeline::v1;
 
 use crate::job::contexts::JobContexts;
-use crate::job::message::{Ending, EndingKind};
+use crate::job::message::{Cancel, Ending, EndingKind};
 
 /// What a dummy job is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,9 +84,9 @@ impl DummyJob {
         })
     }
 
-    /// How it ends when somebody does.
-    pub(crate) fn stopped(timed_out: bool) -> Ending {
-        let (outcome, message) = match timed_out {
+    /// How a job ends that was canceled before it could end by itself.
+    pub(crate) fn stopped(cancel: &Cancel) -> Ending {
+        let (outcome, message) = match cancel.timed_out {
             true => (v1::Outcome::TimedOut, "the job's time was up"),
             false => (v1::Outcome::Canceled, "canceled"),
         };

@@ -54,7 +54,7 @@ pub enum Stop {
 /// # Errors
 /// [`RunnerError`], all before the first connection.
 pub async fn run(config: RunnerConfig, mut stop: watch::Receiver<Stop>) -> Result<(), RunnerError> {
-    let dirs = StateDir::open(&config.state_dir)?;
+    let (dirs, held_dir) = StateDir::open(&config.state_dir)?;
     let found = dirs.recover()?;
     let (held, lost) = (found.held.len(), found.lost.len());
     info!(name = config.name, endpoint = %config.endpoint, held, lost, "runner starts");
@@ -76,7 +76,7 @@ pub async fn run(config: RunnerConfig, mut stop: watch::Receiver<Stop>) -> Resul
     // What takes longer is left to the job processes, which go on ending it.
     let _ = tokio::time::timeout(STOP_WAIT, until_idle(&shared)).await;
     shared.close().await;
-    drop(renewing);
+    drop((renewing, held_dir));
     info!("runner ends");
     Ok(())
 }

@@ -84,7 +84,7 @@ pub(crate) fn start_dummy(
         let ending = tokio::select! {
             () = tokio::time::sleep(job.sleep) => job.ending(),
             cancel = cancels.recv() => match cancel {
-                Some(cancel) => DummyJob::stopped(cancel.timed_out),
+                Some(cancel) => DummyJob::stopped(&cancel),
                 None => return,
             },
         };
@@ -145,7 +145,7 @@ impl Worker {
         tokio::select! {
             fetched = shared.sources.get(&shared, snapshot) => Ok(fetched),
             cancel = self.cancels.recv() => Err(match cancel {
-                Some(cancel) => Stopped::Early(DummyJob::stopped(cancel.timed_out)),
+                Some(cancel) => Stopped::Early(DummyJob::stopped(&cancel)),
                 None => Stopped::Abandoned,
             }),
         }
@@ -193,7 +193,7 @@ impl Worker {
         let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) else {
             return Err(io::Error::other("the job process has no pipes"));
         };
-        send(&mut stdin, OrderKind::Begin(begin)).await?;
+        send(&mut stdin, OrderKind::Begin(Box::new(begin))).await?;
         let mut received = Vec::new();
         loop {
             tokio::select! {

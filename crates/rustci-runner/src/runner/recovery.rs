@@ -15,9 +15,13 @@ use crate::job::directory::JobDirectory;
 use crate::log::SpoolReader;
 use crate::process;
 
-/// The state directory, held by a lock that ends with this process.
+/// The state directory of a runner.
 pub(crate) struct StateDir {
     root: PathBuf,
+}
+
+/// Keeps other runners off a state directory while it lives; ends with this process at the latest.
+pub(crate) struct Held {
     _lock: File,
 }
 
@@ -32,7 +36,7 @@ pub(crate) struct Found {
 
 impl StateDir {
     /// Makes the directory if it is missing, and takes it.
-    pub(crate) fn open(root: &Path) -> Result<Self, RunnerError> {
+    pub(crate) fn open(root: &Path) -> Result<(Self, Held), RunnerError> {
         let failed = |path: PathBuf| move |source| RunnerError::StateDir { path, source };
         for part in ["jobs", "sources"] {
             let path = root.join(part);
@@ -44,7 +48,7 @@ impl StateDir {
             // Job processes get other paths from here; theirs are in the environment of steps.
             Ok(()) => {
                 let root = fs::canonicalize(root).map_err(failed(root.to_owned()))?;
-                Ok(Self { root, _lock: lock })
+                Ok((Self { root }, Held { _lock: lock }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(RunnerError::InUse {
                 path: root.to_owned(),
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn results_are_kept_and_the_rest_is_ended_and_lost() {
         let root = tempfile::tempdir().unwrap();
-        let state = StateDir::open(root.path()).unwrap();
+        let (state, _held) = StateDir::open(root.path()).unwrap();
         let finished = job(&state, 1);
         finished
             .write_ending(&Ending::failed("source", String::new()))

@@ -1,5 +1,11 @@
 //! A server that does what a test tells it: it hands out jobs, keeps logs, and forgets connections.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

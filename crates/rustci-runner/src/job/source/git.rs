@@ -38,10 +38,9 @@ pub(super) fn fetch(
             .envs(SETTINGS);
         run(&mut command, supervisor)
     };
-    expect(
-        git(&["init", "--quiet"])?,
-        "the workspace cannot be made a repository",
-    )?;
+    if !git(&["init", "--quiet"])? {
+        return refused("the workspace cannot be made a repository".to_owned());
+    }
     let (url, commit) = (source.url.as_str(), source.commit.as_str());
     let fetch = [
         "fetch",
@@ -59,17 +58,20 @@ pub(super) fn fetch(
         } else {
             source.r#ref.as_str()
         };
-        let fetched = git(&["fetch", "--quiet", "--no-tags", "--", url, spec])?;
-        expect(
-            fetched,
-            &format!("neither {commit} nor {spec} can be fetched from {url}"),
-        )?;
+        if !git(&["fetch", "--quiet", "--no-tags", "--", url, spec])? {
+            return refused(format!(
+                "neither {commit} nor {spec} can be fetched from {url}"
+            ));
+        }
     }
-    let checkout = ["checkout", "--quiet", "--force", "--detach", commit];
-    expect(
-        git(&checkout)?,
-        &format!("{commit} is not in what {url} gave"),
-    )
+    if !git(&["checkout", "--quiet", "--force", "--detach", commit])? {
+        return refused(format!("{commit} is not in what {url} gave"));
+    }
+    Ok(())
+}
+
+fn refused(text: String) -> Result<(), SourceError> {
+    Err(SourceError::Git(text))
 }
 
 const SETTINGS: [(&str, &str); 4] = [
@@ -109,14 +111,6 @@ fn run(command: &mut Command, supervisor: &mut Supervisor) -> Result<bool, Sourc
         supervisor.log.say(JOB_STEP, LogChannel::SYSTEM, &text);
     }
     Ok(ended.status == ExitStatus::Code(0))
-}
-
-fn expect(worked: bool, otherwise: &str) -> Result<(), SourceError> {
-    if worked {
-        Ok(())
-    } else {
-        Err(SourceError::Git(otherwise.to_owned()))
-    }
 }
 
 #[cfg(test)]
