@@ -67,6 +67,7 @@ pub(crate) fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// A number of a plan: as a double, which is what RFC 8785 knows.
 fn json_number(number: &Number) -> String {
     number
         .as_f64()

@@ -99,6 +99,7 @@ impl Diagnostic {
         out
     }
 
+    /// The line of the file with its number, and the marks under it.
     fn render_excerpt(
         &self,
         text: &str,
@@ -153,6 +154,7 @@ impl Diagnostic {
         )
     }
 
+    /// The lines behind the excerpt.
     fn notes(&self) -> impl Iterator<Item = String> {
         let nearest = self
             .nearest

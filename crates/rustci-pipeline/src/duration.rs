@@ -23,6 +23,7 @@ pub(crate) fn parse_ms(text: &str) -> Option<u64> {
     Some(sum)
 }
 
+/// One number with its unit, and what follows.
 fn part(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, rest) = text.split_at(digits);

@@ -111,12 +111,14 @@ pub fn list_fits(globs: &[Glob], text: &str) -> bool {
     last.is_some_and(|glob| !glob.negative)
 }
 
+/// Marks a place in the pattern.
 fn set(at: &mut [bool], index: usize) {
     if let Some(flag) = at.get_mut(index) {
         *flag = true;
     }
 }
 
+/// Where the pattern can be after one more character, from one place in it.
 fn step(part: &Part, c: char, index: usize, next: &mut [bool]) {
     match part {
         Part::Char(wanted) if *wanted == c => set(next, index + 1),
@@ -141,6 +143,7 @@ fn step(part: &Part, c: char, index: usize, next: &mut [bool]) {
 
 type NextPart = Result<Option<(Part, usize)>, String>;
 
+/// The part that a pattern begins with and its characters; none at the end.
 fn next_part(rest: &[char], last: Option<&Part>) -> NextPart {
     let at_start = matches!(last, None | Some(Part::Char('/') | Part::Directories));
     Ok(Some(match rest {
@@ -156,6 +159,7 @@ fn next_part(rest: &[char], last: Option<&Part>) -> NextPart {
     }))
 }
 
+/// What stands behind a `[`.
 fn character_set(rest: &[char]) -> Result<(Part, usize), String> {
     let close = rest
         .iter()

@@ -70,6 +70,7 @@ impl Triggers {
         }
     }
 
+    /// Reacts to nothing.
     pub(crate) fn none() -> Self {
         Self::default()
     }
@@ -135,6 +136,7 @@ impl Filters {
     }
 }
 
+/// Whether a tag fits the patterns; an error is why not.
 fn admit_tag(globs: &[Glob], git_ref: Option<&str>) -> Result<(), String> {
     let Some(tag) = git_ref.map(|name| name.strip_prefix("refs/tags/").unwrap_or(name)) else {
         return Ok(());
@@ -199,6 +201,7 @@ impl InputKind {
     }
 }
 
+/// A text as a number, a whole one where it is.
 fn number(text: &str) -> Option<Value> {
     if let Ok(whole) = text.parse::<i64>() {
         return Some(Value::from(whole));

@@ -119,6 +119,7 @@ struct Inputs<'p> {
 }
 
 impl Inputs<'_> {
+    /// The value of every input that is declared.
     fn values(mut self, given: &Map<String, Value>) -> Map<String, Value> {
         for name in given
             .keys()
@@ -141,6 +142,7 @@ impl Inputs<'_> {
         values
     }
 
+    /// The value of one input: given, default, or empty.
     fn value(&mut self, name: &str, input: &Input, given: Option<&Value>) -> Option<Value> {
         let Some(given) = given else {
             if input.required && input.default.is_none() {
@@ -157,6 +159,7 @@ impl Inputs<'_> {
         }
     }
 
+    /// Adds an error about an input.
     fn refuse(&mut self, span: Span, message: String, nearest: Option<String>) {
         // What was given has no place in the file; the declaration, or its first line, has.
         let span = if span.line == 0 {

@@ -48,6 +48,7 @@ impl<'t> Report<'t> {
         self.add(code, Severity::Warning, at, message.into())
     }
 
+    /// Adds a finding unless it is there already or there are too many.
     fn add(
         &mut self,
         code: Code,
@@ -90,6 +91,7 @@ impl<'t> Report<'t> {
     }
 }
 
+/// A finding without words.
 fn diagnostic(source: &Source<'_>, code: Code, severity: Severity, span: Span) -> Diagnostic {
     Diagnostic {
         code,

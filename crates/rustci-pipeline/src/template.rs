@@ -113,6 +113,7 @@ pub fn is_template(text: &str) -> bool {
     text.contains("${{")
 }
 
+/// Where `what` begins, from some byte on.
 fn find(text: &str, from: usize, what: &str) -> Option<usize> {
     text.get(from..)?.find(what).map(|index| from + index)
 }

@@ -71,6 +71,7 @@ impl Evaluation<'_, '_> {
         }
     }
 
+    /// Takes operations off the budget.
     fn spend(&mut self, steps: usize, at: &Range<usize>) -> Result<(), ExprError> {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         self.budget.steps = self.budget.steps.checked_sub(steps).ok_or_else(|| {
@@ -89,11 +90,13 @@ impl Evaluation<'_, '_> {
         self.spend(bytes.sum::<usize>() / BYTES_PER_STEP, at)
     }
 
+    /// A text that was built, paid for.
     fn text(&mut self, text: String, at: &Range<usize>) -> Evaluated {
         self.reserve(text.len(), at)?;
         Ok(Value::String(text.into()))
     }
 
+    /// Takes bytes of text off the budget, before they are built where that is known.
     fn reserve(&mut self, bytes: usize, at: &Range<usize>) -> Result<(), ExprError> {
         self.budget.bytes = self.budget.bytes.checked_sub(bytes).ok_or_else(|| {
             let message =
@@ -103,6 +106,7 @@ impl Evaluation<'_, '_> {
         Ok(())
     }
 
+    /// The operand of `&&` or `||` that decides, without evaluating those behind it.
     fn first(&mut self, items: &[Expr], stop: Stop) -> Evaluated {
         let mut result = Value::Null;
         for item in items {
@@ -114,6 +118,7 @@ impl Evaluation<'_, '_> {
         Ok(result)
     }
 
+    /// `.*`: the items of a list, the values of an object, nothing of all else.
     fn star(&mut self, of: &Expr) -> Evaluated {
         let items = match self.value(of)? {
             Value::Array(items) => items,
@@ -128,6 +133,7 @@ impl Evaluation<'_, '_> {
         Ok(Value::Filtered(items))
     }
 
+    /// A property; of a filtered list the property of every item that has it.
     fn index(&mut self, of: &Expr, index: &Expr) -> Evaluated {
         let index = self.value(index)?;
         let of_value = self.value(of)?;
@@ -166,6 +172,7 @@ impl Evaluation<'_, '_> {
         }
     }
 
+    /// Answers `success()` and its like.
     fn status(&self, function: Function, at: &Range<usize>) -> Evaluated {
         let status = self.contexts.status().ok_or_else(|| {
             ExprError::evaluation(at, format!("`{}()` only works in `if`", function.name()))
@@ -178,6 +185,7 @@ impl Evaluation<'_, '_> {
         }))
     }
 
+    /// A text in a text without case, or a value equal to an item of a list.
     fn contains(&mut self, of: &Value, item: Option<&Value>, at: &Range<usize>) -> Evaluated {
         let item = item.cloned().unwrap_or_default();
         let found = match of {
@@ -197,6 +205,7 @@ impl Evaluation<'_, '_> {
         Ok(Value::Bool(found))
     }
 
+    /// The items of a list as texts; a single value is a list of one.
     fn join(&mut self, of: &Value, separator: Option<&Value>, at: &Range<usize>) -> Evaluated {
         let items = match of {
             Value::Array(items) | Value::Filtered(items) => items,
@@ -219,6 +228,7 @@ impl Evaluation<'_, '_> {
         self.text(out, at)
     }
 
+    /// A text with `{0}` and the like replaced; doubled braces are single ones.
     fn format(&mut self, pattern: &str, values: &[Value], at: &Range<usize>) -> Evaluated {
         let mut out = String::new();
         let mut rest = pattern;
@@ -258,6 +268,7 @@ impl Evaluation<'_, '_> {
         Ok(Value::from(&json))
     }
 
+    /// Asks whoever evaluates for the hash of files.
     fn hash_files(&self, patterns: &[Value], at: &Range<usize>) -> Evaluated {
         let patterns: Vec<String> = patterns.iter().map(Value::to_text).collect();
         let hash = self.contexts.hash_files().ok_or_else(|| {
@@ -274,6 +285,7 @@ enum Stop {
     AtFalse,
 }
 
+/// Whether a value is a single one: no list, no object.
 fn is_primitive(value: &Value) -> bool {
     !matches!(
         value,
@@ -281,6 +293,7 @@ fn is_primitive(value: &Value) -> bool {
     )
 }
 
+/// What `.*` finds under a value.
 fn children(value: &Value) -> Vec<Value> {
     match value {
         Value::Array(items) | Value::Filtered(items) => items.to_vec(),
@@ -289,6 +302,7 @@ fn children(value: &Value) -> Vec<Value> {
     }
 }
 
+/// A property of an object by name, or an item of a list by number.
 fn property(of: &Value, index: &Value) -> Option<Value> {
     match of {
         Value::Object(object) if is_primitive(index) => object.get(&index.to_text()).cloned(),
@@ -303,6 +317,7 @@ fn property(of: &Value, index: &Value) -> Option<Value> {
     }
 }
 
+/// The value behind the first condition that is true.
 fn case(values: &[Value], at: &Range<usize>) -> Evaluated {
     for pair in values.chunks_exact(2) {
         let [condition, value] = pair else { continue };
@@ -318,6 +333,7 @@ fn case(values: &[Value], at: &Range<usize>) -> Evaluated {
     Ok(values.last().cloned().unwrap_or_default())
 }
 
+/// Whether a text begins or ends with another, without case.
 fn affix(text: &Value, part: Option<&Value>, test: fn(&str, &str) -> bool) -> bool {
     let part = part.cloned().unwrap_or_default();
     let fold = |value: &Value| upper(&value.to_text()).collect::<String>();
@@ -365,6 +381,7 @@ fn compare(comparison: Comparison, left: &Value, right: &Value) -> bool {
     }
 }
 
+/// Equality of what has no order.
 fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Null, Value::Null) => true,
@@ -374,6 +391,7 @@ fn same(left: &Value, right: &Value) -> bool {
     }
 }
 
+/// The order of two values, where they have one.
 fn order(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
     match (left, right) {
         (Value::Null, Value::Null) => None,

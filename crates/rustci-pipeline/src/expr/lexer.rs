@@ -34,6 +34,10 @@ pub(super) enum Token {
 /// A token and the bytes it stands at.
 pub(super) type Spanned = (Token, Range<usize>);
 
+/// All tokens of an expression.
+///
+/// # Errors
+/// For text that is too long, and for the first word that no expression has.
 pub(super) fn lex(text: &str) -> Result<Vec<Spanned>, ExprError> {
     if text.len() > EXPRESSION_BYTES_MAX {
         let message = format!("expression is longer than {EXPRESSION_BYTES_MAX} bytes");
@@ -55,10 +59,12 @@ struct Lexer<'t> {
 }
 
 impl Lexer<'_> {
+    /// What is not read yet.
     fn rest(&self) -> &str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
+    /// Adds a token of the next bytes.
     fn push(&mut self, token: Token, bytes: usize) {
         self.tokens.push((token, self.at..self.at + bytes));
         self.at += bytes;
@@ -93,6 +99,7 @@ impl Lexer<'_> {
         )
     }
 
+    /// Bytes up to the next sign or space.
     fn word_len(&self, also_dots: Dots) -> usize {
         let rest = self.rest();
         let first = rest.chars().next().map_or(0, char::len_utf8);
@@ -101,6 +108,7 @@ impl Lexer<'_> {
         first + end.unwrap_or(tail.len())
     }
 
+    /// A number in any of its forms.
     fn number(&mut self) -> Result<(), ExprError> {
         let bytes = self.word_len(Dots::Inside);
         let number = parse_number(self.rest().get(..bytes).unwrap_or_default());
@@ -111,6 +119,7 @@ impl Lexer<'_> {
         Ok(())
     }
 
+    /// A text in single quotes, where two of them stand for one.
     fn text_literal(&mut self) -> Result<(), ExprError> {
         let mut value = String::new();
         let mut chars = self.rest().char_indices().skip(1).peekable();
@@ -132,6 +141,7 @@ impl Lexer<'_> {
         ))
     }
 
+    /// The name of a context, function or property; or a keyword.
     fn name(&mut self) -> Result<(), ExprError> {
         let bytes = self.word_len(Dots::End);
         let word = self.rest().get(..bytes).unwrap_or_default();
@@ -145,6 +155,7 @@ impl Lexer<'_> {
         Ok(())
     }
 
+    /// The error for a word that nothing is, with what was probably meant.
     fn unexpected(&self, bytes: usize) -> ExprError {
         let word = self.rest().get(..bytes).unwrap_or_default();
         let hint = match word.chars().next() {
@@ -165,6 +176,7 @@ enum Dots {
     End,
 }
 
+/// The sign that the text begins with, and its bytes.
 fn operator(rest: &str) -> Option<(Token, usize)> {
     let two = rest.get(..2).and_then(|two| match two {
         "==" => Some(Token::Equal),
@@ -193,6 +205,7 @@ fn operator(rest: &str) -> Option<(Token, usize)> {
     Some((one, 1))
 }
 
+/// The names that are values.
 fn keyword(word: &str) -> Option<Token> {
     match word {
         "true" => Some(Token::Bool(true)),
@@ -204,6 +217,7 @@ fn keyword(word: &str) -> Option<Token> {
     }
 }
 
+/// Whether a character ends a word.
 fn is_boundary(c: char) -> bool {
     c.is_whitespace()
         || matches!(
@@ -212,6 +226,7 @@ fn is_boundary(c: char) -> bool {
         )
 }
 
+/// Whether a word can be a name.
 fn is_name(word: &str) -> bool {
     let tail = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && word.chars().all(tail)

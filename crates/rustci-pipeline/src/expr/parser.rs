@@ -44,16 +44,19 @@ struct Parser<'t> {
 type Parsed = Result<Expr, ExprError>;
 
 impl Parser<'_> {
+    /// The next token.
     fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.next).map(|(token, _)| token)
     }
 
+    /// Goes past the next token if it is this one.
     fn take(&mut self, token: &Token) -> bool {
         let found = self.peek() == Some(token);
         self.next += usize::from(found);
         found
     }
 
+    /// Goes past a token that has to be there.
     fn expect(&mut self, token: &Token) -> Result<(), ExprError> {
         if self.take(token) {
             Ok(())
@@ -71,11 +74,13 @@ impl Parser<'_> {
         last.map_or(0, |(_, at)| at.end)
     }
 
+    /// Where the next token stands; at the end, the last one.
     fn here(&self) -> Range<usize> {
         let next = self.tokens.get(self.next).or_else(|| self.tokens.last());
         next.map_or(0..0, |(_, at)| at.clone())
     }
 
+    /// The error for the next token.
     fn unexpected(&self) -> ExprError {
         let at = self.here();
         let word = self.text.get(at.clone()).unwrap_or_default();
@@ -97,6 +102,7 @@ impl Parser<'_> {
         Err(ExprError::new(ExprErrorKind::Limit, self.here(), message))
     }
 
+    /// A whole expression, one level deeper.
     fn expression(&mut self) -> Parsed {
         self.deeper()?;
         let expr = self.or()?;
@@ -178,6 +184,7 @@ impl Parser<'_> {
         Ok(left)
     }
 
+    /// `!` in front of anything that binds stronger.
     fn unary(&mut self) -> Parsed {
         let start = self.here().start;
         if !self.take(&Token::Not) {
@@ -192,6 +199,7 @@ impl Parser<'_> {
         })
     }
 
+    /// A value and the properties taken from it.
     fn access(&mut self) -> Parsed {
         // Only what can hold something has properties: `1.x` and `'a'.x` are mistakes.
         let accessible = matches!(self.peek(), Some(Token::Name(_) | Token::OpenRound));
@@ -244,6 +252,7 @@ impl Parser<'_> {
         }))
     }
 
+    /// The name behind a dot.
     fn property(&mut self) -> Parsed {
         let at = self.here();
         let Some(Token::Name(name)) = self.peek() else {
@@ -257,6 +266,7 @@ impl Parser<'_> {
         })
     }
 
+    /// A literal, something in brackets, a context or a call.
     fn primary(&mut self) -> Parsed {
         let at = self.here();
         let Some(token) = self.peek().cloned() else {
@@ -275,6 +285,7 @@ impl Parser<'_> {
         Ok(Expr { kind, at })
     }
 
+    /// An expression in round brackets.
     fn group(&mut self) -> Parsed {
         self.next += 1;
         let expr = self.expression()?;
@@ -282,6 +293,7 @@ impl Parser<'_> {
         Ok(expr)
     }
 
+    /// A context, or a call of a function with its arguments.
     fn named(&mut self, name: String, at: Range<usize>) -> Parsed {
         self.next += 1;
         if !self.take(&Token::OpenRound) {

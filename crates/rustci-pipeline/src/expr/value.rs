@@ -180,6 +180,7 @@ pub(crate) fn upper(text: &str) -> impl Iterator<Item = char> + '_ {
     })
 }
 
+/// A number as it stands in a text.
 fn number_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -231,6 +232,7 @@ pub(crate) fn parse_number(text: &str) -> f64 {
     }
 }
 
+/// Digits of another base; `NaN` when there are none, or others.
 fn radix(digits: &str, radix: u32) -> f64 {
     let valid = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
     if !valid {
@@ -263,6 +265,7 @@ pub(super) fn write_json(value: &Value, depth: usize, limit: usize, out: &mut St
     }
 }
 
+/// Writes the items of a list or object, each on its own line.
 fn write_items<'v>(
     open: char,
     close: char,

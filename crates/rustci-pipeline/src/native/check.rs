@@ -35,6 +35,7 @@ pub(super) fn draft(report: &mut Report<'_>, draft: &Draft) {
     }
 }
 
+/// Checks every expression of a job, in the order in which they are evaluated.
 fn check_job<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, job: &'d JobDraft) {
     optional(report, scope.at(Place::JobName), job.name.as_ref());
     if let Some(node) = &job.condition {
@@ -67,6 +68,7 @@ fn check_job<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, job: &'d JobDra
     }
 }
 
+/// Checks a step. What its `env` makes of names ends with it.
 fn check_step<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, step: &'d StepDraft) {
     let outside = scope.tainted.clone();
     if let Some(node) = &step.condition {
@@ -81,6 +83,7 @@ fn check_step<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, step: &'d Step
     scope.tainted = outside;
 }
 
+/// Reports ids that two steps of a job share.
 fn step_ids(report: &mut Report<'_>, job: &JobDraft) {
     let mut seen = HashSet::new();
     for id in job.steps.iter().filter_map(|step| step.id.as_ref()) {
@@ -119,6 +122,7 @@ enum Origin {
     Stranger,
 }
 
+/// Checks a text that may be missing.
 fn optional(report: &mut Report<'_>, scope: &Scope<'_>, node: Option<&Rc<Node>>) {
     if let Some(node) = node {
         text(report, scope, node);
@@ -222,6 +226,7 @@ pub(super) fn bare(text: &str) -> Option<(&str, usize)> {
     only
 }
 
+/// Reports an expression that cannot be read.
 fn unreadable(report: &mut Report<'_>, node: &Node, error: &ExprError) {
     let code = match error.kind {
         ExprErrorKind::UnknownFunction => Code::UNKNOWN_FUNCTION,
@@ -240,11 +245,13 @@ struct Found<'n> {
 }
 
 impl Found<'_> {
+    /// Where a part of the expression stands in the file.
     fn place(&self, report: &Report<'_>, expr: &Expr) -> Range<usize> {
         let at = expr.at.start + self.start..expr.at.end + self.start;
         report.source().within(self.node, at)
     }
 
+    /// Checks an expression; in a script also where its words come from.
     fn expression(&self, report: &mut Report<'_>, scope: &Scope<'_>, expr: &Expr) {
         if report.is_full() {
             return;
@@ -258,6 +265,7 @@ impl Found<'_> {
         }
     }
 
+    /// Reports a value that strangers control, with the way around it.
     fn untrusted(&self, report: &mut Report<'_>, source: &Expr) {
         let at = self.place(report, source);
         let range = source.at.start + self.start..source.at.end + self.start;
@@ -318,6 +326,7 @@ impl Found<'_> {
         }
     }
 
+    /// Reports a function that has no meaning where it is called.
     fn function(
         &self,
         report: &mut Report<'_>,
@@ -339,6 +348,7 @@ impl Found<'_> {
         }
     }
 
+    /// Checks the context of an access, then its properties.
     fn access(&self, report: &mut Report<'_>, scope: &Scope<'_>, expr: &Expr, access: &Access<'_>) {
         let at = self.place(report, expr);
         let name = access.context.to_lowercase();
@@ -414,6 +424,7 @@ impl Found<'_> {
 /// What a run knows of its repository.
 const GIT: [&str; 4] = ["ref", "branch", "tag", "commit"];
 
+/// Reports a property that `git` does not have.
 fn unknown_git(report: &mut Report<'_>, at: Range<usize>, name: &str, meant: &str) {
     if GIT.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return;
@@ -444,6 +455,7 @@ fn unknown(
     false
 }
 
+/// The first few names, for a message.
 fn list(names: &[&str]) -> String {
     let shown = names
         .iter()
@@ -458,6 +470,7 @@ fn list(names: &[&str]) -> String {
     }
 }
 
+/// Checks `needs.JOB.PROPERTY.OUTPUT`.
 fn need_property(
     report: &mut Report<'_>,
     scope: &Scope<'_>,
@@ -496,6 +509,7 @@ fn need_property(
     }
 }
 
+/// Checks `steps.ID.PROPERTY`.
 fn step_property(
     report: &mut Report<'_>,
     scope: &Scope<'_>,

@@ -49,6 +49,7 @@ pub(super) fn entries<'n>(
     None
 }
 
+/// Reports a key that is unknown, empty, or comes later.
 fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
     let name = entry.key.text().unwrap_or_default();
     let at = entry.key.at.clone();
@@ -88,6 +89,7 @@ fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
     }
 }
 
+/// A kind of mapping in a sentence.
 fn with_article(of: &str) -> String {
     match of {
         "on" | "defaults" | "runs-on" | "retry" | "manual" => format!("`{of}`"),

@@ -25,6 +25,7 @@ pub(super) fn inputs(report: &mut Report<'_>, node: &Rc<Node>) -> BTreeMap<Strin
     inputs
 }
 
+/// Reads one input.
 fn input(report: &mut Report<'_>, entry: &Entry) -> Option<Input> {
     let span = report.source().span(entry.key.at.clone());
     // `inputs: { target: }` is a text without a default.
@@ -72,6 +73,7 @@ fn input(report: &mut Report<'_>, entry: &Entry) -> Option<Input> {
     })
 }
 
+/// Reports options that are missing, or that fit nothing.
 fn check_options(report: &mut Report<'_>, entry: &Entry, fields: &Fields<'_>, kind: &InputKind) {
     match kind {
         InputKind::Choice(options) if options.is_empty() => {
@@ -98,6 +100,7 @@ fn check_options(report: &mut Report<'_>, entry: &Entry, fields: &Fields<'_>, ki
     }
 }
 
+/// The default, which has to be of the input's own type.
 fn default(report: &mut Report<'_>, node: &Rc<Node>, kind: &InputKind) -> Option<Value> {
     values::literal(report, node, "default")?;
     // `default: 1.10` of a text input means these four characters.

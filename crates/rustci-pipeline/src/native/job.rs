@@ -53,6 +53,7 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
     Some(job)
 }
 
+/// A list of texts under a key; empty without it.
 fn list(report: &mut Report<'_>, fields: &Fields<'_>, name: &str) -> Vec<Rc<Node>> {
     fields
         .get(name)
@@ -60,6 +61,7 @@ fn list(report: &mut Report<'_>, fields: &Fields<'_>, name: &str) -> Vec<Rc<Node
         .unwrap_or_default()
 }
 
+/// Names to templates under a key; empty without it.
 fn job_bindings(
     report: &mut Report<'_>,
     fields: &Fields<'_>,
@@ -72,16 +74,19 @@ fn job_bindings(
     bindings.unwrap_or_default()
 }
 
+/// The job's own `retry`, or the default.
 fn job_retry(report: &mut Report<'_>, fields: &Fields<'_>, defaults: &Defaults) -> Retry {
     let own = fields.get("retry").map(|node| retry(report, node));
     own.or_else(|| defaults.retry.clone()).unwrap_or_default()
 }
 
+/// The job's own `runs-on`, or the default.
 fn job_labels(report: &mut Report<'_>, fields: &Fields<'_>, defaults: &Defaults) -> RunsOnDraft {
     let own = fields.get("runs-on").map(|node| runs_on(report, node));
     own.or_else(|| defaults.runs_on.clone()).unwrap_or_default()
 }
 
+/// The steps, with the defaults for what they leave open.
 fn job_steps(
     report: &mut Report<'_>,
     entry: &Entry,
@@ -205,6 +210,7 @@ pub(super) fn retry(report: &mut Report<'_>, node: &Rc<Node>) -> Retry {
     }
 }
 
+/// `on` of a `retry`: one cause or a list.
 fn causes(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<RetryOn> {
     match &node.kind {
         NodeKind::Sequence(items) => {
@@ -220,6 +226,7 @@ fn causes(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<RetryOn> {
     }
 }
 
+/// A cause by name, or `exit_code: N`.
 fn cause(report: &mut Report<'_>, node: &Rc<Node>) -> Option<RetryOn> {
     if let Some(code) = node.get("exit_code") {
         let code = values::integer(report, code, "exit_code", 0..=255)?;

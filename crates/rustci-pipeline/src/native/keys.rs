@@ -11,6 +11,7 @@ pub(super) struct Later {
     pub(super) what: &'static str,
 }
 
+/// A key without which something else would run.
 const fn stops(name: &'static str, what: &'static str) -> Later {
     Later {
         name,
@@ -19,6 +20,7 @@ const fn stops(name: &'static str, what: &'static str) -> Later {
     }
 }
 
+/// A key without which everything else runs as it should.
 const fn adds(name: &'static str, what: &'static str) -> Later {
     Later {
         name,
@@ -183,6 +185,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 impl Keys {
+    /// The key of this name that comes later.
     pub(super) fn later(&self, name: &str) -> Option<&'static Later> {
         self.later.iter().find(|later| later.name == name)
     }

@@ -43,18 +43,17 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
     })
 }
 
+/// The lines where the steps of a job begin.
 fn step_lines(report: &Report<'_>, job: &JobDraft) -> (String, Vec<u32>) {
     let begin = |step: &StepDraft| {
-        let name = step
-            .name
-            .as_ref()
-            .map_or(step.run.at.start, |name| name.at.start);
-        let at = name.min(step.run.at.start);
-        report.source().span(at..at).line
+        let run = step.run.at.start;
+        let name = step.name.as_ref().map_or(run, |name| name.at.start);
+        report.source().line(name.min(run))
     };
     (job.id.clone(), job.steps.iter().map(begin).collect())
 }
 
+/// How many instances a job has.
 fn count(job: &JobDraft) -> usize {
     job.known_matrix()
         .map_or(1, |matrix| matrix.instances.len())
@@ -80,6 +79,7 @@ fn check_size(report: &mut Report<'_>, draft: &Draft) -> Option<()> {
     Some(())
 }
 
+/// About how many bytes one instance has in the plan.
 fn text_bytes(job: &JobDraft) -> usize {
     let text = |node: &Rc<Node>| node.text().map_or(0, str::len);
     let bindings =
@@ -92,6 +92,7 @@ fn text_bytes(job: &JobDraft) -> usize {
     steps.sum::<usize>() + needs.sum::<usize>() + bindings(&job.env) + bindings(&job.outputs) + 256
 }
 
+/// Reports instances that nobody could tell apart.
 fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
     let mut seen = HashSet::new();
     for job in jobs {
@@ -113,6 +114,7 @@ fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
     }
 }
 
+/// The jobs of the plan that one job of the file comes down to.
 fn instances(draft: &JobDraft) -> Vec<Job> {
     let Some(matrix) = draft.known_matrix() else {
         return vec![job(draft, draft.id.clone(), Map::new())];
@@ -152,6 +154,7 @@ fn show(value: &Json) -> String {
     shown
 }
 
+/// One instance.
 fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
     let mut contexts = Contexts::new();
     contexts.set("matrix", &Json::Object(matrix.clone()));
@@ -180,6 +183,7 @@ fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
     }
 }
 
+/// One step, the same in every instance.
 fn step(draft: &StepDraft) -> Step {
     let run = text(Some(&draft.run));
     let name = draft.name.as_ref().map(|node| text(Some(node)));
@@ -197,12 +201,14 @@ fn step(draft: &StepDraft) -> Step {
     }
 }
 
+/// The text of a value; empty without one.
 fn text(node: Option<&Rc<Node>>) -> String {
     node.and_then(|node| node.text())
         .unwrap_or_default()
         .to_owned()
 }
 
+/// Labels with their `os=` or `arch=`.
 fn labels(labels: &[Label]) -> Vec<String> {
     labels
         .iter()
@@ -210,6 +216,7 @@ fn labels(labels: &[Label]) -> Vec<String> {
         .collect()
 }
 
+/// Names to templates, as the plan has them.
 fn environment(bindings: &[Binding]) -> BTreeMap<String, String> {
     bindings
         .iter()
@@ -217,11 +224,13 @@ fn environment(bindings: &[Binding]) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// A condition without `${{ }}`.
 fn condition(node: Option<&Rc<Node>>) -> Option<String> {
     let (expression, _) = bare(node?.text()?)?;
     Some(expression.trim().to_owned())
 }
 
+/// `true`, `false` or an expression; false without one.
 fn flag(node: Option<&Rc<Node>>) -> String {
     condition(node).map_or_else(
         || "false".to_owned(),

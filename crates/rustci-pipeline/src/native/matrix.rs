@@ -27,6 +27,7 @@ pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
     read(report, node).map_or(Matrix::Unknown, Matrix::Known)
 }
 
+/// The matrix; none when it has a mistake that leaves its instances open.
 fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
     if is_dynamic(report, node) {
         return None;
@@ -85,6 +86,7 @@ fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Vec<Axis>> {
     axes.into_iter().collect()
 }
 
+/// One axis; none when it has a mistake.
 fn axis(report: &mut Report<'_>, entry: &Entry) -> Option<Axis> {
     let name = values::name(report, &entry.key, "axis name", NameRule::Id);
     if is_dynamic(report, &entry.value) {
@@ -126,6 +128,7 @@ fn constant(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Value> {
     Some(node.to_json())
 }
 
+/// All combinations of the axes; none when there are too many to look at.
 fn product(report: &mut Report<'_>, node: &Node, axes: &[Axis]) -> Option<Vec<Instance>> {
     if axes.is_empty() {
         return Some(Vec::new());
@@ -161,6 +164,7 @@ struct Row {
     values: Instance,
 }
 
+/// The entries of `include` or `exclude`, those with a mistake left out.
 fn maps(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Vec<Row> {
     let Some(node) = node else {
         return Vec::new();
@@ -183,6 +187,7 @@ fn maps(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Vec<Row
         .collect()
 }
 
+/// One entry of `include` or `exclude`.
 fn row(report: &mut Report<'_>, item: &Rc<Node>, what: &str) -> Option<Row> {
     let listed = entries(report, item, &format!("an entry of `{what}`"))?;
     for entry in listed {
@@ -279,6 +284,7 @@ fn include(instances: Vec<Instance>, axes: &[Axis], rows: Vec<Row>) -> Vec<Insta
     result
 }
 
+/// The names that instances can have, in the order of their keys.
 fn names(axes: &[Axis], included: &[Row]) -> Vec<String> {
     let mut names: Vec<String> = axes.iter().map(|axis| axis.name.clone()).collect();
     for name in included.iter().flat_map(|row| row.values.keys()) {
@@ -289,6 +295,7 @@ fn names(axes: &[Axis], included: &[Row]) -> Vec<String> {
     names
 }
 
+/// Reports a matrix with no instance or too many; none then.
 fn check_count(report: &mut Report<'_>, node: &Node, instances: &[Instance]) -> Option<()> {
     if instances.is_empty() {
         report

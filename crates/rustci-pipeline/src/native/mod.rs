@@ -63,6 +63,7 @@ struct Read {
     planning: Vec<Diagnostic>,
 }
 
+/// Reads a file and sorts what was found.
 fn read_file(file: &str, text: &str) -> Read {
     let source = Source::new(file, text);
     let mut report = Report::new(&source);

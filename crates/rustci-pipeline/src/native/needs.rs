@@ -29,6 +29,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft) {
     .run();
 }
 
+/// Reports needs of a job that do not exist or stand twice.
 fn check_names(
     report: &mut Report<'_>,
     draft: &Draft,
@@ -80,6 +81,7 @@ struct Visit {
 }
 
 impl Search<'_, '_, '_> {
+    /// Looks for circles from every job not seen yet.
     fn run(&mut self) {
         for start in 0..self.draft.jobs.len() {
             if self.state(start) == State::New {
@@ -98,6 +100,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
+    /// Follows the needs from one job.
     fn from(&mut self, start: usize) {
         let mut path = vec![Visit {
             job: start,
@@ -131,6 +134,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
+    /// Reports the part of the path that comes back to `to`.
     fn circle(&mut self, path: &[Visit], to: usize, need: &Rc<Node>) {
         let id = |job: usize| self.draft.jobs.get(job).map_or("", |job| job.id.as_str());
         let names: Vec<&str> = path

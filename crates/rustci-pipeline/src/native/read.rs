@@ -56,6 +56,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
     })
 }
 
+/// Reads `defaults`.
 fn defaults(report: &mut Report<'_>, node: &Rc<Node>) -> Defaults {
     let Some(fields) = Fields::read(report, node, &keys::DEFAULTS) else {
         return Defaults::default();

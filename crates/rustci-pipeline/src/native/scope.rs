@@ -31,6 +31,7 @@ const CONTEXTS: [&str; 10] = [
 ];
 
 impl Place {
+    /// The contexts that are known there.
     pub(super) fn contexts(self) -> &'static [&'static str] {
         match self {
             Self::PipelineEnv => &["git", "event", "inputs", "run"],
@@ -42,6 +43,7 @@ impl Place {
         }
     }
 
+    /// Whether status functions have a meaning there.
     pub(super) fn is_condition(self) -> bool {
         matches!(self, Self::JobCondition | Self::StepCondition)
     }
@@ -83,6 +85,7 @@ pub(super) struct Scope<'d> {
 }
 
 impl<'d> Scope<'d> {
+    /// What the pipeline's own `env` can use.
     pub(super) fn of_pipeline(draft: &'d Draft) -> Self {
         Self {
             place: Place::PipelineEnv,
@@ -95,6 +98,7 @@ impl<'d> Scope<'d> {
         }
     }
 
+    /// What the settings of a job can use.
     pub(super) fn of_job(
         draft: &'d Draft,
         jobs: &HashMap<&str, &'d JobDraft>,
@@ -124,6 +128,7 @@ impl<'d> Scope<'d> {
         }
     }
 
+    /// The same scope at another place.
     pub(super) fn at(&mut self, place: Place) -> &mut Self {
         self.place = place;
         self

@@ -42,6 +42,7 @@ pub(super) fn steps(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<StepDraft> 
         .collect()
 }
 
+/// Reads one step; none when there is nothing to run.
 fn step(report: &mut Report<'_>, node: &Rc<Node>) -> Option<StepDraft> {
     if let Some(text) = node.text() {
         let first: String = text

@@ -18,6 +18,7 @@ pub(super) fn sources<'e>(expr: &'e Expr, scope: &Scope<'_>) -> Vec<&'e Expr> {
     found
 }
 
+/// Follows the parts of an expression that can end up in its result.
 fn collect<'e>(expr: &'e Expr, scope: &Scope<'_>, found: &mut Vec<&'e Expr>) {
     match &expr.kind {
         // Their result is a boolean, whatever is in them.
@@ -43,6 +44,7 @@ fn collect<'e>(expr: &'e Expr, scope: &Scope<'_>, found: &mut Vec<&'e Expr>) {
     }
 }
 
+/// The same for a property of something computed.
 fn collect_parts<'e>(expr: &'e Expr, scope: &Scope<'_>, found: &mut Vec<&'e Expr>) {
     match &expr.kind {
         ExprKind::Index(of, _) | ExprKind::Star(of) => collect(of, scope, found),
@@ -50,6 +52,7 @@ fn collect_parts<'e>(expr: &'e Expr, scope: &Scope<'_>, found: &mut Vec<&'e Expr
     }
 }
 
+/// Whether a function's arguments show in its result.
 fn carries_text(function: Function) -> bool {
     matches!(
         function,
@@ -84,6 +87,7 @@ pub(super) fn access(expr: &Expr) -> Option<Access<'_>> {
     }
 }
 
+/// Whether strangers control what is found there.
 fn is_tainted(access: &Access<'_>, scope: &Scope<'_>) -> bool {
     let first = access
         .path

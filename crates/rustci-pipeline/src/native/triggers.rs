@@ -78,6 +78,7 @@ fn from_names(report: &mut Report<'_>, node: &Rc<Node>) -> Triggers {
     triggers
 }
 
+/// Reads the filters of an event.
 fn filters(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Filters {
     let fields = node.and_then(|node| Fields::read(report, node, &keys::FILTERS));
     let Some(fields) = fields else {
@@ -102,6 +103,7 @@ fn filters(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Filt
     }
 }
 
+/// Reads a list of patterns.
 fn globs(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Vec<Glob> {
     let mut globs = Vec::new();
     for item in values::texts(report, node, what) {

@@ -242,6 +242,7 @@ pub(super) fn name(
     None
 }
 
+/// The beginning of a text, for a message.
 fn quoted(text: &str) -> String {
     let short: String = text.chars().take(40).collect();
     format!("`{}`", short.lines().next().unwrap_or_default())

@@ -67,6 +67,7 @@ struct Loader<'t, 'r, 's> {
 type Spanned<'t> = (Event<'t>, YamlSpan);
 
 impl<'t> Loader<'t, '_, '_> {
+    /// The next event; after the last one always the end.
     fn next(&mut self) -> Loaded<Spanned<'t>> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
@@ -75,6 +76,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
     }
 
+    /// Reports what the parser says.
     fn syntax(&mut self, error: &ScanError) -> Unreadable {
         let at = self.byte(error.marker());
         // The parser has a limit of its own, and looks ahead: it may get there before this does.
@@ -95,11 +97,13 @@ impl<'t> Loader<'t, '_, '_> {
         self.byte(&span.start)..self.byte(&span.end)
     }
 
+    /// Reports a mistake after which nothing else is worth reading.
     fn refuse<T>(&mut self, code: Code, span: YamlSpan, message: String) -> Loaded<T> {
         self.report.error(code, self.bytes(span), message);
         Err(Unreadable)
     }
 
+    /// The one document of the file.
     fn document(&mut self) -> Loaded<Rc<Node>> {
         let mut root = None;
         loop {
@@ -158,6 +162,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
     }
 
+    /// Makes a node and remembers it under its anchor.
     fn finish(
         &mut self,
         kind: NodeKind,
@@ -176,6 +181,7 @@ impl<'t> Loader<'t, '_, '_> {
         node
     }
 
+    /// The value that an alias names, counted as if it stood here.
     fn alias(&mut self, id: usize, span: YamlSpan, depth: usize) -> Loaded<Rc<Node>> {
         let Some(node) = self.anchors.get(&id).cloned() else {
             let message = "an alias stands inside the value that it names".to_owned();
@@ -204,6 +210,7 @@ impl<'t> Loader<'t, '_, '_> {
         Ok(node)
     }
 
+    /// Reads items up to the end of a list.
     fn sequence(&mut self, span: YamlSpan, anchor: usize, depth: usize) -> Loaded<Rc<Node>> {
         let mut items = Vec::new();
         loop {
@@ -217,6 +224,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
     }
 
+    /// Reads keys and values up to the end of a mapping.
     fn mapping(&mut self, span: YamlSpan, anchor: usize, depth: usize) -> Loaded<Rc<Node>> {
         let mut entries = Vec::new();
         let mut merges = Vec::new();
@@ -283,6 +291,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
     }
 
+    /// A scalar, read by its tag or by the core schema.
     fn scalar(
         &mut self,
         text: String,
@@ -309,6 +318,7 @@ impl<'t> Loader<'t, '_, '_> {
         }
     }
 
+    /// Refuses a tag on a list or mapping, unless it says just that.
     fn check_tag(&mut self, tag: Option<&Tag>, allowed: &str, span: YamlSpan) -> Loaded<()> {
         match tag {
             None => Ok(()),
@@ -333,6 +343,7 @@ fn too_deep() -> String {
     format!("values are nested deeper than {} levels", limits::DEPTH_MAX)
 }
 
+/// The mappings that a `<<` brings.
 fn merge_sources(value: &Rc<Node>) -> Vec<Rc<Node>> {
     match &value.kind {
         NodeKind::Sequence(items) => items.clone(),

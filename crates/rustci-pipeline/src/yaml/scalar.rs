@@ -36,6 +36,7 @@ impl Scalar {
         }
     }
 
+    /// The value in JSON's types.
     pub(super) fn to_json(&self) -> Value {
         match self.core {
             Core::Null => Value::Null,
@@ -49,6 +50,7 @@ impl Scalar {
     }
 }
 
+/// What plain text means.
 fn resolve(text: &str) -> Core {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Core::Null,
@@ -60,6 +62,7 @@ fn resolve(text: &str) -> Core {
     integer(text).or_else(|| float(text)).unwrap_or(Core::Text)
 }
 
+/// Decimal, `0x` or `0o`.
 fn integer(text: &str) -> Option<Core> {
     let radix = |digits: &str, radix| {
         let valid = digits.chars().all(|c| c.is_digit(radix));
@@ -81,6 +84,7 @@ fn integer(text: &str) -> Option<Core> {
     number.map(Core::Integer)
 }
 
+/// Decimal with point or exponent, or an infinity.
 fn float(text: &str) -> Option<Core> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1.0, digits),

@@ -31,6 +31,7 @@ impl<'t> Source<'t> {
         }
     }
 
+    /// Some bytes of the text.
     fn slice(&self, bytes: Range<usize>) -> &'t str {
         self.text.get(bytes).unwrap_or_default()
     }
@@ -42,6 +43,15 @@ impl<'t> Source<'t> {
             None => Some(index),
         };
         start.map_or(self.text.len(), |start| start.min(self.text.len()))
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line(&self, byte: usize) -> u32 {
+        let line = self
+            .line_starts
+            .partition_point(|start| *start <= byte)
+            .max(1);
+        u32::try_from(line).unwrap_or(u32::MAX)
     }
 
     /// The place of some bytes; of several lines, the part on the first.
@@ -73,6 +83,7 @@ impl<'t> Source<'t> {
             .unwrap_or_else(|| node.at.clone())
     }
 
+    /// The same occurrence of the same text, between the bytes of the node.
     fn find_within(&self, node: &Node, part: Range<usize>) -> Option<Range<usize>> {
         let text = node.text()?;
         let marked = text.get(part.clone())?.lines().next()?;
