@@ -122,6 +122,15 @@ impl Blobs {
         })
     }
 
+    /// The store in `dir` for reading; nothing is touched.
+    #[must_use]
+    pub fn read_only(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            uploads: AtomicU64::new(0),
+        }
+    }
+
     /// Where the blob lies if it is there.
     #[must_use]
     pub fn path(&self, digest: BlobDigest) -> PathBuf {

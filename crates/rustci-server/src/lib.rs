@@ -1,12 +1,44 @@
 //! The RustCI control plane: engine, logs, catalogue, HTTP API.
+//!
+//! [`Server::start`] takes a [`ServerConfig`] and gives a running server: one thread for the
+//! scheduler and the runners' connections ([`engine`]), one each for the journal, the catalogue,
+//! the logs and HTTP, with bounded queues between. `rustci serve` keeps one until it is told to
+//! stop; `rustci run` starts one, calls its [`router`](Server::router) in process, and ends it.
+//! [`ReadOnly`] answers the reading half of the same API from a data directory alone.
+//!
+//! The journal is the truth: whatever is acknowledged, sent to a runner or shown has been durable
+//! in it before. The [`catalogue`] is a projection of it for people's questions, [`logs`] and
+//! [`blobs`] hold what is too large for records.
+//!
+//! ```
+//! use rustci_server::{Server, ServerConfig};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let server = Server::start(ServerConfig::new(dir.path().to_owned()))?;
+//! assert!(Server::start(ServerConfig::new(dir.path().to_owned())).is_err(), "it has an owner");
+//! server.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod api;
 pub mod blobs;
 pub mod catalogue;
+mod config;
 pub mod engine;
 pub mod health;
+mod http;
 pub mod limits;
 pub mod lock;
 pub mod logs;
+mod paths;
+mod readonly;
 pub mod secrets;
+mod server;
 pub mod token;
+
+pub use config::ServerConfig;
+pub use http::HttpError;
+pub use journal::SyncMode;
+pub use readonly::ReadOnly;
+pub use rustci_scheduler::SchedulerConfig;
+pub use server::{Server, StartError};

@@ -21,13 +21,37 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const ENGINE_QUEUE: usize = 1_024;
 /// Commands and journal batches the engine takes in one turn before it writes frames again.
 pub const ENGINE_TURN: usize = 4_096;
-/// Requests and record batches that may wait for the catalogue thread. When record batches do not
-/// fit, the catalogue reads them from the journal instead.
+/// Bytes that may wait for the journal's writer before new runs are refused.
+pub const JOURNAL_BACKLOG_BYTES: usize = 64 << 20;
+/// Records between two snapshots.
+pub const SNAPSHOT_RECORDS: u64 = 200_000;
+/// Ended runs the scheduler holds before the catalogue is asked to take them over for good.
+pub const RUNS_ENDED_MAX: usize = 256;
+/// Plans whose jobs are kept encoded.
+pub const PLANS_ENCODED_MAX: usize = 256;
+/// Job streams of one runner: its class has 449 ids for each side, and some are always between
+/// their last message and its acknowledgement.
+pub const JOB_STREAMS_MAX: u32 = 400;
+/// Labels of one runner.
+pub const LABELS_MAX: usize = 100;
+/// Steps of a job whose states are kept.
+pub const STEPS_MAX: usize = 10_000;
+/// Time between the polite signal and the end of a job that is told to stop.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// Changes that may wait for the catalogue before new runs are refused.
+pub const PROJECTION_BACKLOG: usize = 200_000;
+/// How soon a full queue of the catalogue is tried again.
+pub const CATALOGUE_RETRY: Duration = Duration::from_millis(2);
+/// Requests and record batches that may wait for the catalogue thread. Changes that do not
+/// fit wait with the engine.
 pub const CATALOGUE_QUEUE: usize = 256;
 /// Records that one transaction of the catalogue applies.
 pub const CATALOGUE_BATCH: usize = 4_096;
 /// Memory of the SQLite page cache in KiB: hot rows of the last runs, and small on purpose.
 pub const CATALOGUE_CACHE_KIB: u32 = 2_048;
+/// Threads of the HTTP runtime for work that may wait for the disk: planning, storing blobs.
+pub const HTTP_BLOCKING_THREADS: usize = 4;
 /// Stack of the server's own threads; none of them recurses.
 pub const THREAD_STACK_BYTES: usize = 1 << 20;
 

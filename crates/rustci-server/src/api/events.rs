@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::api::App;
 use crate::api::problem::ApiError;
-use crate::api::runs::number;
-use crate::api::view::{RunEvent, Status};
+use crate::api::runs::{number, say_why};
+use crate::api::view::{JobView, RunEvent, Status};
 use crate::limits::SSE_KEEPALIVE;
 
 /// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`.
@@ -86,6 +86,8 @@ impl States {
         let found = found.ok_or_else(|| ApiError::NotFound {
             what: format!("run {run}"),
         })?;
+        let mut found = found;
+        say_why(&self.app, run, jobs_in(&mut found.events)).await;
         let mut events = found.events.into_iter().peekable();
         while let Some((seq, event)) = events.next() {
             let last = events.peek().is_none_or(|(next, _)| *next != seq);
@@ -101,6 +103,14 @@ impl States {
         }
         Ok(())
     }
+}
+
+fn jobs_in(events: &mut [(u64, RunEvent)]) -> Vec<&mut JobView> {
+    let jobs = events.iter_mut().filter_map(|(_, event)| match event {
+        RunEvent::Job { job } => Some(job),
+        _ => None,
+    });
+    jobs.collect()
 }
 
 fn encode(event: &RunEvent, id: Option<u64>) -> Event {

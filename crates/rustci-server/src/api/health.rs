@@ -23,6 +23,10 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Value>, ApiErro
 
 /// `GET /metrics`: OpenMetrics text.
 pub(crate) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    if let Some(engine) = &app.engine {
+        // The counters are of use even when the gauges are a little old.
+        let _ = engine.measure().await;
+    }
     (
         [(CONTENT_TYPE, telemetry::CONTENT_TYPE)],
         app.metrics.encode(),

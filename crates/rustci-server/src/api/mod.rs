@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod log;
 mod problem;
+mod rows;
 mod runs;
 pub mod view;
 

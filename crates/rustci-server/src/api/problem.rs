@@ -1,9 +1,10 @@
-//! Everything that can go wrong in a request, and the one table of its codes.
+//! Everything that can go wrong in a request.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use rustci_pipeline::Diagnostic;
 
+use crate::api::rows::{self, Row};
 use crate::api::view::Problem;
 use crate::blobs::{BlobDigest, BlobError};
 use crate::catalogue::CatalogueError;
@@ -31,6 +32,9 @@ pub enum ApiError {
     /// The caller's source was not uploaded.
     #[error("the source snapshot {0} is not on the server")]
     BlobMissing(BlobDigest),
+    /// The caller's pipeline wants secrets that the server does not have.
+    #[error("the pipeline uses secrets that the server does not have: {}", .0.join(", "))]
+    SecretMissing(Vec<String>),
     /// The caller's bytes do not have the digest it promised.
     #[error("{0}")]
     Digest(BlobError),
@@ -72,14 +76,6 @@ pub enum ApiError {
     Internal(String),
 }
 
-/// One row of the table.
-struct Row {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
-    hint: String,
-}
-
 impl ApiError {
     /// The stable code of this error.
     #[must_use]
@@ -87,106 +83,25 @@ impl ApiError {
         self.row().code
     }
 
-    /// The table: every error has a status, a code, a title and a word on what to do.
-    fn row(&self) -> Row {
-        use StatusCode as S;
-        let (status, code, title, hint) = match self {
-            Self::Unauthorized => (
-                S::UNAUTHORIZED,
-                "unauthorized",
-                "Token missing or wrong",
-                "the token is in the file `token` of the server's data directory",
-            ),
-            Self::Invalid(_) => (
-                S::BAD_REQUEST,
-                "invalid_request",
-                "Request not understood",
-                "see docs/api.md for the route",
-            ),
-            Self::Pipeline { .. } => (
-                S::UNPROCESSABLE_ENTITY,
-                "invalid_pipeline",
-                "Pipeline file has errors",
-                "fix what `diagnostics` lists; `rustci lint` shows the same",
-            ),
-            Self::BlobMissing(_) => (
-                S::UNPROCESSABLE_ENTITY,
-                "blob_missing",
-                "Source not uploaded",
-                "upload the archive first with PUT /api/v1/blobs/{digest}",
-            ),
-            Self::Digest(_) => (
-                S::UNPROCESSABLE_ENTITY,
-                "digest_mismatch",
-                "Body changed on its way",
-                "compute the BLAKE3 digest of the bytes that are sent, and send again",
-            ),
-            Self::TooLarge { .. } => (
-                S::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "Body too large",
-                "leave large and generated files out of the source",
-            ),
-            Self::NotFound { .. } => (
-                S::NOT_FOUND,
-                "not_found",
-                "Not found",
-                "GET /api/v1/runs lists what there is",
-            ),
-            Self::NoRoute(_) => (
-                S::NOT_FOUND,
-                "no_route",
-                "Route not found",
-                "see docs/api.md for all routes",
-            ),
-            Self::Method(_) => (
-                S::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-                "see docs/api.md for the route",
-            ),
-            Self::RunFinished(_) => (
-                S::CONFLICT,
-                "run_finished",
-                "Run has ended",
-                "nothing is left to cancel",
-            ),
-            Self::ReadOnly => (
-                S::CONFLICT,
-                "read_only",
-                "Only reading is possible",
-                "start `rustci serve` on this data directory",
-            ),
-            Self::Overloaded => (
-                S::SERVICE_UNAVAILABLE,
-                "overloaded",
-                "Server overloaded",
-                "try again in a second",
-            ),
-            Self::Storage(_) => (
-                S::SERVICE_UNAVAILABLE,
-                "storage_failed",
-                "Storage failed",
-                "free or repair the disk and restart the server; everything acknowledged is kept",
-            ),
-            Self::Stopping => (
-                S::SERVICE_UNAVAILABLE,
-                "stopping",
-                "Server is shutting down",
-                "try again when it is back",
-            ),
-            Self::Internal(_) => (
-                S::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Server error",
-                "the server's log says more; please report it",
-            ),
-        };
-        Row {
-            status,
-            code,
-            title,
-            hint: hint.to_owned(),
+    /// The row of the table that this error has.
+    fn row(&self) -> &'static Row {
+        match self {
+            Self::Unauthorized => &rows::UNAUTHORIZED,
+            Self::Invalid(_) => &rows::INVALID_REQUEST,
+            Self::Pipeline { .. } => &rows::INVALID_PIPELINE,
+            Self::BlobMissing(_) => &rows::BLOB_MISSING,
+            Self::SecretMissing(_) => &rows::SECRET_MISSING,
+            Self::Digest(_) => &rows::DIGEST_MISMATCH,
+            Self::TooLarge { .. } => &rows::TOO_LARGE,
+            Self::NotFound { .. } => &rows::NOT_FOUND,
+            Self::NoRoute(_) => &rows::NO_ROUTE,
+            Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
+            Self::RunFinished(_) => &rows::RUN_FINISHED,
+            Self::ReadOnly => &rows::READ_ONLY,
+            Self::Overloaded => &rows::OVERLOADED,
+            Self::Storage(_) => &rows::STORAGE_FAILED,
+            Self::Stopping => &rows::STOPPING,
+            Self::Internal(_) => &rows::INTERNAL,
         }
     }
 
@@ -204,7 +119,7 @@ impl ApiError {
             status: row.status.as_u16(),
             detail: self.to_string(),
             code: row.code.to_owned(),
-            hint: row.hint,
+            hint: row.hint.to_owned(),
             diagnostics,
         }
     }

@@ -1,6 +1,6 @@
 //! Runs: start, list, look at, cancel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,7 +16,9 @@ use crate::api::App;
 use crate::api::blob::blocking;
 use crate::api::health::accepting;
 use crate::api::problem::{ApiError, run_too_large};
-use crate::api::view::{NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status};
+use crate::api::view::{
+    JobView, NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status,
+};
 use crate::blobs::BlobDigest;
 use crate::catalogue::Page;
 use crate::engine::{EngineHandle, Submission};
@@ -104,12 +106,33 @@ pub(crate) async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, 
     Ok(Json(RunnerList { runners }))
 }
 
-/// The run, from the catalogue.
+/// The run, from the catalogue; why its jobs wait, from the engine.
 pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
     let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
-    run.ok_or_else(|| ApiError::NotFound {
+    let mut run = run.ok_or_else(|| ApiError::NotFound {
         what: format!("run {id}"),
-    })
+    })?;
+    if run.status != Status::Finished {
+        say_why(app, id, run.jobs.iter_mut().collect()).await;
+    }
+    Ok(run)
+}
+
+/// Fills in why jobs wait. That changes with every runner that comes and goes, so it is asked for
+/// when somebody looks, and not stored.
+pub(crate) async fn say_why(app: &App, run: u64, mut jobs: Vec<&mut JobView>) {
+    jobs.retain(|job| matches!(job.status, Status::Blocked | Status::Queued));
+    let Some(engine) = app.engine.as_ref().filter(|_| !jobs.is_empty()) else {
+        return;
+    };
+    // An engine that is stopping has no reasons to give; the states are still true.
+    let Ok(reasons) = engine.waiting(run).await else {
+        return;
+    };
+    let reasons: HashMap<u64, String> = reasons.into_iter().collect();
+    for job in jobs {
+        job.reason = reasons.get(&job.id).cloned().or_else(|| job.reason.take());
+    }
 }
 
 /// A number in a path or query.
@@ -170,7 +193,9 @@ fn plan(new: NewRun) -> Result<Submission, ApiError> {
     // Filters of `on` are for webhooks. Who asks for a run gets it.
     let planned = rustci_pipeline::plan(&pipeline, &request);
     let planned = planned.map_err(|error| refused(error.diagnostics))?;
-    let Planned { mut plan, inputs, .. } = planned;
+    let Planned {
+        mut plan, inputs, ..
+    } = planned;
     keep_jobs(&mut plan, &new.jobs)?;
     Ok(Submission {
         plan: Arc::new(StoredPlan::new(plan)),
@@ -185,7 +210,9 @@ fn keep_jobs(plan: &mut Plan, wanted: &[String]) -> Result<(), ApiError> {
     let is_called = |job: &Job, name: &String| job.id == *name || job.key == *name;
     for name in wanted {
         if !plan.jobs.iter().any(|job| is_called(job, name)) {
-            return Err(ApiError::Invalid(format!("the pipeline has no job {name:?}")));
+            return Err(ApiError::Invalid(format!(
+                "the pipeline has no job {name:?}"
+            )));
         }
     }
     let is_wanted = |job: &Job| wanted.is_empty() || wanted.iter().any(|name| is_called(job, name));
@@ -198,7 +225,8 @@ fn keep_jobs(plan: &mut Plan, wanted: &[String]) -> Result<(), ApiError> {
             }
         }
     }
-    plan.jobs.retain(|job| is_wanted(job) || needed.contains(&job.id));
+    plan.jobs
+        .retain(|job| is_wanted(job) || needed.contains(&job.id));
     Ok(())
 }
 

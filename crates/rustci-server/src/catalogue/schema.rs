@@ -48,6 +48,24 @@ pub enum CatalogueError {
     Stopped,
 }
 
+impl CatalogueError {
+    /// Whether the file itself is broken, so that only a new one helps.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite(error) => {
+                matches!(
+                    error.sqlite_error_code(),
+                    Some(DatabaseCorrupt | NotADatabase)
+                )
+            }
+            Self::Value(_) => true,
+            _ => false,
+        }
+    }
+}
+
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS progress (
     id INTEGER PRIMARY KEY CHECK (id = 1),

@@ -1,7 +1,7 @@
 //! The thread that owns the catalogue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -14,16 +14,22 @@ use crate::limits::{CATALOGUE_BATCH, CATALOGUE_QUEUE, READ_ONLY_POLL, THREAD_STA
 type Query = Box<dyn FnOnce(&Catalogue) + Send>;
 
 enum Work {
-    Changes { changes: Vec<Change>, applied: u64 },
+    Changes {
+        changes: Vec<Change>,
+        applied: u64,
+    },
     Checkpoint,
     Query(Query),
+    /// Ends the thread when what is queued is done.
+    Stop,
 }
 
-/// The running thread; it ends when all handles and this are gone.
+/// The running thread. Dropping this ends it; handles that are left hear `Stopped`.
 #[derive(Debug)]
 pub struct CatalogueThread {
-    queries: Option<Queries>,
-    updates: Option<Updates>,
+    queries: Queries,
+    updates: Updates,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,12 +71,14 @@ impl CatalogueThread {
         let (sender, receiver) = mpsc::channel(CATALOGUE_QUEUE);
         let subscriptions = Subscriptions::default();
         let durable = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             catalogue,
             receiver,
             subscriptions: subscriptions.clone(),
             durable: Arc::clone(&durable),
             applied: 0,
+            stop: Arc::clone(&stop),
         };
         let thread = thread::Builder::new()
             .name("catalogue".into())
@@ -78,41 +86,34 @@ impl CatalogueThread {
             .spawn(move || body(worker))
             .map_err(CatalogueError::Thread)?;
         Ok(Self {
-            queries: Some(Queries {
+            queries: Queries {
                 sender: sender.clone(),
                 subscriptions,
-            }),
-            updates: Some(Updates { sender, durable }),
+            },
+            updates: Updates { sender, durable },
+            stop,
             thread: Some(thread),
         })
     }
 
     /// A handle for asking.
-    ///
-    /// # Panics
-    /// Never: the handle is there until the thread is dropped.
     #[must_use]
     pub fn queries(&self) -> Queries {
-        self.queries
-            .clone()
-            .expect("the handles live as long as the thread")
+        self.queries.clone()
     }
 
     /// The engine's handle.
-    ///
-    /// # Panics
-    /// Never: the handle is there until the thread is dropped.
     #[must_use]
     pub fn updates(&self) -> Updates {
-        self.updates
-            .clone()
-            .expect("the handles live as long as the thread")
+        self.updates.clone()
     }
 }
 
 impl Drop for CatalogueThread {
     fn drop(&mut self) {
-        (self.queries, self.updates) = (None, None);
+        self.stop.store(true, Ordering::Release);
+        // A full queue means that the thread is busy and sees the flag by itself.
+        let _ = self.updates.sender.try_send(Work::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported by its hook; there is nobody to pass it to here.
             let _ = thread.join();
@@ -196,19 +197,29 @@ struct Worker {
     subscriptions: Subscriptions,
     durable: Arc<AtomicU64>,
     applied: u64,
+    stop: Arc<AtomicBool>,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut held = None;
-        while let Some(work) = held.take().or_else(|| self.receiver.blocking_recv()) {
+        while let Some(work) = held.take().or_else(|| self.next()) {
             match work {
                 Work::Changes { changes, applied } => held = self.apply(changes, applied),
                 Work::Checkpoint => self.checkpoint(),
                 Work::Query(query) => query(&self.catalogue),
+                Work::Stop => {}
             }
         }
         self.checkpoint();
+    }
+
+    /// Waits for work; `None` when the thread shall end and nothing is left.
+    fn next(&mut self) -> Option<Work> {
+        if self.stop.load(Ordering::Acquire) {
+            return self.receiver.try_recv().ok();
+        }
+        self.receiver.blocking_recv()
     }
 
     /// Applies changes together with those right behind them; gives back other work it met.
@@ -250,7 +261,7 @@ impl Worker {
             .build();
         let Ok(runtime) = runtime else { return };
         let mut seen = None;
-        loop {
+        while !self.stop.load(Ordering::Acquire) {
             let next = runtime.block_on(async {
                 tokio::time::timeout(READ_ONLY_POLL, self.receiver.recv()).await
             });

@@ -36,6 +36,10 @@ pub(crate) enum Request {
     Cancel(u64, Answer<()>),
     /// List the runners that are connected.
     Runners(Answer<Vec<RunnerView>>),
+    /// Say why the jobs of a run wait.
+    Waiting(u64, Answer<Vec<(u64, String)>>),
+    /// Bring the gauges up to date.
+    Measure(Answer<()>),
 }
 
 /// A handle to the engine.
@@ -71,6 +75,22 @@ impl EngineHandle {
     /// [`ApiError`].
     pub async fn runners(&self) -> Result<Vec<RunnerView>, ApiError> {
         self.ask(Request::Runners).await
+    }
+
+    /// Why the jobs of a run that have not started are waiting, by the number of the job.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn waiting(&self, run: u64) -> Result<Vec<(u64, String)>, ApiError> {
+        self.ask(|answer| Request::Waiting(run, answer)).await
+    }
+
+    /// Brings the gauges of the metrics up to date.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn measure(&self) -> Result<(), ApiError> {
+        self.ask(Request::Measure).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, ApiError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::limits::{CHAIN_BLOCK_BYTES, LOG_READ_BYTES};
 use crate::logs::chain::{Chain, ENTRY_BYTES};
 use crate::logs::chain_path;
-use crate::logs::record::walk;
+use crate::logs::record::{ends_line, walk};
 
 /// Why bytes were not appended. All of these are the runner's mistake; the log is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,14 @@ pub enum AppendError {
         /// Offset of the refused bytes.
         offset: u64,
     },
+}
+
+/// What an append added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) bytes: u64,
+    /// Lines that end in them.
+    pub(crate) lines: u64,
 }
 
 /// An open log. Bytes are staged by [`append`](Self::append), written by [`write`](Self::write) and
@@ -126,22 +134,27 @@ impl LogFile {
     ///
     /// # Errors
     /// [`AppendError`]; nothing of `bytes` was taken then.
-    pub(crate) fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<Appended, AppendError> {
         let have = self.end.checked_sub(offset).ok_or(AppendError::Gap {
             offset,
             expected: self.end,
         })?;
         let have = usize::try_from(have).unwrap_or(usize::MAX);
+        let mut appended = Appended::default();
         let Some(new) = bytes.get(have..) else {
-            return Ok(());
+            return Ok(appended);
         };
-        if walk(new, |_, _| ()) < new.len() {
+        let whole = walk(new, |_, record| {
+            appended.lines += u64::from(ends_line(record))
+        });
+        if whole < new.len() {
             return Err(AppendError::Malformed { offset });
         }
         push_records(&mut self.chain, new, &mut self.links);
         self.staged.extend_from_slice(new);
-        self.end += u64::try_from(new.len()).unwrap_or_default();
-        Ok(())
+        appended.bytes = u64::try_from(new.len()).unwrap_or_default();
+        self.end += appended.bytes;
+        Ok(appended)
     }
 
     /// Hands staged bytes to the file system.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use telemetry::RustciMetrics;
 use tokio::sync::{Notify, watch};
 
 use crate::limits::{LOG_FILES_OPEN_MAX, THREAD_STACK_BYTES};
@@ -111,7 +112,7 @@ impl LogStore {
     ///
     /// # Errors
     /// When the directory cannot be made or no thread can be started.
-    pub fn start(dir: &Path) -> io::Result<Self> {
+    pub fn start(dir: &Path, metrics: RustciMetrics) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let logs = Logs(Arc::new(Shared {
             dir: dir.to_owned(),
@@ -124,6 +125,8 @@ impl LogStore {
             shared: Arc::clone(&logs.0),
             files: HashMap::new(),
             turn: 0,
+            metrics,
+            stored: (0, 0),
         };
         let thread = thread::Builder::new()
             .name("logs".into())
@@ -223,6 +226,9 @@ struct Worker {
     shared: Arc<Shared>,
     files: HashMap<LogKey, Open>,
     turn: u64,
+    metrics: RustciMetrics,
+    /// Bytes and lines of this turn.
+    stored: (u64, u64),
 }
 
 struct Open {
@@ -280,6 +286,8 @@ impl Worker {
                 .or_insert_with(LogProgress::default)
                 .durable = open.file.durable();
         }
+        let (bytes, lines) = mem::take(&mut self.stored);
+        self.metrics.log_stored(bytes, lines);
         self.publish(progress);
         self.close_finished()
     }
@@ -301,9 +309,15 @@ impl Worker {
                 bytes: range,
             } => {
                 let bytes = bytes.get(range.clone()).unwrap_or_default();
-                if let Err(error) = self.open(*key)?.file.append(*offset, bytes) {
-                    tracing::warn!(log = %key, %error, "refused log bytes");
-                    progress.entry(*key).or_default().refused = Some(error);
+                match self.open(*key)?.file.append(*offset, bytes) {
+                    Ok(added) => {
+                        self.stored.0 += added.bytes;
+                        self.stored.1 += added.lines;
+                    }
+                    Err(error) => {
+                        tracing::warn!(log = %key, %error, "refused log bytes");
+                        progress.entry(*key).or_default().refused = Some(error);
+                    }
                 }
             }
             Command::Finish(key) => match self.files.get_mut(key) {
@@ -424,10 +438,10 @@ mod tests {
     async fn opened_log_resumes_at_its_durable_end() {
         let dir = tempfile::tempdir().unwrap();
         let bytes = line(b"hello");
-        let store = LogStore::start(dir.path()).unwrap();
+        let store = LogStore::start(dir.path(), telemetry::Metrics::new().rustci).unwrap();
         store.logs().append(KEY, 0, &bytes);
         drop(store);
-        let store = LogStore::start(dir.path()).unwrap();
+        let store = LogStore::start(dir.path(), telemetry::Metrics::new().rustci).unwrap();
         store.logs().open(KEY);
         let seen = progress(&store.logs()).await;
         assert_eq!((seen.opened, seen.durable), (true, bytes.len() as u64));
@@ -436,7 +450,7 @@ mod tests {
     #[tokio::test]
     async fn a_gap_is_reported_and_the_log_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::start(dir.path()).unwrap();
+        let store = LogStore::start(dir.path(), telemetry::Metrics::new().rustci).unwrap();
         let (logs, bytes) = (store.logs(), line(b"a"));
         logs.append(KEY, 5, &bytes);
         let seen = progress(&logs).await;
@@ -454,7 +468,7 @@ mod tests {
     #[tokio::test]
     async fn a_follower_is_woken_by_bytes_and_by_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::start(dir.path()).unwrap();
+        let store = LogStore::start(dir.path(), telemetry::Metrics::new().rustci).unwrap();
         let (logs, bytes) = (store.logs(), line(b"a"));
         let mut tail = logs.follow(KEY);
         logs.append(KEY, 0, &bytes);
@@ -467,7 +481,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_cannot_write_says_so_and_acknowledges_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::start(dir.path()).unwrap();
+        let store = LogStore::start(dir.path(), telemetry::Metrics::new().rustci).unwrap();
         std::fs::write(dir.path().join("1"), b"in the way").unwrap();
         let logs = store.logs();
         logs.append(KEY, 0, &line(b"a"));

@@ -1,0 +1,179 @@
+//! The one table of codes: what each error is called, its status, and what to do about it.
+//!
+//! `docs/api.md` repeats it for readers; a test compares the two.
+
+use axum::http::StatusCode;
+
+/// One row.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The HTTP status.
+    pub(crate) status: StatusCode,
+    /// Stable word to match on.
+    pub(crate) code: &'static str,
+    /// What kind of problem it is.
+    pub(crate) title: &'static str,
+    /// What to do.
+    pub(crate) hint: &'static str,
+}
+
+pub(crate) const UNAUTHORIZED: Row = Row {
+    status: StatusCode::UNAUTHORIZED,
+    code: "unauthorized",
+    title: "Token missing or wrong",
+    hint: "the token is in the file `token` of the server's data directory",
+};
+
+pub(crate) const INVALID_REQUEST: Row = Row {
+    status: StatusCode::BAD_REQUEST,
+    code: "invalid_request",
+    title: "Request not understood",
+    hint: "see docs/api.md for the route",
+};
+
+pub(crate) const INVALID_PIPELINE: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "invalid_pipeline",
+    title: "Pipeline file has errors",
+    hint: "fix what `diagnostics` lists; `rustci lint` shows the same",
+};
+
+pub(crate) const BLOB_MISSING: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "blob_missing",
+    title: "Source not uploaded",
+    hint: "upload the archive first with PUT /api/v1/blobs/{digest}",
+};
+
+pub(crate) const SECRET_MISSING: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "secret_missing",
+    title: "Secret not set",
+    hint: "add NAME=value to the server's secrets file, or set RUSTCI_SECRET_<NAME> and restart it",
+};
+
+pub(crate) const DIGEST_MISMATCH: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "digest_mismatch",
+    title: "Body changed on its way",
+    hint: "compute the BLAKE3 digest of the bytes that are sent, and send again",
+};
+
+pub(crate) const TOO_LARGE: Row = Row {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    code: "too_large",
+    title: "Body too large",
+    hint: "leave large and generated files out of the source",
+};
+
+pub(crate) const NOT_FOUND: Row = Row {
+    status: StatusCode::NOT_FOUND,
+    code: "not_found",
+    title: "Not found",
+    hint: "GET /api/v1/runs lists what there is",
+};
+
+pub(crate) const NO_ROUTE: Row = Row {
+    status: StatusCode::NOT_FOUND,
+    code: "no_route",
+    title: "Route not found",
+    hint: "see docs/api.md for all routes",
+};
+
+pub(crate) const METHOD_NOT_ALLOWED: Row = Row {
+    status: StatusCode::METHOD_NOT_ALLOWED,
+    code: "method_not_allowed",
+    title: "Method not allowed",
+    hint: "see docs/api.md for the route",
+};
+
+pub(crate) const RUN_FINISHED: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "run_finished",
+    title: "Run has ended",
+    hint: "nothing is left to cancel",
+};
+
+pub(crate) const READ_ONLY: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "read_only",
+    title: "Only reading is possible",
+    hint: "start `rustci serve` on this data directory",
+};
+
+pub(crate) const OVERLOADED: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "overloaded",
+    title: "Server overloaded",
+    hint: "try again in a second",
+};
+
+pub(crate) const STORAGE_FAILED: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "storage_failed",
+    title: "Storage failed",
+    hint: "free or repair the disk and restart the server; everything acknowledged is kept",
+};
+
+pub(crate) const STOPPING: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "stopping",
+    title: "Server is shutting down",
+    hint: "try again when it is back",
+};
+
+pub(crate) const INTERNAL: Row = Row {
+    status: StatusCode::INTERNAL_SERVER_ERROR,
+    code: "internal",
+    title: "Server error",
+    hint: "the server's log says more; please report it",
+};
+
+/// All rows.
+#[cfg(test)]
+pub(crate) const ALL: &[&Row] = &[
+    &UNAUTHORIZED,
+    &INVALID_REQUEST,
+    &INVALID_PIPELINE,
+    &BLOB_MISSING,
+    &SECRET_MISSING,
+    &DIGEST_MISMATCH,
+    &TOO_LARGE,
+    &NOT_FOUND,
+    &NO_ROUTE,
+    &METHOD_NOT_ALLOWED,
+    &RUN_FINISHED,
+    &READ_ONLY,
+    &OVERLOADED,
+    &STORAGE_FAILED,
+    &STOPPING,
+    &INTERNAL,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_exactly_these_codes() {
+        let docs = include_str!("../../../../docs/api.md");
+        let line = |row: &Row| {
+            format!(
+                "| `{}` | {} | {} |",
+                row.code,
+                row.status.as_u16(),
+                row.title
+            )
+        };
+        for row in ALL {
+            assert!(
+                docs.contains(&line(row)),
+                "docs/api.md lacks: {}",
+                line(row)
+            );
+        }
+        let (_, table) = docs.split_once("| Code | Status | Title |").unwrap();
+        let listed = table.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(listed.count(), ALL.len());
+    }
+}

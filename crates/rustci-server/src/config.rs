@@ -1,0 +1,55 @@
+//! Settings of a server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use journal::{JournalConfig, SyncMode};
+use rustci_scheduler::SchedulerConfig;
+use valkyrie::Endpoint;
+
+use crate::limits::SNAPSHOT_RECORDS;
+use crate::secrets::SecretsSource;
+
+/// Settings of a [`Server`](crate::Server). All values are valid by their types.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where everything durable lies; made when missing, mode 0700.
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; nowhere when `None`, and the router still works in process. Port 0
+    /// takes a free one.
+    pub http: Option<SocketAddr>,
+    /// Where runners connect. Plaintext, so Unix sockets, loopback and memory only.
+    pub valkyrie: Vec<Endpoint>,
+    /// When a record counts as durable. Default [`SyncMode::Group`].
+    pub sync: SyncMode,
+    /// Leases and patience. Default: a lease of 15 s.
+    pub scheduler: SchedulerConfig,
+    /// Where secret values come from. Default: none.
+    pub secrets: SecretsSource,
+    /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
+    /// of megabytes.
+    pub snapshot_records: u64,
+}
+
+impl ServerConfig {
+    /// Defaults over a data directory: no HTTP socket, no endpoint for runners.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            http: None,
+            valkyrie: Vec::new(),
+            sync: SyncMode::default(),
+            scheduler: SchedulerConfig::default(),
+            secrets: SecretsSource::default(),
+            snapshot_records: SNAPSHOT_RECORDS,
+        }
+    }
+
+    pub(crate) fn journal(&self) -> JournalConfig {
+        JournalConfig {
+            mode: self.sync,
+            ..JournalConfig::default()
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What the catalogue has to hear, and the answers that wait until it has.
+
+use rustci_scheduler::{JobId, RunId, Scheduler};
+
+use crate::api::ApiError;
+use crate::api::view::RunView;
+use crate::catalogue::{Change, Handed, Updates};
+use crate::engine::handle::Answer;
+use crate::engine::states;
+use crate::limits::PROJECTION_BACKLOG;
+
+/// Collects changes and hands them to the catalogue. Without a catalogue it only answers.
+#[derive(Debug)]
+pub(super) struct Projection {
+    updates: Option<Updates>,
+    jobs: Vec<JobId>,
+    runs: Vec<RunId>,
+    new_runs: Vec<RunId>,
+    /// Durable, and not yet with the catalogue.
+    backlog: Vec<Change>,
+    /// The journal index that the catalogue was last told.
+    told: u64,
+    answers: Vec<Held>,
+}
+
+/// An answer whose asker may look into the catalogue as soon as it has it.
+#[derive(Debug)]
+enum Held {
+    Run(Box<RunView>, Answer<RunView>),
+    Done(Answer<()>),
+}
+
+impl Projection {
+    pub(super) fn new(updates: Option<Updates>) -> Self {
+        Self {
+            updates,
+            jobs: Vec::new(),
+            runs: Vec::new(),
+            new_runs: Vec::new(),
+            backlog: Vec::new(),
+            told: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    pub(super) fn job_changed(&mut self, job: JobId) {
+        if self.updates.is_some() {
+            self.jobs.push(job);
+        }
+    }
+
+    pub(super) fn run_changed(&mut self, run: RunId) {
+        if self.updates.is_some() {
+            self.runs.push(run);
+        }
+    }
+
+    pub(super) fn run_submitted(&mut self, run: RunId) {
+        if self.updates.is_some() {
+            self.new_runs.push(run);
+        }
+    }
+
+    /// The states of everything that changed since the last call, each once.
+    pub(super) fn collect(&mut self, scheduler: &Scheduler) -> Option<Vec<Change>> {
+        if self.jobs.is_empty() && self.runs.is_empty() && self.new_runs.is_empty() {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for run in self.new_runs.drain(..).filter_map(|run| scheduler.run(run)) {
+            changes.push(states::new_run(run));
+        }
+        self.jobs.sort_unstable();
+        self.jobs.dedup();
+        for job in self.jobs.drain(..) {
+            if let Some((run, place, job)) = scheduler.job(job) {
+                changes.push(Change::Job(states::job_state(scheduler, run, place, job)));
+            }
+        }
+        // Runs last: who sees that a run ended has seen that its jobs did.
+        self.runs.sort_unstable();
+        self.runs.dedup();
+        let runs = self.runs.drain(..).filter_map(|run| scheduler.run(run));
+        changes.extend(runs.map(|run| Change::Run(states::summary(run))));
+        Some(changes)
+    }
+
+    /// Adds changes that may be seen.
+    pub(super) fn extend(&mut self, changes: impl IntoIterator<Item = Change>) {
+        if self.updates.is_some() {
+            self.backlog.extend(changes);
+        }
+    }
+
+    pub(super) fn answer_run(&mut self, run: RunView, answer: Answer<RunView>) {
+        self.answers.push(Held::Run(Box::new(run), answer));
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer<()>) {
+        self.answers.push(Held::Done(answer));
+    }
+
+    /// Hands over what is durable up to `synced`, then answers those who asked for it.
+    pub(super) fn flush(&mut self, synced: u64) {
+        if let Some(updates) = &self.updates
+            && (synced > self.told || !self.backlog.is_empty())
+        {
+            if updates.send(&mut self.backlog, synced) == Handed::Later {
+                return;
+            }
+            self.told = synced;
+        }
+        for held in self.answers.drain(..) {
+            // Whoever asked may have gone away; then nobody misses the answer.
+            match held {
+                Held::Run(run, answer) => drop(answer.send(Ok(*run))),
+                Held::Done(answer) => drop(answer.send(Ok(()))),
+            }
+        }
+    }
+
+    /// Whether something waits for room in the catalogue's queue.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.backlog.is_empty() || !self.answers.is_empty()
+    }
+
+    /// Whether the catalogue is so far behind that nothing new should begin.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.backlog.len() > PROJECTION_BACKLOG
+    }
+
+    pub(super) fn fail(&mut self, reason: &str) {
+        for held in self.answers.drain(..) {
+            let error = ApiError::Storage(reason.to_owned());
+            match held {
+                Held::Run(_, answer) => drop(answer.send(Err(error))),
+                Held::Done(answer) => drop(answer.send(Err(error))),
+            }
+        }
+    }
+
+    /// The journal index up to which the catalogue needs no journal any more.
+    pub(super) fn durable(&self) -> u64 {
+        self.updates.as_ref().map_or(u64::MAX, Updates::durable)
+    }
+
+    pub(super) fn checkpoint(&self) {
+        if let Some(updates) = &self.updates {
+            updates.checkpoint();
+        }
+    }
+}

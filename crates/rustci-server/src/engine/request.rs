@@ -1,0 +1,233 @@
+//! What people ask of the engine.
+
+use prost::Message;
+use rustci_pipeline::v1;
+use rustci_scheduler::record::{NamedText, RunMeta};
+use rustci_scheduler::{Command, Refused, Reply, RunId};
+use serde_json::{Map, Value, json};
+
+use crate::api::ApiError;
+use crate::api::view::{NewSource, RunView, RunnerView};
+use crate::blobs::BlobDigest;
+use crate::engine::core::{Core, Pending};
+use crate::engine::handle::{Answer, Request, Submission};
+use crate::engine::states;
+use crate::limits::JOURNAL_BACKLOG_BYTES;
+
+impl Core {
+    /// Takes a request; it is answered when what it says is durable.
+    pub(super) fn request_came(&mut self, request: Request) {
+        match request {
+            Request::Submit(submission, answer) => self.submit(*submission, answer),
+            Request::Cancel(run, answer) => self.cancel(RunId(run), answer),
+            // Whoever asked may have gone away; then nobody misses the answer.
+            Request::Runners(answer) => drop(answer.send(Ok(self.runner_views()))),
+            Request::Waiting(run, answer) => drop(answer.send(Ok(self.reasons(RunId(run))))),
+            Request::Measure(answer) => drop(answer.send(Ok(self.measure()))),
+        }
+    }
+
+    fn submit(&mut self, submission: Submission, answer: Answer<RunView>) {
+        let done = self.accepting().and_then(|()| self.start_run(submission));
+        match done {
+            Ok(run) => self.hold(Pending::Submitted(Box::new(run), answer)),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn accepting(&self) -> Result<(), ApiError> {
+        if let Some(reason) = &self.failed {
+            return Err(ApiError::Storage(reason.clone()));
+        }
+        if self.projection.is_overloaded() || self.journal.backlog_bytes() > JOURNAL_BACKLOG_BYTES {
+            return Err(ApiError::Overloaded);
+        }
+        Ok(())
+    }
+
+    fn start_run(&mut self, submission: Submission) -> Result<RunView, ApiError> {
+        self.check_secrets(&submission)?;
+        let meta = meta(&submission)?;
+        let command = Command::Submit {
+            plan: submission.plan,
+            meta,
+        };
+        let run = match self.command(command) {
+            Ok(Reply::Run(run)) => run,
+            Ok(_) => return Err(ApiError::Internal("a submission made no run".to_owned())),
+            Err(error) => return Err(ApiError::Invalid(error.to_string())),
+        };
+        self.projection.run_submitted(run);
+        let view = self
+            .scheduler
+            .run(run)
+            .map(|run| states::run_view(&self.scheduler, run));
+        view.ok_or_else(|| ApiError::Internal(format!("run {run} was not kept")))
+    }
+
+    /// A secret that is not there is found now, not when its job begins.
+    fn check_secrets(&self, submission: &Submission) -> Result<(), ApiError> {
+        let jobs = || submission.plan.plan().jobs.iter();
+        if jobs().all(|job| job.secrets.is_empty()) {
+            return Ok(());
+        }
+        let known = self
+            .config
+            .secrets
+            .read()
+            .map_err(|error| ApiError::Internal(error.to_string()))?;
+        let wanted = jobs().flat_map(|job| job.secrets.values());
+        let mut missing: Vec<_> = wanted
+            .filter(|name| known.get(name).is_none())
+            .cloned()
+            .collect();
+        missing.sort();
+        missing.dedup();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::SecretMissing(missing))
+        }
+    }
+
+    fn cancel(&mut self, run: RunId, answer: Answer<()>) {
+        let reason = "canceled through the API".to_owned();
+        let open = self
+            .scheduler
+            .run(run)
+            .is_some_and(|run| run.conclusion.is_none());
+        let unknown = || ApiError::NotFound {
+            what: format!("run {run}"),
+        };
+        if let Some(reason) = &self.failed {
+            drop(answer.send(Err(ApiError::Storage(reason.clone()))));
+        } else if !open {
+            drop(answer.send(Err(unknown())));
+        } else {
+            match self.command(Command::CancelRun { run, reason }) {
+                Ok(_) => self.hold(Pending::Canceled(answer)),
+                Err(Refused::UnknownRun(_)) => drop(answer.send(Err(unknown()))),
+                Err(error) => drop(answer.send(Err(ApiError::Internal(error.to_string())))),
+            }
+        }
+    }
+
+    fn runner_views(&self) -> Vec<RunnerView> {
+        let connected = self.scheduler.runners().filter(|runner| runner.connected);
+        let mut views: Vec<_> = connected
+            .map(|runner| RunnerView {
+                id: runner.id.0,
+                name: runner.name,
+                labels: runner.labels,
+                capacity: runner.capacity,
+                running: u32::try_from(runner.jobs.len()).unwrap_or(u32::MAX),
+                version: self.versions.get(&runner.id).cloned().unwrap_or_default(),
+            })
+            .collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    /// Why the jobs of a run that have not started are waiting.
+    fn reasons(&self, run: RunId) -> Vec<(u64, String)> {
+        let Some(run) = self.scheduler.run(run) else {
+            return Vec::new();
+        };
+        let ids = (0..run.jobs.len()).map(|place| run.job_id(place));
+        ids.filter_map(|id| Some((id.0, self.scheduler.waiting(id)?.to_string())))
+            .collect()
+    }
+
+    /// Brings the gauges up to date.
+    fn measure(&self) {
+        use rustci_scheduler::Phase;
+        use telemetry::JobState;
+        let mut counts = [0_u64; 3];
+        let mut active = 0;
+        for run in self.scheduler.runs().filter(|run| run.conclusion.is_none()) {
+            active += 1;
+            for job in &run.jobs {
+                let [blocked, queued, running] = &mut counts;
+                match job.phase {
+                    Phase::Blocked => *blocked += 1,
+                    Phase::Queued => *queued += 1,
+                    Phase::Active => *running += 1,
+                    Phase::Ended => {}
+                }
+            }
+        }
+        let metrics = &self.config.metrics.rustci;
+        let [blocked, queued, running] = counts;
+        metrics.runs_active(active);
+        metrics.jobs(JobState::Blocked, blocked);
+        metrics.jobs(JobState::Queued, queued);
+        metrics.jobs(JobState::Running, running);
+        metrics.queue_depth(u64::try_from(self.scheduler.queued()).unwrap_or(u64::MAX));
+    }
+}
+
+/// What the scheduler keeps of a submission.
+fn meta(submission: &Submission) -> Result<RunMeta, ApiError> {
+    let new = &submission.new;
+    let mut event = new.event.clone();
+    event.insert("name".to_owned(), Value::String(submission.event.clone()));
+    let run = json!({
+        "project": new.project,
+        "pipeline": submission.plan.plan().name,
+        "file": new.pipeline.file,
+    });
+    let contexts: Map<String, Value> = [
+        ("git".to_owned(), Value::Object(new.git.clone())),
+        ("event".to_owned(), Value::Object(event)),
+        (
+            "inputs".to_owned(),
+            Value::Object(submission.inputs.clone()),
+        ),
+        ("run".to_owned(), run),
+    ]
+    .into_iter()
+    .collect();
+    let env = new.env.iter().map(|(name, value)| NamedText {
+        name: name.clone(),
+        value: value.clone(),
+    });
+    Ok(RunMeta {
+        project: new.project.clone(),
+        file: new.pipeline.file.clone(),
+        event: submission.event.clone(),
+        contexts_json: Value::Object(contexts).to_string(),
+        source: new
+            .source
+            .as_ref()
+            .map(source)
+            .transpose()?
+            .unwrap_or_default(),
+        env: env.collect(),
+        extra: Vec::new(),
+    })
+}
+
+fn source(source: &NewSource) -> Result<Vec<u8>, ApiError> {
+    use v1::source::Kind;
+    let kind = match source {
+        NewSource::Snapshot { digest, size } => {
+            let digest: BlobDigest = digest
+                .parse()
+                .map_err(|error| ApiError::Invalid(format!("source.snapshot: {error}")))?;
+            Kind::Snapshot(v1::Snapshot {
+                digest: digest.as_bytes().to_vec(),
+                size: *size,
+            })
+        }
+        NewSource::Git {
+            url,
+            commit,
+            reference,
+        } => Kind::Git(v1::Git {
+            url: url.clone(),
+            commit: commit.clone(),
+            r#ref: reference.clone(),
+        }),
+    };
+    Ok(v1::Source { kind: Some(kind) }.encode_to_vec())
+}

@@ -1,0 +1,171 @@
+//! Building the specification of a job at dispatch.
+//!
+//! What is the same for every run of a plan is encoded once. Protocol Buffers allow it: encoded
+//! messages that follow each other are read as one, so the parts of this run are put behind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message;
+use rustci_pipeline::{Job, Plan, RetryOn, Step, v1};
+use rustci_scheduler::{Run, contexts_json};
+
+use crate::limits::PLANS_ENCODED_MAX;
+use crate::secrets::{SecretsError, SecretsSource};
+
+/// Content type of a job's specification.
+pub(crate) const JOB_CONTENT_TYPE: &str = "application/vnd.rustci.job.v1";
+
+/// Why a job cannot be sent to a runner.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpecError {
+    /// The operator took a secret away after the run was accepted.
+    #[error("the secret {0:?} is not set on the server any more")]
+    SecretMissing(String),
+    /// The operator's secrets cannot be read.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}
+
+/// The parts of specifications that only depend on the plan.
+#[derive(Debug, Default)]
+pub(crate) struct SpecCache {
+    plans: HashMap<[u8; 32], Vec<Option<Arc<[u8]>>>>,
+}
+
+impl SpecCache {
+    /// The specification of the job at `place` of `run`, encoded.
+    pub(crate) fn encode(
+        &mut self,
+        run: &Run,
+        place: usize,
+        secrets: &SecretsSource,
+    ) -> Result<Vec<u8>, SpecError> {
+        let fixed = self.fixed(run, place);
+        let mut spec = fixed.to_vec();
+        let Some(job) = run.plan.plan().jobs.get(place) else {
+            return Ok(spec);
+        };
+        let source = (!run.meta.source.is_empty())
+            .then(|| v1::Source::decode(run.meta.source.as_slice()).ok())
+            .flatten();
+        let rest = v1::JobSpec {
+            run: run.id.0,
+            contexts_json: contexts(run, place, job),
+            env: run
+                .meta
+                .env
+                .iter()
+                .map(|env| binding(&env.name, &env.value))
+                .collect(),
+            secrets: resolve(job, secrets)?,
+            source,
+            ..v1::JobSpec::default()
+        };
+        rest.encode(&mut spec)
+            .expect("a vector grows as far as memory goes");
+        Ok(spec)
+    }
+
+    fn fixed(&mut self, run: &Run, place: usize) -> Arc<[u8]> {
+        let digest = run.plan.digest().0;
+        if self.plans.len() >= PLANS_ENCODED_MAX && !self.plans.contains_key(&digest) {
+            self.plans.clear();
+        }
+        let jobs = self.plans.entry(digest).or_default();
+        if jobs.len() <= place {
+            jobs.resize(place + 1, None);
+        }
+        let plan = run.plan.plan();
+        let encode = || {
+            plan.jobs
+                .get(place)
+                .map(|job| fixed_part(plan, job))
+                .unwrap_or_default()
+        };
+        match jobs.get_mut(place) {
+            Some(known) => Arc::clone(known.get_or_insert_with(|| encode().into())),
+            None => encode().into(),
+        }
+    }
+}
+
+fn fixed_part(plan: &Plan, job: &Job) -> Vec<u8> {
+    let env = plan.env.iter().chain(&job.env);
+    v1::JobSpec {
+        job_key: job.key.clone(),
+        job_id: job.id.clone(),
+        pipeline: plan.name.clone(),
+        env: env.map(|(name, value)| binding(name, value)).collect(),
+        steps: job.steps.iter().map(step).collect(),
+        outputs: job
+            .outputs
+            .iter()
+            .map(|(name, value)| binding(name, value))
+            .collect(),
+        executor: job.executor().as_str().to_owned(),
+        ..v1::JobSpec::default()
+    }
+    .encode_to_vec()
+}
+
+fn step(step: &Step) -> v1::Step {
+    let exit_codes = step.retry.on.iter().filter_map(|on| match on {
+        RetryOn::ExitCode(code) => Some(*code),
+        _ => None,
+    });
+    v1::Step {
+        id: step.id.clone(),
+        name: step.name.clone(),
+        run: step.run.clone(),
+        shell: step.shell.clone(),
+        working_directory: step.working_directory.clone(),
+        env: step
+            .env
+            .iter()
+            .map(|(name, value)| binding(name, value))
+            .collect(),
+        condition: step.condition.clone().unwrap_or_default(),
+        timeout_ms: step.timeout_ms.unwrap_or(0),
+        continue_on_error: step.continue_on_error.clone(),
+        retry: Some(v1::Retry {
+            max: step.retry.max,
+            exit_codes: exit_codes.collect(),
+        }),
+    }
+}
+
+fn binding(name: &str, value: &str) -> v1::Binding {
+    v1::Binding {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+/// The expression contexts of a job. Without needs and matrix they are those of the run, and are
+/// not parsed only to be written again.
+fn contexts(run: &Run, place: usize, job: &Job) -> String {
+    if job.needs.is_empty() && job.matrix.is_empty() && run.meta.contexts_json.len() > 2 {
+        if let Some(open) = run.meta.contexts_json.strip_suffix('}') {
+            return format!("{open},\"matrix\":{{}},\"needs\":{{}}}}");
+        }
+    }
+    serde_json::Value::Object(contexts_json(run, place)).to_string()
+}
+
+fn resolve(job: &Job, source: &SecretsSource) -> Result<Vec<v1::Secret>, SpecError> {
+    if job.secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = source.read()?;
+    let secrets = job.secrets.iter().map(|(name, secret)| {
+        let value = known
+            .get(secret)
+            .ok_or_else(|| SpecError::SecretMissing(secret.clone()))?;
+        Ok(v1::Secret {
+            name: name.clone(),
+            value: value.to_owned(),
+        })
+    });
+    secrets.collect()
+}

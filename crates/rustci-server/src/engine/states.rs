@@ -1,0 +1,232 @@
+//! From the scheduler's words to those of the API.
+
+use prost::Message;
+use rustci_pipeline::v1;
+use rustci_scheduler::record::{Cause, Conclusion as Recorded};
+use rustci_scheduler::{Attempt, Job, JobId, Phase, Run, RunnerId, Scheduler};
+use valkyrie_frame::WallTime;
+
+use crate::api::view::{
+    AttemptView, Conclusion, EventView, JobView, RunSummary, RunView, Status, StepView,
+};
+use crate::catalogue::{Change, JobState, NewJob};
+
+/// A run as the catalogue lists it.
+pub(crate) fn summary(run: &Run) -> RunSummary {
+    let status = match (run.conclusion, run.started) {
+        (Some(_), _) => Status::Finished,
+        (None, Some(_)) => Status::Running,
+        (None, None) => Status::Queued,
+    };
+    RunSummary {
+        id: run.id.0,
+        project: run.meta.project.clone(),
+        pipeline: run.plan.plan().name.clone(),
+        file: run.meta.file.clone(),
+        status,
+        conclusion: run.conclusion.and_then(conclusion),
+        digest: run.plan.digest().to_string(),
+        event: EventView {
+            name: run.meta.event.clone(),
+        },
+        created_ms: run.submitted.as_millis(),
+        started_ms: run.started.map(WallTime::as_millis),
+        finished_ms: run.finished.map(WallTime::as_millis),
+    }
+}
+
+/// What never changes about the jobs of a run.
+pub(crate) fn new_run(run: &Run) -> Change {
+    let jobs = run
+        .plan
+        .plan()
+        .jobs
+        .iter()
+        .enumerate()
+        .map(|(place, job)| NewJob {
+            id: run.job_id(place).0,
+            key: job.key.clone(),
+            job_id: job.id.clone(),
+            name: job.name.clone(),
+            needs: job.needs.clone(),
+            steps: job.steps.iter().map(|step| step.name.clone()).collect(),
+        });
+    Change::NewRun {
+        run: summary(run),
+        jobs: jobs.collect(),
+    }
+}
+
+/// The state of the job at a place of its run.
+pub(crate) fn job_state(scheduler: &Scheduler, run: &Run, place: usize, job: &Job) -> JobState {
+    let status = match job.phase {
+        Phase::Blocked => Status::Blocked,
+        Phase::Queued => Status::Queued,
+        Phase::Active => Status::Running,
+        Phase::Ended => Status::Finished,
+    };
+    let attempts = (1..).zip(&job.attempts);
+    let attempts = attempts.map(|(number, attempt)| attempt_view(scheduler, number, attempt));
+    JobState {
+        run: run.id.0,
+        id: run.job_id(place).0,
+        status,
+        conclusion: job.conclusion.and_then(conclusion),
+        reason: Some(job.reason.clone()).filter(|reason| !reason.is_empty()),
+        attempts: attempts.collect(),
+        outputs: job
+            .outputs
+            .iter()
+            .map(|output| (output.name.clone(), output.value.clone()))
+            .collect(),
+        queued_ms: job.queued.map(WallTime::as_millis),
+        started_ms: job
+            .attempts
+            .last()
+            .and_then(|attempt| attempt.started)
+            .map(WallTime::as_millis),
+        finished_ms: job.finished.map(WallTime::as_millis),
+    }
+}
+
+fn attempt_view(scheduler: &Scheduler, number: u32, attempt: &Attempt) -> AttemptView {
+    let end = attempt.end.as_ref();
+    AttemptView {
+        number,
+        runner: runner_name(scheduler, attempt.runner),
+        status: match (end, attempt.started) {
+            (Some(_), _) => Status::Finished,
+            (None, Some(_)) => Status::Running,
+            (None, None) => Status::Queued,
+        },
+        cause: end.map(|end| cause(end.cause, end.conclusion).to_owned()),
+        started_ms: attempt.started.map(WallTime::as_millis),
+        finished_ms: end.map(|end| end.at.as_millis()),
+        log_bytes: end.map_or(0, |end| end.log_bytes),
+    }
+}
+
+fn runner_name(scheduler: &Scheduler, id: RunnerId) -> String {
+    let known = scheduler.known_runners().find(|runner| runner.id == id);
+    known.map_or_else(|| format!("runner {id}"), |runner| runner.name.clone())
+}
+
+/// Why an attempt ended, as a word: how its steps ended, or what kept them from it.
+fn cause(cause: Cause, ended: Recorded) -> &'static str {
+    match cause {
+        Cause::RunnerLost => "runner_lost",
+        Cause::RunnerRestarted => "runner_restarted",
+        Cause::Rejected => "rejected",
+        Cause::Workspace => "workspace",
+        Cause::Source => "source",
+        Cause::ImagePull => "image_pull",
+        Cause::RunnerError => "runner_error",
+        Cause::Timeout => "timed_out",
+        Cause::Canceled => "canceled",
+        Cause::Completed | Cause::Unspecified => {
+            conclusion(ended).map_or("error", Conclusion::as_str)
+        }
+    }
+}
+
+/// A recorded conclusion; none while there is none.
+pub(crate) fn conclusion(recorded: Recorded) -> Option<Conclusion> {
+    Some(match recorded {
+        Recorded::Unspecified => return None,
+        Recorded::Success => Conclusion::Success,
+        Recorded::Failure => Conclusion::Failure,
+        Recorded::Error => Conclusion::Error,
+        Recorded::Killed => Conclusion::Killed,
+        Recorded::Canceled => Conclusion::Canceled,
+        Recorded::Skipped => Conclusion::Skipped,
+        Recorded::Blocked => Conclusion::Blocked,
+        Recorded::Declined => Conclusion::Declined,
+        Recorded::TimedOut => Conclusion::TimedOut,
+    })
+}
+
+/// How a runner says that something ended, in the words of the journal.
+pub(crate) fn recorded(outcome: v1::Outcome) -> Recorded {
+    match outcome {
+        v1::Outcome::Success => Recorded::Success,
+        v1::Outcome::Failure => Recorded::Failure,
+        v1::Outcome::Error | v1::Outcome::Unspecified => Recorded::Error,
+        v1::Outcome::Canceled => Recorded::Canceled,
+        v1::Outcome::Skipped => Recorded::Skipped,
+        v1::Outcome::TimedOut => Recorded::TimedOut,
+        v1::Outcome::Killed => Recorded::Killed,
+    }
+}
+
+/// A run with its jobs as it is in the scheduler, steps as they are in the plan.
+pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
+    let jobs = run.jobs.iter().enumerate().filter_map(|(place, job)| {
+        let planned = run.plan.plan().jobs.get(place)?;
+        let state = job_state(scheduler, run, place, job);
+        let names = planned.steps.iter().map(|step| step.name.clone());
+        Some(JobView {
+            id: state.id,
+            key: planned.key.clone(),
+            job_id: planned.id.clone(),
+            name: planned.name.clone(),
+            needs: planned.needs.clone(),
+            status: state.status,
+            conclusion: state.conclusion,
+            reason: state.reason,
+            attempts: state.attempts,
+            steps: (0..)
+                .zip(names)
+                .map(|(index, name)| StepView::queued(index, name))
+                .collect(),
+            outputs: state.outputs,
+            queued_ms: state.queued_ms,
+            started_ms: state.started_ms,
+            finished_ms: state.finished_ms,
+        })
+    });
+    summary(run).with_jobs(jobs.collect())
+}
+
+/// The name a step has in the plan; for what a runner does not repeat.
+pub(crate) fn planned_step(scheduler: &Scheduler, job: JobId, step: u32) -> String {
+    let name = scheduler.job(job).and_then(|(run, place, _)| {
+        let steps = &run.plan.plan().jobs.get(place)?.steps;
+        Some(steps.get(usize::try_from(step).ok()?)?.name.clone())
+    });
+    name.unwrap_or_else(|| format!("step {}", step.saturating_add(1)))
+}
+
+/// A step that has begun.
+pub(crate) fn step_started(step: u32, unix_ms: u64, started: &v1::StepStarted) -> StepView {
+    StepView {
+        status: Status::Running,
+        started_ms: Some(unix_ms),
+        tries: started.r#try,
+        ..StepView::queued(step, started.name.clone())
+    }
+}
+
+/// A step that is over, or was skipped.
+pub(crate) fn step_finished(
+    step: u32,
+    name: String,
+    started_ms: Option<u64>,
+    finished: &v1::StepFinished,
+) -> StepView {
+    StepView {
+        index: step,
+        name,
+        status: Status::Finished,
+        conclusion: conclusion(recorded(finished.conclusion())),
+        exit_code: finished.exit_code,
+        started_ms,
+        duration_ms: Some(finished.duration_ms),
+        message: finished.message.clone(),
+        tries: finished.tries,
+    }
+}
+
+/// The result a runner sent, if it can be read.
+pub(crate) fn result(detail: &[u8]) -> Option<v1::JobResult> {
+    v1::JobResult::decode(detail).ok()
+}

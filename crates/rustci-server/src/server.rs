@@ -1,0 +1,329 @@
+//! A running server: its threads, wired together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use journal::{FileJournal, JournalError, Recovered};
+use telemetry::Metrics;
+use tokio::sync::{oneshot, watch};
+use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Role, SessionConfig, Shard};
+
+use crate::api::{self, App};
+use crate::blobs::{BlobError, Blobs};
+use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
+use crate::config::ServerConfig;
+use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError};
+use crate::health::HealthCell;
+use crate::http::{HttpError, HttpServer};
+use crate::lock::{DataLock, LockError};
+use crate::logs::{LogFollower, LogStore};
+use crate::paths::Layout;
+use crate::token::{ApiToken, TokenError};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory cannot be made or used.
+    #[error("data directory {} cannot be used: {source}", dir.display())]
+    DataDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no usable token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal cannot be taken up.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The catalogue cannot be opened.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The blob store cannot be opened.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// A runner endpoint cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The HTTP address cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The system gave no thread.
+    #[error("the engine's thread could not be started: {0}")]
+    Thread(io::Error),
+    /// The shard ended before it was ready. A bug; its panic was reported.
+    #[error("the engine ended while it was starting")]
+    Ended,
+}
+
+/// A running server. Dropping it shuts it down, which takes up to some seconds.
+///
+/// Fields are dropped from top to bottom: who hands work on before who takes it.
+#[derive(Debug)]
+pub struct Server {
+    http: Option<HttpServer>,
+    shard: EngineShard,
+    _logs: LogStore,
+    _catalogue: CatalogueThread,
+    app: App,
+    token: ApiToken,
+    _lock: DataLock,
+}
+
+/// The thread of the engine.
+#[derive(Debug)]
+struct EngineShard {
+    thread: Option<Shard<()>>,
+    stop: watch::Sender<bool>,
+    started: Started,
+}
+
+/// What the shard tells when it is ready.
+#[derive(Debug)]
+struct Started {
+    handle: EngineHandle,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Server {
+    /// Starts a server over its data directory: every run goes on where it was.
+    ///
+    /// Returns when requests and runners are taken. Blocks for the time it takes to read the
+    /// journal.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let dir = config.data_dir.clone();
+        let layout = Layout(&dir);
+        make_dir(&dir)?;
+        let lock = DataLock::take(&dir)?;
+        let token = ApiToken::load_or_create(&dir)?;
+        let blobs = Arc::new(Blobs::open(&layout.blobs())?);
+        let metrics = Metrics::new();
+        let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
+        let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
+        let catalogue = CatalogueThread::start(catalogue)?;
+        let logs = LogStore::start(&layout.logs(), metrics.rustci.clone());
+        let logs = logs.map_err(|source| StartError::DataDir {
+            dir: layout.logs(),
+            source,
+        })?;
+        let health = HealthCell::default();
+        let engine = EngineConfig {
+            scheduler: config.scheduler,
+            secrets: config.secrets,
+            logs: Some(logs.logs()),
+            blobs: Some(Arc::clone(&blobs)),
+            updates: Some(catalogue.updates()),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            snapshot_records: config.snapshot_records,
+        };
+        let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;
+        let app = App {
+            token: Some(token.clone()),
+            engine: Some(shard.started.handle.clone()),
+            queries: catalogue.queries(),
+            logs: LogFollower::Store(logs.logs()),
+            blobs,
+            health,
+            metrics,
+        };
+        let http = config
+            .http
+            .map(|at| HttpServer::start(at, api::router(app.clone())));
+        let http = http.transpose()?;
+        Ok(Self {
+            http,
+            shard,
+            _logs: logs,
+            _catalogue: catalogue,
+            app,
+            token,
+            _lock: lock,
+        })
+    }
+
+    /// The API, for calling it in process. Requests need the token as over the network.
+    pub fn router(&self) -> Router {
+        api::router(self.app.clone())
+    }
+
+    /// The token that requests need.
+    #[must_use]
+    pub fn token(&self) -> &ApiToken {
+        &self.token
+    }
+
+    /// Where HTTP is served, if it is.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
+    }
+
+    /// Where runners connect, with the ports that the system chose.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.shard.started.endpoints
+    }
+
+    /// Ends the server: connections are closed, everything acknowledged is on disk. Running jobs
+    /// stay with their runners, who come back to the next server. Blocks for at most some seconds.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl EngineShard {
+    fn start(
+        endpoints: Vec<Endpoint>,
+        config: EngineConfig,
+        journal: FileJournal,
+        recovered: Recovered,
+        applied: u64,
+    ) -> Result<Self, StartError> {
+        let (stop, stopped) = watch::channel(false);
+        let (ready, started) = oneshot::channel();
+        let thread = Shard::spawn("engine", move || async move {
+            let links = link_config(&config.metrics);
+            let made = prepare(&endpoints, config, journal, &recovered, applied).await;
+            drop(recovered);
+            match made {
+                Ok((engine, listeners, told)) => {
+                    for listener in listeners {
+                        let serve = valkyrie::serve(listener, links.clone(), engine.handlers());
+                        tokio::task::spawn_local(async move {
+                            if let Err(error) = serve.await {
+                                tracing::error!(%error, "runners can no longer connect here");
+                            }
+                        });
+                    }
+                    // The starter waits for this; if it is gone, `stop` is too.
+                    let _ = ready.send(Ok(told));
+                    engine.run(stopped).await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })
+        .map_err(StartError::Thread)?;
+        let started = wait(started)?;
+        Ok(Self {
+            thread: Some(thread),
+            stop,
+            started,
+        })
+    }
+}
+
+/// Waits for the shard's word. Not `blocking_recv`: the caller may be inside a runtime.
+fn wait(started: oneshot::Receiver<Result<Started, StartError>>) -> Result<Started, StartError> {
+    let thread = std::thread::scope(|scope| scope.spawn(|| started.blocking_recv()).join());
+    match thread {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(StartError::Ended),
+    }
+}
+
+async fn prepare(
+    endpoints: &[Endpoint],
+    config: EngineConfig,
+    journal: FileJournal,
+    recovered: &Recovered,
+    applied: u64,
+) -> Result<(Engine, Vec<valkyrie::Listener>, Started), StartError> {
+    let (engine, handle) = Engine::new(config, Box::new(journal), recovered, applied)?;
+    let mut listeners = Vec::new();
+    for endpoint in endpoints {
+        listeners.push(valkyrie::listen(endpoint).await?);
+    }
+    let endpoints = listeners
+        .iter()
+        .map(|listener| listener.endpoint().clone())
+        .collect();
+    Ok((engine, listeners, Started { handle, endpoints }))
+}
+
+fn link_config(metrics: &Metrics) -> LinkConfig {
+    let session = SessionConfig {
+        node: "rustci".to_owned(),
+        role: Role::CONTROL_PLANE,
+        ..SessionConfig::default()
+    };
+    LinkConfig {
+        session,
+        meter: Some(Meter::new(&metrics.valkyrie)),
+        ..LinkConfig::default()
+    }
+}
+
+impl Drop for EngineShard {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(Err(error)) = self.thread.take().map(Shard::join) {
+            tracing::error!(%error, "the engine did not end well");
+        }
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), StartError> {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|source| StartError::DataDir {
+        dir: dir.to_owned(),
+        source,
+    })
+}
+
+/// Opens the catalogue and says how far it is. One that is damaged, or knows of records that the
+/// journal does not have, is put aside and made anew.
+fn open_catalogue(path: &Path, last: u64) -> Result<(Catalogue, u64), StartError> {
+    let opened = Catalogue::open(path).and_then(|catalogue| {
+        let applied = catalogue.applied()?;
+        Ok((catalogue, applied))
+    });
+    match opened {
+        Ok((catalogue, applied)) if applied <= last => return Ok((catalogue, applied)),
+        Ok((_, applied)) => {
+            tracing::warn!(
+                applied,
+                last,
+                "the catalogue is ahead of the journal; rebuilding it"
+            );
+        }
+        Err(error) if error.is_damage() => {
+            tracing::warn!(%error, "the catalogue is damaged; rebuilding it");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    put_aside(path).map_err(|source| StartError::DataDir {
+        dir: path.to_owned(),
+        source,
+    })?;
+    Ok((Catalogue::open(path)?, 0))
+}
+
+fn put_aside(path: &Path) -> io::Result<()> {
+    std::fs::rename(path, path.with_extension("sqlite.damaged"))?;
+    for extension in ["sqlite-wal", "sqlite-shm"] {
+        match std::fs::remove_file(path.with_extension(extension)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
