@@ -12,6 +12,7 @@ mod job;
 mod keys;
 mod lower;
 mod matrix;
+mod names;
 mod needs;
 mod read;
 mod scope;
