@@ -239,12 +239,12 @@ impl World {
     /// Lets everything arrive, with the applications taking all they get.
     fn settle(&mut self) {
         for _ in 0..2000 {
-            let moved = self.carry(Who::Server, usize::MAX) + self.carry(Who::Client, usize::MAX);
             for side in [&mut self.client, &mut self.server] {
                 for (stream, bytes) in std::mem::take(&mut side.unread) {
                     side.session.consume(stream, bytes);
                 }
             }
+            let moved = self.carry(Who::Server, usize::MAX) + self.carry(Who::Client, usize::MAX);
             if moved == 0 {
                 return;
             }
