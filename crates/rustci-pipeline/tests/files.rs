@@ -156,3 +156,30 @@ fn every_code_is_in_the_documentation() {
         );
     }
 }
+
+#[test]
+fn every_example_has_no_finding() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut checked = 0;
+    for example in fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
+        let inside = fs::read_dir(example.join(".rustci")).into_iter().flatten();
+        let inside = inside.map(|entry| entry.unwrap().path());
+        for path in inside
+            .chain([example.join(".rustci.yaml")])
+            .filter(|path| path.is_file())
+        {
+            let text = fs::read_to_string(&path).unwrap();
+            let found = lint(&path.to_string_lossy(), &text);
+            assert!(
+                found.is_empty(),
+                "{}",
+                diagnostic::render_all(&found, &text, Colour::Off)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "no example has a pipeline");
+}
