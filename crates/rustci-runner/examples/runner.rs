@@ -37,8 +37,8 @@ fn run(name: &str, endpoint: &str, state_dir: &str) -> ExitCode {
 }
 
 async fn serve(name: &str, endpoint: &str, state_dir: &str) -> Result<(), Box<dyn Error>> {
-    let config = RunnerConfig::new(name, endpoint.parse()?, state_dir)
-        .with_executors(vec![Executor::Native, Executor::Dummy]);
+    let mut config = RunnerConfig::new(name, endpoint.parse()?, state_dir);
+    config.executors = vec![Executor::Native, Executor::Dummy];
     let (stop, stopped) = watch::channel(Stop::No);
     let mut terminate = signal(SignalKind::terminate())?;
     let running = tokio::task::spawn_local(rustci_runner::run(config, stopped));

@@ -25,8 +25,8 @@ impl Runner {
     }
 
     fn with(server: &Server, dir: &Path, change: impl FnOnce(&mut RunnerConfig)) -> Self {
-        let mut config = RunnerConfig::new("r1", server.endpoint.clone(), dir)
-            .with_executors(vec![Executor::Native, Executor::Dummy]);
+        let mut config = RunnerConfig::new("r1", server.endpoint.clone(), dir);
+        config.executors = vec![Executor::Native, Executor::Dummy];
         config.capacity = 2;
         config.job_program = JobProgram {
             path: program(),
@@ -74,7 +74,7 @@ fn a_native_job_runs_and_leaves_nothing_behind() {
         let registered = server.registered().await;
         assert_eq!((registered.name.as_str(), registered.capacity), ("r1", 2));
         assert!(registered.labels.contains(&"os=linux".to_owned()));
-        assert!(registered.labels.contains(&"executor=dummy".to_owned()));
+        assert_eq!(registered.executors, ["native", "dummy"]);
         let mut spec = native("echo hello; echo \"size=3\" >> $CI_OUTPUT");
         spec.steps[0].id = "s".to_owned();
         let value = "${{ steps.s.outputs.size }}".to_owned();

@@ -1,11 +1,14 @@
 //! What the expressions of a job's steps can see.
 
+use std::path::PathBuf;
+
 use rustci_pipeline::condition::{self, Status};
 use rustci_pipeline::expr::{Contexts, ExprError};
 use rustci_pipeline::{template, v1};
 use serde_json::{Map, Value as Json, json};
 
 use super::environment::Environment;
+use super::hash_files::hash_files;
 
 /// The contexts of a job while its steps run.
 pub(crate) struct JobContexts {
@@ -37,6 +40,13 @@ impl JobContexts {
         };
         contexts.set_status(Status::SUCCESS);
         contexts
+    }
+
+    /// The same with an answer to `hashFiles`.
+    pub(crate) fn with_files(mut self, workspace: PathBuf) -> Self {
+        let contexts = std::mem::take(&mut self.contexts);
+        self.contexts = contexts.with_hash_files(move |patterns| hash_files(&workspace, patterns));
+        self
     }
 
     /// Sets what the status functions and `job.status` answer.

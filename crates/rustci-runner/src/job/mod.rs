@@ -8,6 +8,7 @@ pub(crate) mod contexts;
 mod control;
 pub(crate) mod directory;
 mod environment;
+mod hash_files;
 pub(crate) mod log;
 pub(crate) mod message;
 mod outputs;
@@ -186,7 +187,7 @@ fn attempt(
     let mut steps = Steps {
         dir,
         spec,
-        contexts: JobContexts::new(&given, spec, &begin.runner),
+        contexts: JobContexts::new(&given, spec, &begin.runner).with_files(dir.workspace()),
         env: base,
         mark: &begin.mark,
         results: Vec::new(),

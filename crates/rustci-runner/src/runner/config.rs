@@ -16,8 +16,7 @@ use crate::limits::{LOG_BYTES_MAX, SOURCE_CACHE_BYTES_MAX};
 pub struct RunnerConfig {
     /// Unique name; a second live runner under it takes the first one's place.
     pub name: String,
-    /// What jobs ask for in `runs-on`. Default: `os=linux`, `arch=..` and `executor=..` for each
-    /// executor.
+    /// What jobs ask for in `runs-on`. Default: [`default_labels`].
     pub labels: Vec<String>,
     /// Jobs run at once, at least 1. Default: the number of processors.
     pub capacity: u32,
@@ -66,15 +65,14 @@ impl Default for JobProgram {
 impl RunnerConfig {
     /// A native runner with the defaults.
     pub fn new(name: impl Into<String>, endpoint: Endpoint, state_dir: impl Into<PathBuf>) -> Self {
-        let executors = vec![Executor::Native];
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             name: name.into(),
-            labels: default_labels(&executors),
+            labels: default_labels(),
             capacity: u32::try_from(processors).unwrap_or(1),
             endpoint,
             state_dir: state_dir.into(),
-            executors,
+            executors: vec![Executor::Native],
             job_program: JobProgram::default(),
             grace: Duration::from_secs(10),
             log_bytes_max: LOG_BYTES_MAX,
@@ -83,31 +81,15 @@ impl RunnerConfig {
             metrics: None,
         }
     }
-
-    /// The same with other executors, and labels for them.
-    #[must_use]
-    pub fn with_executors(mut self, executors: Vec<Executor>) -> Self {
-        self.labels.retain(|label| !label.starts_with("executor="));
-        self.labels.extend(executor_labels(&executors));
-        self.executors = executors;
-        self
-    }
 }
 
-/// The labels a runner has without being told: operating system, processor, executors.
-pub fn default_labels(executors: &[Executor]) -> Vec<String> {
-    let mut labels = vec![
+/// The labels a runner has without being told: operating system and processor. The server adds
+/// `executor=..` for each executor.
+pub fn default_labels() -> Vec<String> {
+    vec![
         "os=linux".to_owned(),
         format!("arch={}", crate::job::arch()),
-    ];
-    labels.extend(executor_labels(executors));
-    labels
-}
-
-fn executor_labels(executors: &[Executor]) -> impl Iterator<Item = String> + use<'_> {
-    executors
-        .iter()
-        .map(|executor| format!("executor={}", executor.as_str()))
+    ]
 }
 
 /// What jobs get of this process's environment: where programs are, and nothing else.

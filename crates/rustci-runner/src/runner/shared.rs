@@ -45,6 +45,8 @@ pub(crate) struct Shared {
 
 struct State {
     attempts: BTreeMap<Token, Attempt>,
+    /// Those of them that take a slot.
+    running: usize,
     lost: Vec<(Token, JobDirectory)>,
     streams: HashMap<StreamId, Use>,
     link: Option<Link>,
@@ -72,6 +74,7 @@ impl Shared {
         let sources = SourceCache::new(dirs.sources(), config.source_cache_bytes);
         let state = State {
             attempts: found.held.into_iter().collect(),
+            running: 0,
             lost: found.lost,
             streams: HashMap::new(),
             link: None,
@@ -206,22 +209,22 @@ impl Shared {
     /// Ends all work at once. Results that wait for their acknowledgement stay for the next start.
     pub(crate) fn abandon_all(&self) {
         // Dropping an attempt closes the channel to its worker.
-        self.state.borrow_mut().attempts.clear();
+        let mut state = self.state.borrow_mut();
+        state.attempts.clear();
+        state.running = 0;
+        drop(state);
         self.changed.notify_waiters();
     }
 
     /// Why a new attempt cannot be taken now, if it cannot.
     pub(crate) fn refusal(&self) -> Option<String> {
         let state = self.state.borrow();
-        let running = state
-            .attempts
-            .values()
-            .filter(|attempt| attempt.is_running())
-            .count();
         let capacity = usize::try_from(self.config.capacity.max(1)).unwrap_or(usize::MAX);
         match state.mode {
             Mode::Draining => Some("the runner is draining".to_owned()),
-            Mode::Taking if running >= capacity => Some(format!("all {capacity} slots are in use")),
+            Mode::Taking if state.running >= capacity => {
+                Some(format!("all {capacity} slots are in use"))
+            }
             Mode::Taking => None,
         }
     }
@@ -257,6 +260,7 @@ impl Shared {
         attempt.attach(stream);
         let mut state = self.state.borrow_mut();
         state.streams.insert(stream, Use::Job(token));
+        state.running += usize::from(attempt.is_running());
         state.attempts.insert(token, attempt);
         state.pump(token);
     }
@@ -296,6 +300,7 @@ impl Shared {
                         attempt.set_log(log);
                     }
                     attempt.end(ended, dir);
+                    state.running -= 1;
                     state.pump(token);
                     None
                 }
@@ -519,6 +524,7 @@ impl State {
 
     fn forget(&mut self, token: Token) -> Option<Attempt> {
         let attempt = self.attempts.remove(&token)?;
+        self.running -= usize::from(attempt.is_running());
         for stream in attempt.streams() {
             // The id of an ended log stream may be in use for another one already.
             if self.attempt_on(stream) == Some(token) {
