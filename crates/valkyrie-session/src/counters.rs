@@ -26,6 +26,20 @@ pub struct TypeCount {
     pub bytes: u64,
 }
 
+/// Streams and stream bytes of one class since the last
+/// [`take_stream_counts`](crate::Session::take_stream_counts).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamCount {
+    /// Streams opened by either side.
+    pub opened: u64,
+    /// Streams that both sides have ended.
+    pub closed: u64,
+    /// Payload bytes that took credit, sent.
+    pub sent: u64,
+    /// Payload bytes that took credit, received.
+    pub received: u64,
+}
+
 /// One frame, for whoever keeps histograms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameNote {

@@ -53,7 +53,7 @@ mod state;
 mod streams;
 
 pub use config::{Agreement, LimitError, Limits, Role, SessionConfig, Side};
-pub use counters::{Counters, ErrorNote, FrameNote, Origin, TypeCount, Way};
+pub use counters::{Counters, ErrorNote, FrameNote, Origin, StreamCount, TypeCount, Way};
 pub use error::{SendError, SessionError, Violation};
 pub use event::{End, Event, Payload, Retry};
 pub use session::Session;

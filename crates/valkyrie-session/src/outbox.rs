@@ -168,6 +168,17 @@ impl Outbox {
         }) as usize
     }
 
+    /// Gives back the buffers of bands that have nothing to send.
+    pub(crate) fn release(&mut self) {
+        for band in [Band::Control].into_iter().chain(Band::WEIGHTED) {
+            let queue = self.queue_mut(band);
+            if queue.is_empty() {
+                queue.bytes = Vec::new();
+                queue.head = 0;
+            }
+        }
+    }
+
     /// Drops everything but control: the connection is over.
     pub(crate) fn keep_control_only(&mut self) {
         for band in Band::WEIGHTED {

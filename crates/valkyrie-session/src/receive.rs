@@ -139,6 +139,8 @@ impl Session {
             })
         })?;
         self.receive.consume(bytes);
+        let class = frame.header.stream.class();
+        self.streams.count(class, |count| count.received += bytes);
         Ok(())
     }
 

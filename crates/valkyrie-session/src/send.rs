@@ -121,6 +121,29 @@ impl Session {
         method: &str,
         body: &[u8],
     ) -> Result<(), SendError> {
+        self.plain_message(class, method, body, Flags::NONE)
+    }
+
+    /// The same, sent before the waiting frames of every class but control.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn urgent_message(
+        &mut self,
+        class: StreamClass,
+        method: &str,
+        body: &[u8],
+    ) -> Result<(), SendError> {
+        self.plain_message(class, method, body, Flags::URGENT)
+    }
+
+    fn plain_message(
+        &mut self,
+        class: StreamClass,
+        method: &str,
+        body: &[u8],
+        flags: Flags,
+    ) -> Result<(), SendError> {
         self.check_new()?;
         self.check_message(class, MessageType::MESSAGE, body.len())?;
         let extensions = extensions(method, None)?;
@@ -132,7 +155,7 @@ impl Session {
             kind: MessageType::MESSAGE,
             stream,
             correlation,
-            flags: Flags::NONE,
+            flags,
             extensions,
             body,
         });
@@ -215,6 +238,8 @@ impl Session {
     /// Takes credit on both levels.
     pub(crate) fn spend(&mut self, stream: StreamId, bytes: u64) {
         self.send.spend(bytes);
+        self.streams
+            .count(stream.class(), |count| count.sent += bytes);
         if let Some(flow) = self.streams.flow_mut(stream) {
             flow.send.spend(bytes);
         }
@@ -320,6 +345,7 @@ impl Session {
         };
         let flags = match done {
             Done::Yes => flags,
+            Done::No if flags.contains(Flags::URGENT) => Flags::MORE_FRAGMENTS | Flags::URGENT,
             Done::No => Flags::MORE_FRAGMENTS,
         };
         let fragment = body.get(start..start + count).unwrap_or_default();

@@ -11,7 +11,7 @@ use valkyrie_frame::{
 use crate::budget::Budgets;
 use crate::calls::{Incoming, Outgoing};
 use crate::config::{Agreement, Limits, SessionConfig, Side};
-use crate::counters::{Counters, Origin};
+use crate::counters::{Counters, Origin, StreamCount};
 use crate::credit::{ReceiveCredit, SendCredit};
 use crate::error::{SessionError, Violation};
 use crate::event::{Event, Retry};
@@ -343,6 +343,17 @@ impl Session {
         &mut self.counters
     }
 
+    /// Takes what was counted about streams since the last call, for each class that moved.
+    pub fn take_stream_counts(&mut self, each: impl FnMut(StreamClass, StreamCount)) {
+        self.streams.take_counts(each);
+    }
+
+    /// Gives back buffers that hold nothing, so that an idle connection costs little. To be called
+    /// when the connection has been quiet for a while.
+    pub fn release_buffers(&mut self) {
+        self.outbox.release();
+    }
+
     /// Time of the last PING's way there and back.
     #[must_use]
     pub const fn rtt(&self) -> Option<Duration> {
@@ -353,6 +364,11 @@ impl Session {
     #[must_use]
     pub fn streams_open(&self) -> usize {
         self.streams.len()
+    }
+
+    /// The classes of all streams that are not closed, one entry per stream.
+    pub fn open_streams(&self) -> impl Iterator<Item = StreamClass> {
+        self.streams.classes()
     }
 
     /// Bytes that are encoded and wait to be given out, of all classes.

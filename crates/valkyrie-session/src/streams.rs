@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use valkyrie_frame::{Parity, StreamClass, StreamId};
 
 use crate::config::Limits;
+use crate::counters::StreamCount;
 use crate::credit::{ReceiveCredit, SendCredit};
 use crate::state::{Change, StreamState};
 
@@ -61,6 +62,7 @@ pub(crate) struct Streams {
     own: u32,
     peers: u32,
     unaccepted: usize,
+    counts: [StreamCount; 4],
 }
 
 impl Flow {
@@ -83,6 +85,7 @@ impl Streams {
             own: 0,
             peers: 0,
             unaccepted: 0,
+            counts: [StreamCount::default(); 4],
         }
     }
 
@@ -105,6 +108,11 @@ impl Streams {
     /// Streams that are not closed.
     pub(crate) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// Their classes, one entry per stream.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = StreamClass> {
+        self.open.keys().map(|id| id.class())
     }
 
     /// Streams that this side opened.
@@ -164,6 +172,7 @@ impl Streams {
                 *last = Some(id);
             }
         }
+        self.count(id.class(), |count| count.opened += 1);
         let counting = match id.class() {
             StreamClass::Logs => Counting::Log,
             _ => Counting::Bytes,
@@ -179,6 +188,22 @@ impl Streams {
         self.open.entry(id).insert_entry(stream).into_mut()
     }
 
+    /// Adds to the numbers of a class.
+    pub(crate) fn count(&mut self, class: StreamClass, add: impl FnOnce(&mut StreamCount)) {
+        if let Some(count) = class.index().and_then(|index| self.counts.get_mut(index)) {
+            add(count);
+        }
+    }
+
+    /// Takes the numbers of each class that moved.
+    pub(crate) fn take_counts(&mut self, mut each: impl FnMut(StreamClass, StreamCount)) {
+        for (class, count) in StreamClass::WITH_STREAMS.into_iter().zip(&mut self.counts) {
+            if *count != StreamCount::default() {
+                each(class, std::mem::take(count));
+            }
+        }
+    }
+
     /// Moves a stream on, and forgets it when it is closed. `None`: the change is not legal.
     pub(crate) fn change(&mut self, id: StreamId, change: Change) -> Option<StreamState> {
         let stream = self.open.get_mut(&id)?;
@@ -189,6 +214,7 @@ impl Streams {
         stream.state = state;
         if state == StreamState::Closed {
             self.open.remove(&id);
+            self.count(id.class(), |count| count.closed += 1);
             if self.is_own(id) {
                 self.own -= 1;
             } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use valkyrie_frame::{
     Correlation, ErrorCode, ErrorPayload, Flags, Header, MessageType, StreamClass, StreamId, v2,
 };
-use valkyrie_session::{Event, Limits, Retry, SendError, SessionConfig};
+use valkyrie_session::{End, Event, Limits, Retry, SendError, SessionConfig};
 
 use pair::*;
 
@@ -243,4 +243,28 @@ fn a_message_that_is_never_finished_is_dropped_and_the_call_refused() {
         ErrorCode::TIMEOUT
     );
     assert!(pair.server.is_ready());
+}
+
+#[test]
+fn an_urgent_message_overtakes_what_waits() {
+    let mut pair = Pair::new();
+    let stream = pair.open(StreamClass::Data);
+    pair.client.data(stream, &[0; 100_000], End::No).unwrap();
+    pair.client
+        .message(StreamClass::Jobs, "a/Later", b"")
+        .unwrap();
+    pair.client
+        .urgent_message(StreamClass::Logs, "a/Now", &[1; 40_000])
+        .unwrap();
+    let events = pair.reach_server();
+    let place = |name: &str| {
+        events
+            .iter()
+            .position(|event| matches!(event, Event::Message { method, .. } if method == name))
+    };
+    let data = events
+        .iter()
+        .rposition(|event| matches!(event, Event::Data { .. }));
+    assert!(place("a/Now") < data && place("a/Later") < data);
+    assert_eq!(place("a/Now").map(|at| at < 3), Some(true), "{events:?}");
 }

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
 use valkyrie_session::limits::TRANSMIT_BYTES;
-use valkyrie_session::{Event, SessionError};
+use valkyrie_session::{Event, Limits, SessionError};
 use valkyrie_transport::Connection;
 
 use crate::clock;
@@ -59,6 +59,7 @@ pub(crate) struct Driver<H> {
     handler: H,
     meter: Option<Meter>,
     write_stall: Duration,
+    limits: Limits,
     began: Time,
     open: Option<OpenConnection>,
     ready: Option<ReadySender>,
@@ -70,6 +71,14 @@ pub(crate) struct Driver<H> {
     stalled_since: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
+    idle: Idle,
+}
+
+/// Whether the connection was found quiet, so that its buffers should go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Idle {
+    No,
+    Yes,
 }
 
 impl<H: Handler> Driver<H> {
@@ -80,6 +89,7 @@ impl<H: Handler> Driver<H> {
             handler,
             meter: config.meter.clone(),
             write_stall: config.write_stall,
+            limits: config.session.limits,
             began: clock::now(),
             open: None,
             ready: None,
@@ -89,6 +99,7 @@ impl<H: Handler> Driver<H> {
             stalled_since: None,
             timer: None,
             timer_at: None,
+            idle: Idle::No,
         }
     }
 
@@ -102,10 +113,14 @@ impl<H: Handler> Driver<H> {
     pub(crate) async fn run(mut self) {
         let reason = poll_fn(|cx| self.poll_tick(cx)).await;
         let link = self.link.clone();
-        tracing::debug!(conn = link.id(), %reason, "connection closed");
+        match &reason {
+            CloseReason::Session(SessionError::Violation(_)) => {
+                tracing::info!(conn = link.id(), peer = %link.peer().address, %reason, "peer refused");
+            }
+            _ => tracing::debug!(conn = link.id(), %reason, "connection closed"),
+        }
         if let Some(meter) = &self.meter {
-            meter.collect(&mut link.driver_session());
-            meter.disconnected(reason.label());
+            meter.finish(&mut link.driver_session(), reason.label());
             if matches!(reason.code(), ErrorCode::LOST) {
                 meter.error(ErrorCode::LOST);
             }
@@ -268,7 +283,7 @@ impl<H: Handler> Driver<H> {
             let elapsed = clock::now().saturating_since(self.began);
             let kind = self.connection.kind();
             let meter = self.meter.as_ref();
-            self.open = meter.map(|meter| meter.ready(kind, agreement.mode, elapsed));
+            self.open = meter.map(|meter| meter.ready(kind, agreement.mode, elapsed, &self.limits));
             self.handler.event(&self.link, event);
             if let Some(sender) = self.ready.take() {
                 drop(sender.send(Ok(())));
@@ -308,8 +323,9 @@ impl<H: Handler> Driver<H> {
 
     /// An idle connection owns no write buffer.
     fn release_buffer(&mut self) {
-        if self.out.capacity() > TRANSMIT_BYTES * 2 {
+        if self.out.capacity() > TRANSMIT_BYTES * 2 || self.idle == Idle::Yes {
             self.out = Vec::new();
+            self.idle = Idle::No;
         }
     }
 
@@ -347,6 +363,11 @@ impl<H: Handler> Driver<H> {
         let mut session = self.link.driver_session();
         if session.poll_timeout().is_some_and(|at| at <= now) {
             session.handle_timeout(now);
+            if session.is_idle() {
+                // Most often this is the keepalive of a quiet connection.
+                session.release_buffers();
+                self.idle = Idle::Yes;
+            }
         }
     }
 

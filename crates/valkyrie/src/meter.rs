@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use telemetry::{FrameTally, OpenConnection, Received, ValkyrieMetrics};
-use valkyrie_frame::{ErrorCode, Priority, SecurityMode};
-use valkyrie_session::{Session, Way};
+use telemetry::{Direction, FrameTally, OpenConnection, Received, ValkyrieMetrics};
+use valkyrie_frame::{ErrorCode, Priority, SecurityMode, StreamClass};
+use valkyrie_session::{Limits, Session, Way};
 use valkyrie_transport::TransportKind;
 
 /// Where the connections of one shard count. Clones share it; each shard makes its own.
@@ -48,23 +48,42 @@ impl Meter {
             |error| self.shard.metrics.error(error.code),
         );
         tally.flush();
+        let metrics = &self.shard.metrics;
+        session.take_stream_counts(|class, count| {
+            (0..count.opened).for_each(|_| metrics.stream_opened(class));
+            (0..count.closed).for_each(|_| metrics.stream_closed(class));
+            if count.sent > 0 {
+                metrics.stream_bytes(class, Direction::Sent, count.sent);
+            }
+            if count.received > 0 {
+                metrics.stream_bytes(class, Direction::Received, count.received);
+            }
+        });
     }
 
-    /// A connection became ready `elapsed` after its first byte.
+    /// Takes the last notes of a session whose connection is over; its streams end with it.
+    pub(crate) fn finish(&self, session: &mut Session, reason: &'static str) {
+        self.collect(session);
+        for class in session.open_streams() {
+            self.shard.metrics.stream_closed(class);
+        }
+        self.shard.metrics.disconnected(reason);
+    }
+
+    /// A connection became ready `elapsed` after its first byte; `limits` are this side's.
     pub(crate) fn ready(
         &self,
         transport: TransportKind,
         mode: SecurityMode,
         elapsed: Duration,
+        limits: &Limits,
     ) -> OpenConnection {
+        for class in StreamClass::WITH_STREAMS {
+            self.shard.metrics.window(class, limits.window(class));
+        }
         self.shard
             .metrics
             .connection(transport.name(), mode, elapsed)
-    }
-
-    /// A connection ended.
-    pub(crate) fn disconnected(&self, reason: &'static str) {
-        self.shard.metrics.disconnected(reason);
     }
 
     /// An error that no session saw.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use valkyrie::{CloseReason, ErrorCode, LinkConfig, StreamClass, connect};
+use valkyrie::{CloseReason, End, ErrorCode, LinkConfig, Meter, StreamClass, connect};
 
 use crate::service::{CLASS, Recorder, Seen, Service};
 use crate::{on_every_transport, start};
@@ -84,5 +84,44 @@ fn a_link_that_is_over_refuses_calls_and_keeps_its_reason() {
             .await;
         assert!(again.is_err());
         assert!(link.is_closed());
+    });
+}
+
+#[test]
+fn metrics_follow_connections_and_streams_to_their_end() {
+    on_every_transport("metrics", |endpoint| async move {
+        let metrics = telemetry::Metrics::new();
+        let meter = Some(Meter::new(&metrics.valkyrie));
+        let at = start(&endpoint, LinkConfig::default(), |_| Service::default()).await;
+        let config = LinkConfig {
+            meter,
+            ..LinkConfig::default()
+        };
+        let (handler, mut events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        let stream = link.session().open(CLASS, &Default::default()).unwrap();
+        link.session().data(stream, &[1; 1000], End::No).unwrap();
+        while !matches!(events.recv().await.unwrap(), Seen::Data(_)) {}
+        tokio::task::yield_now().await;
+        let text = metrics.encode();
+        assert!(
+            text.contains("valkyrie_streams_active{type=\"data\"} 1"),
+            "{text}"
+        );
+        link.close(ErrorCode::NONE, Duration::ZERO);
+        link.closed().await;
+        let text = metrics.encode();
+        assert!(
+            text.contains("valkyrie_streams_active{type=\"data\"} 0"),
+            "{text}"
+        );
+        assert!(
+            text.contains("valkyrie_disconnections_total{reason=\"closed\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("valkyrie_handshake_duration_seconds"),
+            "{text}"
+        );
     });
 }
