@@ -1,2 +1,71 @@
 //! The `rustci` program: arguments, wiring, exit codes.
-fn main() {}
+
+mod api;
+mod args;
+mod command;
+mod dirs;
+mod engine;
+mod exit;
+mod failure;
+mod output;
+mod project;
+mod render;
+mod server;
+mod signals;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, complain};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Output::new(&cli.output);
+    match perform(&cli.command, &mut out) {
+        Ok(code) => code,
+        Err(failure) => {
+            drop(out);
+            report(&failure);
+            Exit::from(&failure).into()
+        }
+    }
+}
+
+fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
+    let exit = match command {
+        Command::Lint(args) => command::lint::lint(args, out),
+        Command::Plan(args) => command::plan::plan(args, out),
+        Command::Run(args) => wait(command::run::run(args, out)),
+        Command::Runs(args) => wait(command::runs::runs(args, out)),
+        Command::Serve(args) => wait(command::serve::serve(args, out)),
+        Command::Runner(args) => command::runner::runner(args, out),
+        Command::Job { dir } => return Ok(rustci_runner::job::main(dir)),
+    };
+    exit.map(ExitCode::from)
+}
+
+/// Runs a command's future on a thread of its own making: this one.
+fn wait(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(Failure::io("start the runtime"))?
+        .block_on(work)
+}
+
+/// Says on standard error what went wrong and what to do.
+fn report(failure: &Failure) {
+    if matches!(failure, Failure::OutputClosed | Failure::Abandoned) {
+        return;
+    }
+    complain(&format!("error: {failure}\n"));
+    if let Some(hint) = failure.hint() {
+        complain(&format!("hint: {hint}\n"));
+    }
+}

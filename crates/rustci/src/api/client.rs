@@ -1,0 +1,394 @@
+//! One client over two ways to the API: TCP, and the router of a server in this process.
+
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::sse::{Event, Parser};
+use super::view::Problem;
+use crate::failure::Failure;
+
+/// A way to the API, and the token for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    transport: Transport,
+    token: Option<String>,
+    place: String,
+}
+
+#[derive(Debug, Clone)]
+enum Transport {
+    /// `host:port`
+    Tcp(String),
+    InProcess(Router),
+}
+
+/// Answers of more bytes than this are not read; logs come as streams.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+impl Api {
+    /// A client for `url`, which has to be `http://host:port`.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for any other URL. Nothing is connected yet.
+    pub(crate) fn connect(url: &str, token: Option<String>) -> Result<Self, Failure> {
+        let address = authority(url).ok_or_else(|| Failure::Usage {
+            message: format!("`{url}` is not the URL of a server"),
+            hint: "write it as http://127.0.0.1:8000".to_owned(),
+        })?;
+        Ok(Self {
+            transport: Transport::Tcp(address),
+            token,
+            place: url.to_owned(),
+        })
+    }
+
+    /// A client for a server in this process.
+    pub(crate) fn in_process(
+        router: Router,
+        token: Option<&str>,
+        place: impl Into<String>,
+    ) -> Self {
+        let token = token.map(str::to_owned);
+        Self {
+            transport: Transport::InProcess(router),
+            token,
+            place: place.into(),
+        }
+    }
+
+    /// What messages call the other side.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// `GET path`, none if there is no such thing.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether the server was reached, refused or failed.
+    pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Failure> {
+        let response = self
+            .send(self.request(Method::GET, path, Body::empty())?)
+            .await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.json(response).await.map(Some)
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), and that there is no such thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let response = self
+            .send(self.request(Method::GET, path, Body::empty())?)
+            .await?;
+        self.json(response).await
+    }
+
+    /// `POST path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.json(self.post_raw(path, body).await?).await
+    }
+
+    /// `POST path`; what the answer says does not matter. False if there is no such thing.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) async fn act(&self, path: &str) -> Result<bool, Failure> {
+        let response = self.post_raw(path, &serde_json::json!({})).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        self.checked(response).await.map(|_| true)
+    }
+
+    /// Uploads a blob, unless the server has it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn upload(&self, digest: &str, bytes: Vec<u8>) -> Result<(), Failure> {
+        let path = format!("/api/v1/blobs/{digest}");
+        let head = self
+            .send(self.request(Method::HEAD, &path, Body::empty())?)
+            .await?;
+        if head.status().is_success() {
+            return Ok(());
+        }
+        let mut request = self.request(Method::PUT, &path, Body::from(bytes))?;
+        let octets = HeaderValue::from_static("application/octet-stream");
+        request.headers_mut().insert(CONTENT_TYPE, octets);
+        let response = self.send(request).await?;
+        self.checked(response).await.map(|_| ())
+    }
+
+    /// `GET path` as a stream of events, from behind the one with id `after`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); none if there is no such thing.
+    pub(crate) async fn events(
+        &self,
+        path: &str,
+        after: Option<&str>,
+    ) -> Result<Option<Events>, Failure> {
+        let mut request = self.request(Method::GET, path, Body::empty())?;
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("last-event-id"), id);
+        }
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let body = self.checked(response).await?.into_body();
+        Ok(Some(Events {
+            body,
+            parser: Parser::default(),
+            ready: Vec::new().into_iter(),
+            place: self.place.clone(),
+        }))
+    }
+
+    async fn post_raw(&self, path: &str, body: &impl Serialize) -> Result<Response<Body>, Failure> {
+        let text = serde_json::to_vec(body).map_err(|error| self.not_understood(error))?;
+        let mut request = self.request(Method::POST, path, Body::from(text))?;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        self.send(request).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+        let host = match &self.transport {
+            Transport::Tcp(address) => address.as_str(),
+            Transport::InProcess(_) => "localhost",
+        };
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host);
+        if let Some(token) = &self.token {
+            builder = builder.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        builder.body(body).map_err(|_| Failure::Usage {
+            message: "the token has characters that no token has".to_owned(),
+            hint: "copy it again from the file `token` of the server's data directory".to_owned(),
+        })
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        match &self.transport {
+            Transport::InProcess(router) => match router.clone().oneshot(request).await {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            },
+            Transport::Tcp(address) => self.send_tcp(address, request).await,
+        }
+    }
+
+    async fn send_tcp(
+        &self,
+        address: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let unreachable = |cause: &dyn std::fmt::Display| Failure::Unreachable {
+            server: self.place.clone(),
+            cause: cause.to_string(),
+        };
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| unreachable(&error))?;
+        // Ends with the response's body; what goes wrong on it is seen there.
+        tokio::spawn(connection);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        Ok(response.map(Body::new))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, Failure> {
+        let response = self.checked(response).await?;
+        let bytes = self.read(response.into_body()).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.not_understood(error))
+    }
+
+    async fn read(&self, body: Body) -> Result<Vec<u8>, Failure> {
+        let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
+        let whole = limited
+            .collect()
+            .await
+            .map_err(|error| self.not_understood(error))?;
+        Ok(whole.to_bytes().to_vec())
+    }
+
+    /// The response, if it reports success.
+    async fn checked(&self, response: Response<Body>) -> Result<Response<Body>, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let server = self.place.clone();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(Failure::Unauthorized { server });
+        }
+        let bytes = self.read(response.into_body()).await?;
+        let problem: Problem = serde_json::from_slice(&bytes)
+            .map_err(|_| self.not_understood(format!("HTTP status {status}")))?;
+        let hint = Some(problem.hint).filter(|hint| !hint.is_empty());
+        Err(if status.is_server_error() {
+            Failure::ServerError {
+                server,
+                message: problem.detail,
+                hint,
+            }
+        } else {
+            let findings = problem
+                .diagnostics
+                .iter()
+                .map(|found| found.render("", Default::default()));
+            let message = std::iter::once(problem.detail)
+                .chain(findings)
+                .collect::<Vec<_>>()
+                .join("\n");
+            Failure::Refused { message, hint }
+        })
+    }
+
+    /// The server said something in a form that is not known here.
+    pub(crate) fn not_understood(&self, cause: impl std::fmt::Display) -> Failure {
+        Failure::BadAnswer {
+            server: self.place.clone(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub(crate) struct Events {
+    body: Body,
+    parser: Parser,
+    ready: std::vec::IntoIter<Event>,
+    place: String,
+}
+
+impl Events {
+    /// The next event; none at the end of the stream.
+    ///
+    /// Cancel safe: an event is either returned or still to come.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`] when the connection broke, [`Failure::BadAnswer`] when the stream is
+    /// not one of events.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            if let Some(event) = self.ready.next() {
+                return Ok(Some(event));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| Failure::Interrupted {
+                server: self.place.clone(),
+                cause: error.to_string(),
+            })?;
+            let Some(bytes) = frame.data_ref() else {
+                continue;
+            };
+            let mut events = Vec::new();
+            self.parser
+                .feed(bytes, &mut events)
+                .map_err(|error| Failure::BadAnswer {
+                    server: self.place.clone(),
+                    cause: error.to_string(),
+                })?;
+            self.ready = events.into_iter();
+        }
+    }
+}
+
+/// `host:port` of an `http://` URL.
+fn authority(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("http://")?;
+    let rest = rest.trim_end_matches('/');
+    if rest.is_empty() || rest.contains(['/', '?', '#', '@', ' ']) {
+        return None;
+    }
+    let has_port = rest
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port {
+        rest.to_owned()
+    } else {
+        format!("{rest}:80")
+    })
+}
+
+/// Whether the URL's host is this machine.
+pub(crate) fn is_local(url: &str) -> bool {
+    let Some(authority) = authority(url) else {
+        return false;
+    };
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority.as_str(), |(host, _)| host);
+    host == "localhost" || host == "[::1]" || host.starts_with("127.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_gives_host_and_port() {
+        assert_eq!(
+            authority("http://127.0.0.1:8000/").as_deref(),
+            Some("127.0.0.1:8000")
+        );
+        assert_eq!(
+            authority("http://ci.example").as_deref(),
+            Some("ci.example:80")
+        );
+        assert_eq!(
+            authority("http://[::1]:8000").as_deref(),
+            Some("[::1]:8000")
+        );
+        for wrong in [
+            "https://x",
+            "x:8000",
+            "http://",
+            "http://h/path",
+            "http://u@h",
+        ] {
+            assert_eq!(authority(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn loopback_hosts_are_local() {
+        assert!(is_local("http://127.0.0.1:8000"));
+        assert!(is_local("http://localhost"));
+        assert!(!is_local("http://ci.example:8000"));
+    }
+}

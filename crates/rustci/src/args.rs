@@ -1,0 +1,321 @@
+//! What the command line accepts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs CI pipelines: here, or on a server with runners.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rustci",
+    version,
+    max_term_width = 80,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Start with `rustci run` in a directory that has a .rustci.yaml.")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// How to print; accepted before and after the command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OutputArgs {
+    /// Print JSON; streams are one object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours (NO_COLOR is honoured)
+    #[arg(long, global = true, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorWhen,
+}
+
+/// The values of `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a project's pipeline on this machine, or on a server with --server
+    Run(Box<RunArgs>),
+    /// Check pipeline files
+    Lint(LintArgs),
+    /// Show what a pipeline would run
+    Plan(PlanArgs),
+    /// Start the control plane
+    Serve(ServeArgs),
+    /// Start a runner and connect it to a control plane
+    Runner(RunnerArgs),
+    /// List, view, watch and cancel runs
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Runs(RunsArgs),
+    /// The process that runs one job.
+    #[command(name = "__job", hide = true)]
+    Job {
+        /// The job's directory.
+        dir: PathBuf,
+    },
+}
+
+/// Which event a run stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventName {
+    /// A person asked for it.
+    Manual,
+    /// A push of the commit that is checked out.
+    Push,
+}
+
+impl EventName {
+    /// The name used in pipeline files.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Push => "push",
+        }
+    }
+}
+
+/// `rustci run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The project, or a pipeline file in it
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Run this pipeline file only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The event to run for
+    #[arg(long, value_enum, default_value_t = EventName::Manual)]
+    pub(crate) event: EventName,
+    /// Run only this job and the jobs it needs
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    /// An input of the manual event (may be repeated)
+    #[arg(long = "input", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) inputs: Vec<(String, String)>,
+    /// A file of NAME=VALUE lines with the secrets the pipeline asks for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets_file: Option<PathBuf>,
+    /// An environment variable for every job (may be repeated)
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Where runs and logs are kept
+    #[arg(long, value_name = "DIR", env = "RUSTCI_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Keep the workspaces of the jobs
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Where to run it instead of here.
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `rustci lint`.
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// Pipeline files, projects, or directories of projects
+    #[arg(default_value = ".")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// `rustci plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The project, or a pipeline file in it
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Plan this pipeline file only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// How durable a change is before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncMode {
+    /// Every change has its own sync.
+    Always,
+    /// Changes that arrive during a sync share the next one.
+    Group,
+    /// The operating system decides; a power cut may lose the last changes.
+    Os,
+}
+
+/// `rustci serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the HTTP API listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) http: String,
+    /// Where runners connect (may be repeated)
+    ///
+    /// Default: valkyrie+tcp://127.0.0.1:7443 and rustci.sock in the data directory.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) valkyrie: Vec<String>,
+    /// Journal, logs, blobs, catalogue and token
+    #[arg(long, value_name = "DIR", env = "RUSTCI_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A file of NAME=VALUE lines with the secrets pipelines may ask for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets_file: Option<PathBuf>,
+    /// How long a runner may be silent before its job starts elsewhere
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub(crate) lease: std::time::Duration,
+    /// When a change counts as stored
+    #[arg(long, value_enum, default_value_t = SyncMode::Group)]
+    pub(crate) sync: SyncMode,
+}
+
+/// `rustci runner`.
+#[derive(Debug, Args)]
+pub(crate) struct RunnerArgs {
+    /// The control plane, such as valkyrie+tcp://127.0.0.1:7443
+    #[arg(long, value_name = "ENDPOINT", env = "RUSTCI_CONNECT")]
+    pub(crate) connect: String,
+    /// A name no other runner has; default: the host's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A label that `runs-on` may ask for (may be repeated)
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// Jobs at once; default: the number of processors
+    #[arg(long)]
+    pub(crate) capacity: Option<u32>,
+    /// Log spools and workspaces
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Which server to ask.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    /// A control plane, such as http://127.0.0.1:8000
+    #[arg(long, value_name = "URL", env = "RUSTCI_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Its token; default: the token file of a server on this machine
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "RUSTCI_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+}
+
+/// `rustci runs`.
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub(crate) command: RunsCommand,
+    /// Where they are.
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Where runs are looked for.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
+    /// A control plane, such as http://127.0.0.1:8000; default: this project's own runs
+    #[arg(long, global = true, value_name = "URL", env = "RUSTCI_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Its token; default: the token file of a server on this machine
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "RUSTCI_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    /// The project whose local runs are meant
+    #[arg(long, global = true, value_name = "PATH", default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// A data directory to read instead
+    #[arg(long, global = true, value_name = "DIR", env = "RUSTCI_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// The commands of `rustci runs`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, the newest first
+    List {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only those that are queued, running or finished
+        #[arg(long)]
+        status: Option<String>,
+    },
+    /// Show one run: its jobs, steps and why anything failed or waits
+    View {
+        /// The run's number; default: the newest
+        run: Option<u64>,
+    },
+    /// Follow a run until it ends, and exit with its code
+    Watch {
+        /// The run's number; default: the newest
+        run: Option<u64>,
+    },
+    /// Print logs
+    Logs {
+        /// The run's number, or nothing for the newest
+        run: Option<u64>,
+        /// One job; default: all, one after another
+        job: Option<String>,
+        /// Go on until the run ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Only jobs that failed
+        #[arg(long)]
+        failed: bool,
+        /// An earlier attempt of the job
+        #[arg(long, requires = "job", value_name = "NUMBER")]
+        attempt: Option<u32>,
+    },
+    /// Cancel a run
+    Cancel {
+        /// The run's number
+        run: u64,
+    },
+}
+
+/// Splits `KEY=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pair_needs_a_key_and_may_have_no_value() {
+        assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
+        assert!(pair("=b").is_err());
+        assert!(pair("A").is_err());
+    }
+}

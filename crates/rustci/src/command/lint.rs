@@ -1,0 +1,80 @@
+//! `rustci lint`.
+
+use rustci_pipeline::PlanRequest;
+use serde_json::json;
+
+use super::source::{Source, refuse_errors};
+use crate::args::LintArgs;
+use crate::exit::Exit;
+use crate::failure::{Failure, plural};
+use crate::output::{Format, Output};
+use crate::project;
+
+/// Checks all pipeline files below the paths.
+///
+/// # Errors
+/// [`Failure::InvalidFiles`] after all findings were printed.
+pub(crate) fn lint(args: &LintArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let mut sources = Vec::new();
+    for path in &args.paths {
+        let projects = project::all_below(path)?;
+        if projects.is_empty() {
+            return Err(Failure::NoPipeline {
+                looked: vec![path.join("**/.rustci/*.yaml"), path.join("**/.rustci.yaml")],
+            });
+        }
+        for project in &projects {
+            for file in &project.files {
+                sources.push(Source::load(project, file, &PlanRequest::default())?);
+            }
+        }
+    }
+    match out.format() {
+        Format::Json => report_json(&sources, out)?,
+        Format::Text => report(&sources, out)?,
+    }
+    refuse_errors(&sources).map(|()| Exit::Success)
+}
+
+fn report(sources: &[Source], out: &mut Output) -> Result<(), Failure> {
+    let look = out.look();
+    let findings: String = sources.iter().map(|source| source.render(look)).collect();
+    out.text(&findings)?;
+    let good = sources.iter().filter(|source| source.errors() == 0);
+    let lines: String = good
+        .map(|source| {
+            let warnings = source.diagnostics.len();
+            let jobs = source
+                .planned
+                .as_ref()
+                .map_or(0, |planned| planned.plan.jobs.len());
+            let more = match warnings {
+                0 => String::new(),
+                n => format!(", {n} {}", plural(n, "warning")),
+            };
+            let ok = look.colour.green("ok");
+            format!(
+                "{ok}  {}: {jobs} {}{more}\n",
+                source.shown,
+                plural(jobs, "job")
+            )
+        })
+        .collect();
+    out.text(&lines)
+}
+
+fn report_json(sources: &[Source], out: &mut Output) -> Result<(), Failure> {
+    for source in sources {
+        let digest = source
+            .planned
+            .as_ref()
+            .map(|planned| planned.plan.digest().to_string());
+        out.json(&json!({
+            "file": source.shown,
+            "valid": source.errors() == 0,
+            "digest": digest,
+            "diagnostics": source.diagnostics,
+        }))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! `rustci runs`.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
+use crate::api::follow::{Lines, Logs, follow, log_path};
+use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
+use crate::args::{RunsArgs, RunsCommand};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::render::board::{Board, LogLine, Mood};
+use crate::render::job::mood;
+use crate::render::plain::{Plain, Prefix};
+use crate::render::summary::{Next, describe};
+use crate::render::table;
+use crate::server::{Place, places};
+
+/// Lines asked for at the end of a failed job's log; the last ones of its failed step are shown.
+const TAIL_LINES: u32 = 60;
+/// Text gathered before it is written.
+const TEXT_BYTES: usize = 64 << 10;
+
+/// Does what the subcommand says.
+///
+/// # Errors
+/// An unknown run or job, or a place that cannot be asked.
+pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let places = places(&args.place)?;
+    let Some(place) = places.first() else {
+        return Err(Failure::NoRuns {
+            place: "here".to_owned(),
+        });
+    };
+    match &args.command {
+        RunsCommand::List { limit, status } => {
+            for (at, place) in places.iter().enumerate() {
+                list(place, *limit, status.as_deref(), at, out).await?;
+            }
+            Ok(Exit::Success)
+        }
+        RunsCommand::View { run } => view(place, *run, out).await,
+        RunsCommand::Watch { run } => {
+            let run = find(place, *run).await?;
+            watch_run(place, &run, out).await
+        }
+        RunsCommand::Logs {
+            run,
+            job,
+            follow,
+            failed,
+            attempt,
+        } => {
+            let run = find(place, *run).await?;
+            let which = if *failed { Which::Failed } else { Which::All };
+            let jobs = select(&run, job.as_deref(), which)?;
+            if *follow {
+                follow_logs(place, &run, &jobs, out).await
+            } else {
+                logs(place, &run, &jobs, *attempt, out).await
+            }
+        }
+        RunsCommand::Cancel { run } => cancel(place, *run, out).await,
+    }
+}
+
+async fn list(
+    place: &Place,
+    limit: u32,
+    status: Option<&str>,
+    at: usize,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let status = status
+        .map(|status| format!("&status={status}"))
+        .unwrap_or_default();
+    let list: RunList = place
+        .api
+        .get(&format!("/api/v1/runs?limit={limit}{status}"))
+        .await?;
+    if out.format() == Format::Json {
+        return out.json(&json!({"place": place.name, "runs": list.runs, "next": list.next}));
+    }
+    if at > 0 && !list.runs.is_empty() {
+        out.text(&format!(
+            "\n{} (reach them with{})\n",
+            place.name, place.arguments
+        ))?;
+    }
+    match list.runs.as_slice() {
+        [] if at == 0 => out.text(&format!("no such runs {}\n", place.name)),
+        [] => Ok(()),
+        runs => out.text(&table::runs(runs, out.look(), now_ms())),
+    }
+}
+
+/// The run with this number, or the newest.
+async fn find(place: &Place, run: Option<u64>) -> Result<RunView, Failure> {
+    let newest = place
+        .api
+        .get::<RunList>("/api/v1/runs?limit=1")
+        .await?
+        .runs
+        .first()
+        .map(|run| run.id);
+    let Some(newest) = newest else {
+        return Err(Failure::NoRuns {
+            place: place.name.clone(),
+        });
+    };
+    let number = run.unwrap_or(newest);
+    let found = place.api.find(&format!("/api/v1/runs/{number}")).await?;
+    found.ok_or_else(|| unknown(place, number, newest))
+}
+
+fn unknown(place: &Place, run: u64, newest: u64) -> Failure {
+    Failure::UnknownRun {
+        run,
+        place: place.name.clone(),
+        hint: format!(
+            "the newest is {newest}; `rustci runs list{}` shows more",
+            place.arguments
+        ),
+    }
+}
+
+async fn view(place: &Place, run: Option<u64>, out: &mut Output) -> Result<Exit, Failure> {
+    let run = find(place, run).await?;
+    if out.format() == Format::Json {
+        return out.json(&run).map(|()| Exit::Success);
+    }
+    let mut board = Board::new(run);
+    let bad = board
+        .run
+        .jobs
+        .iter()
+        .filter(|job| mood(job, &board.run) == Mood::Bad);
+    let bad: Vec<JobView> = bad.cloned().collect();
+    for job in &bad {
+        for line in lines(
+            place,
+            board.run.id,
+            job,
+            None,
+            &format!("&tail={TAIL_LINES}"),
+        )
+        .await?
+        {
+            board.log(&line);
+        }
+    }
+    let text = describe(&board, out.look(), &next(place, board.run.id), now_ms());
+    out.text(&text).map(|()| Exit::Success)
+}
+
+async fn watch_run(place: &Place, run: &RunView, out: &mut Output) -> Result<Exit, Failure> {
+    let followed = follow(&place.api, run.id, Logs::All).await?;
+    let followed = followed.ok_or_else(|| unknown(place, run.id, run.id))?;
+    let next = next(place, run.id);
+    watch(
+        &place.api,
+        followed,
+        out,
+        Show::Run,
+        &next,
+        OnInterrupt::Leave,
+    )
+    .await
+}
+
+fn next(place: &Place, run: u64) -> Next {
+    let files = place
+        .logs
+        .as_ref()
+        .map(|logs| crate::dirs::tilde(&logs.join(run.to_string())));
+    Next {
+        place: place.arguments.clone(),
+        files,
+        ..Next::default()
+    }
+}
+
+/// Which of the jobs that a name fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    Failed,
+}
+
+/// The jobs whose logs are meant.
+fn select(run: &RunView, wanted: Option<&str>, which: Which) -> Result<Vec<JobView>, Failure> {
+    let named = |job: &&JobView| match wanted {
+        Some(wanted) => job.key == wanted || job.job_id == wanted || job.id.to_string() == wanted,
+        None => true,
+    };
+    let jobs: Vec<&JobView> = run.jobs.iter().filter(named).collect();
+    if let Some(wanted) = wanted.filter(|_| jobs.is_empty()) {
+        let mut known: Vec<String> = run.jobs.iter().map(|job| job.key.clone()).collect();
+        known.dedup();
+        let subject = format!("run {}", run.id);
+        return Err(Failure::UnknownJob {
+            subject,
+            job: wanted.to_owned(),
+            known,
+        });
+    }
+    let kept = jobs
+        .into_iter()
+        .filter(|job| which == Which::All || mood(job, run) == Mood::Bad);
+    Ok(kept.cloned().collect())
+}
+
+fn prefix(jobs: &[JobView]) -> Prefix {
+    if jobs.len() == 1 {
+        Prefix::Nothing
+    } else {
+        Prefix::Job
+    }
+}
+
+async fn follow_logs(
+    place: &Place,
+    run: &RunView,
+    jobs: &[JobView],
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let ids: BTreeSet<u64> = jobs.iter().map(|job| job.id).collect();
+    let followed = follow(&place.api, run.id, Logs::Of(ids)).await?;
+    let followed = followed.ok_or_else(|| unknown(place, run.id, run.id))?;
+    let show = Show::Lines(prefix(jobs));
+    let exit = watch(
+        &place.api,
+        followed,
+        out,
+        show,
+        &next(place, run.id),
+        OnInterrupt::Leave,
+    )
+    .await?;
+    Ok(if exit == Exit::Interrupted {
+        exit
+    } else {
+        Exit::Success
+    })
+}
+
+async fn logs(
+    place: &Place,
+    run: &RunView,
+    jobs: &[JobView],
+    attempt: Option<u32>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let board = Board::new(run.clone());
+    let mut plain = Plain::new(out.look(), prefix(jobs));
+    for job in jobs.iter().filter(|job| !job.attempts.is_empty()) {
+        let number = attempt.or(job.attempts.last().map(|last| last.number));
+        let path = log_path(run.id, job.id, number, "");
+        let Some(mut events) = place.api.events(&path, None).await? else {
+            return Err(Failure::Usage {
+                message: format!("job `{}` has no attempt {}", job.key, number.unwrap_or(1)),
+                hint: format!("it has {}", job.attempts.len()),
+            });
+        };
+        let mut joined = Lines::new(job.id);
+        let mut text = String::new();
+        while let Some(event) = events.next().await?.filter(|event| event.name != "end") {
+            if let Some(line) = joined.take(parse(place, &event.data)?) {
+                text.push_str(&shown(&board, &mut plain, &line, out.format())?);
+            }
+            if text.len() > TEXT_BYTES {
+                out.text(&std::mem::take(&mut text))?;
+            }
+        }
+        for line in joined.rest() {
+            text.push_str(&shown(&board, &mut plain, &line, out.format())?);
+        }
+        if out.format() == Format::Text {
+            text.push_str(&plain.all_ended(&board, job));
+        }
+        out.text(&text)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn shown(
+    board: &Board,
+    plain: &mut Plain,
+    line: &LogLine,
+    format: Format,
+) -> Result<String, Failure> {
+    match format {
+        Format::Json => json_line(&log_json(board, line)),
+        Format::Text => Ok(plain.log(board, line)),
+    }
+}
+
+/// The lines of a job's log, in memory: for the ends of logs only.
+async fn lines(
+    place: &Place,
+    run: u64,
+    job: &JobView,
+    attempt: Option<u32>,
+    more: &str,
+) -> Result<Vec<LogLine>, Failure> {
+    let Some(mut events) = place
+        .api
+        .events(&log_path(run, job.id, attempt, more), None)
+        .await?
+    else {
+        return Ok(Vec::new());
+    };
+    let mut joined = Lines::new(job.id);
+    let mut lines = Vec::new();
+    while let Some(event) = events.next().await?.filter(|event| event.name != "end") {
+        lines.extend(joined.take(parse(place, &event.data)?));
+    }
+    lines.extend(joined.rest());
+    Ok(lines)
+}
+
+fn parse(place: &Place, data: &str) -> Result<LineView, Failure> {
+    serde_json::from_str(data).map_err(|error| place.api.not_understood(error))
+}
+
+async fn cancel(place: &Place, run: u64, out: &mut Output) -> Result<Exit, Failure> {
+    find(place, Some(run)).await?;
+    if place.logs.is_some() {
+        return Err(Failure::Usage {
+            message: format!("run {run} belongs to a `rustci run` on this machine"),
+            hint: "press Ctrl-C where it runs".to_owned(),
+        });
+    }
+    if !place.api.act(&format!("/api/v1/runs/{run}/cancel")).await? {
+        return Err(unknown(place, run, run));
+    }
+    match out.format() {
+        Format::Json => out.json(&json!({"run": run, "cancel": "accepted"}))?,
+        Format::Text => out.text(&format!(
+            "cancelling run {run}; `rustci runs watch {run}{}` shows its end\n",
+            place.arguments
+        ))?,
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,150 @@
+//! `rustci serve`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+
+use rustci_server::token::TOKEN_FILE;
+use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
+use serde_json::json;
+use telemetry::logging::{LogFormat, init};
+use tracing::level_filters::LevelFilter;
+use valkyrie::Endpoint;
+
+use super::runner::endpoint;
+use crate::args::{ServeArgs, SyncMode};
+use crate::dirs;
+use crate::engine::secrets;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::render::summary::shell_word;
+use crate::signals::Signals;
+
+/// Where runners connect unless told otherwise, beside the socket in the data directory.
+const DEFAULT_ENDPOINT: &str = "valkyrie+tcp://127.0.0.1:7443";
+
+/// Runs a server until a signal ends it.
+///
+/// # Errors
+/// Wrong arguments, or what keeps the server from starting.
+pub(crate) async fn serve(args: &ServeArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let format = match out.format() {
+        Format::Json => LogFormat::Json,
+        Format::Text => LogFormat::Text,
+    };
+    init(format, LevelFilter::INFO).map_err(|error| Failure::engine("cannot log", error))?;
+    let mut signals = Signals::listen()?;
+    let data = dirs::server_data(args.data_dir.as_deref());
+    let server = Server::start(config(args, &data)?).map_err(not_started)?;
+    announce(&server, &data, args, out)?;
+    signals.next().await;
+    server.shutdown();
+    Ok(Exit::Success)
+}
+
+fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
+    if args.lease.is_zero() {
+        return Err(Failure::Usage {
+            message: "--lease is 0, so every job would be taken from its runner at once".to_owned(),
+            hint: "15s is the default; tests use 1s".to_owned(),
+        });
+    }
+    Ok(ServerConfig {
+        http: Some(address(&args.http)?),
+        valkyrie: endpoints(args, data)?,
+        sync: match args.sync {
+            SyncMode::Always => rustci_server::SyncMode::Always,
+            SyncMode::Group => rustci_server::SyncMode::Group,
+            SyncMode::Os => rustci_server::SyncMode::Os,
+        },
+        scheduler: SchedulerConfig {
+            lease: args.lease,
+            ..SchedulerConfig::default()
+        },
+        secrets: secrets(args.secrets_file.clone())?,
+        ..ServerConfig::new(data.to_owned())
+    })
+}
+
+fn endpoints(args: &ServeArgs, data: &Path) -> Result<Vec<Endpoint>, Failure> {
+    if !args.valkyrie.is_empty() {
+        return args.valkyrie.iter().map(|text| endpoint(text)).collect();
+    }
+    let socket = Endpoint::Unix {
+        path: data.join("rustci.sock"),
+    };
+    Ok(vec![endpoint(DEFAULT_ENDPOINT)?, socket])
+}
+
+fn address(text: &str) -> Result<SocketAddr, Failure> {
+    let found = text
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next());
+    found.ok_or_else(|| Failure::Usage {
+        message: format!("--http {text} is not an address"),
+        hint: "write host:port, such as 127.0.0.1:8000".to_owned(),
+    })
+}
+
+fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Lock(error) => Failure::Usage {
+            message: error.to_string(),
+            hint: "one server owns a data directory; stop the other or pass --data-dir".to_owned(),
+        },
+        other => Failure::engine("cannot start the server", other),
+    }
+}
+
+fn announce(
+    server: &Server,
+    data: &Path,
+    args: &ServeArgs,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let url = server
+        .http_address()
+        .map(|at| format!("http://{at}"))
+        .unwrap_or_default();
+    let endpoints: Vec<String> = server.endpoints().iter().map(Endpoint::to_string).collect();
+    let token = data.join(TOKEN_FILE);
+    if out.format() == Format::Json {
+        return out.json(&json!({
+            "http": url, "valkyrie": endpoints, "data_dir": data, "token_file": token,
+        }));
+    }
+    let look = out.look();
+    let row = |what: &str, value: &str| {
+        format!("  {}  {value}\n", look.colour.dim(&format!("{what:<12}")))
+    };
+    let first = endpoints.first().map_or("", String::as_str);
+    // The default data directory is where clients look for the token by themselves.
+    let token_option = match args.data_dir {
+        Some(_) => format!(" --data-dir {}", shell_word(&data.to_string_lossy())),
+        None => String::new(),
+    };
+    let mut text = format!("RustCI {} is ready\n", env!("CARGO_PKG_VERSION"));
+    text.push_str(&row("http", &url));
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        text.push_str(&row(if at == 0 { "runners" } else { "" }, endpoint));
+    }
+    text.push_str(&row("data", &dirs::tilde(data)));
+    text.push_str(&row("token", &dirs::tilde(&token)));
+    text.push('\n');
+    text.push_str(&row(
+        "add a runner",
+        &format!("rustci runner --connect {first}"),
+    ));
+    text.push_str(&row(
+        "run",
+        &format!("rustci run --server {url}{token_option}"),
+    ));
+    text.push_str(&row(
+        "look",
+        &format!("rustci runs list --server {url}{token_option}"),
+    ));
+    text.push_str(&row("stop", "Ctrl-C; runs go on with the next start"));
+    text.push('\n');
+    out.text(&text)
+}

@@ -1,0 +1,158 @@
+//! Pipeline files: reading, checking and planning them, with all findings at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustci_pipeline::diagnostic;
+use rustci_pipeline::{Diagnostic, Pipeline, PlanRequest, Planned};
+
+use crate::failure::{Failure, plural};
+use crate::project::Project;
+use crate::render::job::Look;
+use crate::render::style::Colour;
+
+/// A pipeline file and what became of it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Relative to its project.
+    pub(crate) file: PathBuf,
+    /// How people find it from where they are.
+    pub(crate) shown: String,
+    /// What is in it.
+    pub(crate) text: String,
+    /// What was read, if it could be.
+    pub(crate) pipeline: Option<Pipeline>,
+    /// The plan, if there are no errors.
+    pub(crate) planned: Option<Planned>,
+    /// All findings.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+impl Source {
+    /// Reads, checks and plans `file` of `project`.
+    ///
+    /// # Errors
+    /// A file that cannot be read. What is wrong in it is in `diagnostics`.
+    pub(crate) fn load(
+        project: &Project,
+        file: &Path,
+        request: &PlanRequest,
+    ) -> Result<Self, Failure> {
+        let path = project.root.join(file);
+        let bytes = fs::read(&path).map_err(Failure::io(format!("read {}", path.display())))?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        // The name in the plan, and thereby the digest, must not depend on where somebody stands.
+        let name = file.to_string_lossy();
+        let parsed = rustci_pipeline::parse(&name, &text);
+        let mut diagnostics = parsed.diagnostics;
+        let pipeline = parsed.pipeline;
+        let planned = match pipeline
+            .as_ref()
+            .map(|pipeline| rustci_pipeline::plan(pipeline, request))
+        {
+            Some(Ok(planned)) => {
+                diagnostics.extend(planned.diagnostics.iter().cloned());
+                Some(planned)
+            }
+            Some(Err(refused)) => {
+                diagnostics.extend(refused.diagnostics);
+                None
+            }
+            None => None,
+        };
+        let shown = shown(&path);
+        for diagnostic in &mut diagnostics {
+            diagnostic.file.clone_from(&shown);
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            shown,
+            text,
+            pipeline,
+            planned,
+            diagnostics,
+        })
+    }
+
+    /// Where each step begins, as `file:line`, by job id and number of the step.
+    pub(crate) fn step_places(&self) -> BTreeMap<(String, u32), String> {
+        let Some((pipeline, planned)) = self.pipeline.as_ref().zip(self.planned.as_ref()) else {
+            return BTreeMap::new();
+        };
+        let steps = planned
+            .plan
+            .jobs
+            .iter()
+            .flat_map(|job| (0..job.steps.len()).map(move |at| (job, at)));
+        let places = steps.filter_map(|(job, at)| {
+            let line = pipeline.step_line(&job.id, at)?;
+            Some((
+                (job.id.clone(), u32::try_from(at).ok()?),
+                format!("{}:{line}", self.shown),
+            ))
+        });
+        places.collect()
+    }
+
+    /// How many findings are errors.
+    pub(crate) fn errors(&self) -> usize {
+        self.diagnostics
+            .iter()
+            .filter(|found| found.is_error())
+            .count()
+    }
+
+    /// The findings for people; empty if there are none.
+    pub(crate) fn render(&self, look: Look) -> String {
+        let colour = match look.colour {
+            Colour::On => diagnostic::Colour::On,
+            Colour::Off => diagnostic::Colour::Off,
+        };
+        let rendered = self
+            .diagnostics
+            .iter()
+            .map(|found| found.render(&self.text, colour) + "\n");
+        rendered.collect()
+    }
+}
+
+/// Loads all files of a project.
+///
+/// # Errors
+/// As [`Source::load`].
+pub(crate) fn load_all(project: &Project, request: &PlanRequest) -> Result<Vec<Source>, Failure> {
+    project
+        .files
+        .iter()
+        .map(|file| Source::load(project, file, request))
+        .collect()
+}
+
+/// That some of `sources` have errors, if they do.
+pub(crate) fn refuse_errors(sources: &[Source]) -> Result<(), Failure> {
+    let errors = sources.iter().map(Source::errors).sum();
+    let bad: Vec<&str> = sources
+        .iter()
+        .filter(|source| source.errors() > 0)
+        .map(|s| s.shown.as_str())
+        .collect();
+    let files = match bad.as_slice() {
+        [] => return Ok(()),
+        [file] => (*file).to_owned(),
+        files => format!("{} {}", files.len(), plural(files.len(), "file")),
+    };
+    Err(Failure::InvalidFiles { errors, files })
+}
+
+/// `path` relative to the working directory where it is below it.
+pub(crate) fn shown(path: &Path) -> String {
+    let here = std::env::current_dir()
+        .and_then(|here| here.canonicalize())
+        .unwrap_or_default();
+    let relative = path
+        .strip_prefix(&here)
+        .ok()
+        .filter(|rest| !rest.as_os_str().is_empty());
+    relative.unwrap_or(path).display().to_string()
+}

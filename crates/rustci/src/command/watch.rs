@@ -1,0 +1,282 @@
+//! Shows a run while it goes on, and waits for its end.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+
+use crate::api::client::Api;
+use crate::api::follow::{Followed, Update};
+use crate::api::view::RunView;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::render::board::{Board, Channel, LogLine};
+use crate::render::live::{Moment, frame};
+use crate::render::plain::{Plain, Prefix};
+use crate::render::style::Sink;
+use crate::render::summary::{Next, Tails, summary};
+use crate::signals::Signals;
+
+/// Time between two pictures.
+const PICTURE_INTERVAL: Duration = Duration::from_millis(80);
+
+/// What Ctrl-C means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnInterrupt {
+    /// The run is ours: cancel it, and a second time leave it.
+    Cancel,
+    /// The run goes on without us.
+    Leave,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// The run as it goes, with a summary at its end.
+    Run,
+    /// Only the lines of the logs.
+    Lines(Prefix),
+}
+
+/// Shows a run until it has ended and gives its exit code.
+///
+/// # Errors
+/// When the run can no longer be followed, or nobody reads the output.
+pub(crate) async fn watch(
+    api: &Api,
+    mut followed: Followed,
+    out: &mut Output,
+    show: Show,
+    next: &Next,
+    on_interrupt: OnInterrupt,
+) -> Result<Exit, Failure> {
+    let mut view = View::new(followed.run.clone(), out, show);
+    view.begin(out)?;
+    let mut ticks = tokio::time::interval(PICTURE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut signals = Signals::listen()?;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            update = followed.next() => match update? {
+                Some(update) => view.take_all(update, &mut followed, out)?,
+                None => break,
+            },
+            _ = ticks.tick(), if view.is_picture() => view.draw(out)?,
+            () = signals.next() => {
+                if interrupted {
+                    out.clear()?;
+                    return Err(Failure::Abandoned);
+                }
+                if on_interrupt == OnInterrupt::Leave {
+                    out.clear()?;
+                    return Ok(Exit::Interrupted);
+                }
+                interrupted = true;
+                view.footer = Some("cancelling; press Ctrl-C again to stop at once");
+                view.notice(out)?;
+                cancel(api, view.board.run.id);
+            }
+        }
+    }
+    let run = api
+        .get::<RunView>(&format!("/api/v1/runs/{}", view.board.run.id))
+        .await?;
+    let exit = match (interrupted, run.conclusion) {
+        (true, _) => Exit::Interrupted,
+        (false, Some(conclusion)) => conclusion.into(),
+        (false, None) => Exit::System,
+    };
+    view.end(run, out, next, exit)?;
+    Ok(exit)
+}
+
+/// Asks the server to cancel, beside everything else; the answer is the run's end.
+fn cancel(api: &Api, run: u64) {
+    let api = api.clone();
+    tokio::spawn(async move {
+        let _ = api.act(&format!("/api/v1/runs/{run}/cancel")).await;
+    });
+}
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The run as far as it is known and the way it is shown.
+struct View {
+    board: Board,
+    way: Way,
+    tick: usize,
+    footer: Option<&'static str>,
+}
+
+enum Way {
+    Picture,
+    Plain(Plain),
+    Lines(Plain),
+    Json,
+}
+
+impl View {
+    fn new(run: RunView, out: &Output, show: Show) -> Self {
+        let way = match (out.format(), show, out.sink()) {
+            (Format::Json, ..) => Way::Json,
+            (_, Show::Run, Sink::Terminal) => Way::Picture,
+            (_, Show::Run, Sink::Stream) => Way::Plain(Plain::new(out.look(), Prefix::Job)),
+            (_, Show::Lines(prefix), _) => Way::Lines(Plain::new(out.look(), prefix)),
+        };
+        Self {
+            board: Board::new(run),
+            way,
+            tick: 0,
+            footer: None,
+        }
+    }
+
+    fn is_picture(&self) -> bool {
+        matches!(self.way, Way::Picture)
+    }
+
+    fn begin(&mut self, out: &mut Output) -> Result<(), Failure> {
+        match &mut self.way {
+            Way::Picture => self.draw(out),
+            Way::Plain(plain) => {
+                let text = plain.header(&self.board) + &plain.update(&self.board);
+                out.text(&text)
+            }
+            Way::Lines(_) => Ok(()),
+            Way::Json => out.json(&json!({"kind": "start", "run": self.board.run})),
+        }
+    }
+
+    /// Takes an update and all that are waiting behind it, and writes once.
+    fn take_all(
+        &mut self,
+        update: Update,
+        followed: &mut Followed,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        /// Text gathered before it is written.
+        const TEXT_BYTES: usize = 256 << 10;
+        let mut text = self.take(update)?;
+        while text.len() < TEXT_BYTES {
+            match followed.ready() {
+                Some(update) => text.push_str(&self.take(update?)?),
+                None => break,
+            }
+        }
+        if text.is_empty() {
+            Ok(())
+        } else {
+            out.text(&text)
+        }
+    }
+
+    /// Takes one update; gives what is to be printed.
+    fn take(&mut self, update: Update) -> Result<String, Failure> {
+        match &update {
+            Update::State(event) => self.board.apply(event),
+            Update::Line(line) => self.board.log(line),
+            Update::LogEnded(_) => {}
+        }
+        let board = &self.board;
+        Ok(match &mut self.way {
+            Way::Picture => String::new(),
+            Way::Plain(plain) | Way::Lines(plain) => match &update {
+                Update::State(_) => plain.update(board),
+                Update::Line(line) => plain.log(board, line),
+                Update::LogEnded(job) => plain.log_ended(board, *job),
+            },
+            Way::Json => match &update {
+                Update::State(event) => json_line(event)?,
+                Update::Line(line) => json_line(&log_json(board, line))?,
+                Update::LogEnded(_) => String::new(),
+            },
+        })
+    }
+
+    fn draw(&mut self, out: &mut Output) -> Result<(), Failure> {
+        let (_, rows) = out.size();
+        let footer = self.footer;
+        let moment = Moment {
+            look: out.look(),
+            rows,
+            now_ms: now_ms(),
+            tick: self.tick,
+            footer,
+        };
+        self.tick += 1;
+        out.draw(&frame(&self.board, &moment))
+    }
+
+    /// Shows the footer at once.
+    fn notice(&mut self, out: &mut Output) -> Result<(), Failure> {
+        match (&self.way, self.footer) {
+            (Way::Picture, _) => self.draw(out),
+            (Way::Plain(_), Some(footer)) => out.text(&format!("{footer}\n")),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(
+        &mut self,
+        run: RunView,
+        out: &mut Output,
+        next: &Next,
+        exit: Exit,
+    ) -> Result<(), Failure> {
+        self.board.run = run;
+        let board = &self.board;
+        match &mut self.way {
+            Way::Picture => {
+                out.clear()?;
+                let title = out.look().colour.bold(&board.run.pipeline);
+                let text = summary(board, out.look(), next, Tails::Repeat);
+                out.text(&format!("{title}\n{text}"))
+            }
+            Way::Plain(plain) => {
+                let rest = plain.update(board);
+                let tails = if board.run.jobs.len() > 1 {
+                    Tails::Repeat
+                } else {
+                    Tails::Omit
+                };
+                out.text(&format!(
+                    "{rest}\n{}",
+                    summary(board, out.look(), next, tails)
+                ))
+            }
+            Way::Lines(plain) => out.text(&plain.update(board)),
+            Way::Json => {
+                out.json(&json!({"kind": "result", "exit_code": exit.code(), "run": board.run}))
+            }
+        }
+    }
+}
+
+/// A value as a line of JSON.
+pub(crate) fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let line = serde_json::to_string(value);
+    Ok(line.map_err(|error| Failure::engine("cannot write JSON", error))? + "\n")
+}
+
+/// A line of a log for programs.
+pub(crate) fn log_json(board: &Board, line: &LogLine) -> serde_json::Value {
+    let channel = match line.channel {
+        Channel::Stdout => "stdout",
+        Channel::Stderr => "stderr",
+        Channel::System => "system",
+        Channel::Command => "command",
+    };
+    let key = board.job(line.job).map(|job| job.key.as_str());
+    json!({
+        "kind": "log", "job": line.job, "key": key,
+        "step": line.step, "channel": channel, "text": line.text,
+    })
+}

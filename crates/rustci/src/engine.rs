@@ -1,0 +1,135 @@
+//! A server and a runner inside this process, the same code as on two machines.
+
+use std::path::{Path, PathBuf};
+
+use rustci_runner::{RunnerConfig, RunnerError, Stop};
+use rustci_server::catalogue::CatalogueError;
+use rustci_server::secrets::SecretsSource;
+use rustci_server::{ReadOnly, Server, ServerConfig};
+use tokio::sync::watch;
+use valkyrie::{Endpoint, Shard};
+
+use crate::api::client::Api;
+use crate::api::view::RunList;
+use crate::failure::Failure;
+
+/// What to run with.
+#[derive(Debug)]
+pub(crate) struct EngineOptions {
+    /// The data directory, which no other process uses.
+    pub(crate) data: PathBuf,
+    /// Where secrets come from, beside the environment.
+    pub(crate) secrets_file: Option<PathBuf>,
+}
+
+/// A running server, its runner, and a client for it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    api: Api,
+    server: Server,
+    runner: Shard<Result<(), RunnerError>>,
+    stop: watch::Sender<Stop>,
+}
+
+impl Engine {
+    /// Starts both. Runs that an earlier process left behind are cancelled: whoever waited for them
+    /// is gone.
+    ///
+    /// # Errors
+    /// Secrets that cannot be read, or what kept the server or the runner from starting.
+    pub(crate) async fn start(options: EngineOptions) -> Result<Self, Failure> {
+        // A name of this process: other runs on this machine have their own memory and their own.
+        let endpoint = Endpoint::Mem {
+            name: format!("local-{}", std::process::id()),
+        };
+        let config = ServerConfig {
+            valkyrie: vec![endpoint.clone()],
+            secrets: secrets(options.secrets_file)?,
+            ..ServerConfig::new(options.data.clone())
+        };
+        let started = Server::start(config);
+        let server = started.map_err(|error| Failure::engine("cannot start the server", error))?;
+        let api = Api::in_process(
+            server.router(),
+            Some(server.token().expose()),
+            "the local server",
+        );
+        cancel_leftovers(&api).await?;
+        let config = RunnerConfig::new("local", endpoint, options.data.join("runner"));
+        let (stop, stopped) = watch::channel(Stop::No);
+        let runner = Shard::spawn("runner", move || rustci_runner::run(config, stopped));
+        let runner = runner.map_err(Failure::io("start the runner"))?;
+        Ok(Self {
+            api,
+            server,
+            runner,
+            stop,
+        })
+    }
+
+    /// The way to the server.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Ends the runner and then the server; what they still have to do, they do.
+    ///
+    /// # Errors
+    /// What the runner failed with.
+    pub(crate) fn stop(self) -> Result<(), Failure> {
+        self.stop.send_replace(Stop::Drain);
+        let ended = self.runner.join();
+        self.server.shutdown();
+        let failed = |error: &dyn std::fmt::Display| Failure::engine("the runner failed", error);
+        ended
+            .map_err(|error| failed(&error))?
+            .map_err(|error| failed(&error))
+    }
+
+    /// Leaves both as they are. Their threads end with this process, and the job processes when
+    /// they see that it is gone.
+    pub(crate) fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// The secrets of a file and of the environment.
+///
+/// # Errors
+/// [`Failure::Usage`] that names the line, never its content.
+pub(crate) fn secrets(file: Option<PathBuf>) -> Result<SecretsSource, Failure> {
+    SecretsSource::new(file).map_err(|error| Failure::Usage {
+        message: error.to_string(),
+        hint: "the file has one NAME=VALUE per line; lines that begin with # are comments"
+            .to_owned(),
+    })
+}
+
+async fn cancel_leftovers(api: &Api) -> Result<(), Failure> {
+    for status in ["queued", "running"] {
+        let left: RunList = api
+            .get(&format!("/api/v1/runs?limit=200&status={status}"))
+            .await?;
+        for run in left.runs {
+            // One that ends meanwhile has nothing left to cancel.
+            let _ = api.act(&format!("/api/v1/runs/{}/cancel", run.id)).await;
+        }
+    }
+    Ok(())
+}
+
+/// A client for the data of `dir`, which another process may be using, and what has to live as long
+/// as the client.
+///
+/// # Errors
+/// [`Failure::NoRuns`] when nothing was ever run there.
+pub(crate) fn read_only(dir: &Path) -> Result<(Api, ReadOnly), Failure> {
+    let data = ReadOnly::open(dir).map_err(|error| match error {
+        CatalogueError::Missing { .. } => Failure::NoRuns {
+            place: format!("in {}", dir.display()),
+        },
+        other => Failure::engine("cannot read the data directory", other),
+    })?;
+    let api = Api::in_process(data.router(), None, dir.display().to_string());
+    Ok((api, data))
+}

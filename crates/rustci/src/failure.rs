@@ -1,0 +1,213 @@
+//! Everything that can keep a command from its work, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Why a command could not do its work. The run's own failure is not one of these.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The caller named a path that does not exist.
+    #[error("{} does not exist", path.display())]
+    PathMissing { path: PathBuf },
+    /// There is no pipeline where one was looked for.
+    #[error("no pipeline file found; looked for\n{}", listed(looked))]
+    NoPipeline { looked: Vec<PathBuf> },
+    /// `--file` names nothing.
+    #[error("pipeline file {} does not exist in {}", file.display(), root.display())]
+    FileMissing {
+        file: PathBuf,
+        root: PathBuf,
+        known: Vec<PathBuf>,
+    },
+    /// Pipeline files have errors, which were printed already.
+    #[error("{errors} {} in {files}", plural(*errors, "error"))]
+    InvalidFiles { errors: usize, files: String },
+    /// Arguments that do not fit together or the project.
+    #[error("{message}")]
+    Usage { message: String, hint: String },
+    /// The place looked at has no such run.
+    #[error("run {run} is not known {place}")]
+    UnknownRun {
+        run: u64,
+        place: String,
+        hint: String,
+    },
+    /// The place looked at has no runs.
+    #[error("no runs yet {place}")]
+    NoRuns { place: String },
+    /// The run or pipeline has no such job.
+    #[error("{subject} has no job `{job}`")]
+    UnknownJob {
+        subject: String,
+        job: String,
+        known: Vec<String>,
+    },
+    /// The server understood the request and refused it.
+    #[error("{message}")]
+    Refused {
+        message: String,
+        hint: Option<String>,
+    },
+    /// The server wants a token, or another one.
+    #[error("{server} refused the token")]
+    Unauthorized { server: String },
+    /// Nobody answers there.
+    #[error("cannot reach {server}: {cause}")]
+    Unreachable { server: String, cause: String },
+    /// The connection to the server broke and did not come back.
+    #[error("lost the connection to {server}: {cause}")]
+    Interrupted { server: String, cause: String },
+    /// Something answers there, but not a RustCI server of this version.
+    #[error("{server} sent an answer that is not understood: {cause}")]
+    BadAnswer { server: String, cause: String },
+    /// The server reports a fault of its own.
+    #[error("{server} failed: {message}")]
+    ServerError {
+        server: String,
+        message: String,
+        hint: Option<String>,
+    },
+    /// The file system or a process.
+    #[error("cannot {doing}: {cause}")]
+    Io {
+        doing: String,
+        cause: std::io::Error,
+    },
+    /// Nobody reads standard output any more, as in `rustci runs logs | head`.
+    #[error("standard output was closed")]
+    OutputClosed,
+    /// A second Ctrl-C: nothing is waited for any more.
+    #[error("interrupted")]
+    Abandoned,
+    /// The embedded server or runner could not start or ended early.
+    #[error("{what}: {cause}")]
+    Engine { what: &'static str, cause: String },
+}
+
+impl Failure {
+    /// Wraps an input or output error; `doing` continues "cannot ...".
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |cause| Self::Io { doing, cause }
+    }
+
+    /// Wraps an error of the embedded server or runner.
+    pub(crate) fn engine(what: &'static str, cause: impl std::fmt::Display) -> Self {
+        Self::Engine {
+            what,
+            cause: cause.to_string(),
+        }
+    }
+
+    /// The next thing to try, where there is one.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoPipeline { .. } => Some(
+                "write .rustci.yaml with at least\n        \
+                 jobs: { hello: { steps: [{ run: echo hello }] } }"
+                    .to_owned(),
+            ),
+            Self::FileMissing { known, .. } => Some(format!("the project has {}", one_line(known))),
+            Self::Usage { hint, .. } | Self::UnknownRun { hint, .. } => Some(hint.clone()),
+            Self::NoRuns { .. } => Some("`rustci run` makes one".to_owned()),
+            Self::UnknownJob { job, known, .. } => Some(job_hint(job, known)),
+            Self::Refused { hint, .. } | Self::ServerError { hint, .. } => hint.clone(),
+            Self::Unauthorized { .. } => Some(
+                "pass --token or set RUSTCI_TOKEN; the token is in the file `token` of the \
+                 server's data directory"
+                    .to_owned(),
+            ),
+            Self::Unreachable { .. } => {
+                Some("is `rustci serve` running there? --server or RUSTCI_SERVER say where".into())
+            }
+            Self::Interrupted { .. } => {
+                Some("the run goes on there; `rustci runs watch` picks it up again".to_owned())
+            }
+            Self::BadAnswer { .. } => Some("compare `rustci --version` on both sides".to_owned()),
+            Self::PathMissing { .. }
+            | Self::InvalidFiles { .. }
+            | Self::OutputClosed
+            | Self::Abandoned
+            | Self::Io { .. }
+            | Self::Engine { .. } => None,
+        }
+    }
+}
+
+/// `word`, with an s unless `count` is 1.
+pub(crate) fn plural(count: usize, word: &str) -> String {
+    if count == 1 {
+        word.to_owned()
+    } else {
+        format!("{word}s")
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let lines: Vec<String> = paths
+        .iter()
+        .map(|path| format!("         {}", path.display()))
+        .collect();
+    lines.join("\n")
+}
+
+fn one_line(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths
+        .iter()
+        .map(|path: &PathBuf| Path::display(path).to_string())
+        .collect();
+    if names.is_empty() {
+        "no pipeline file".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn job_hint(job: &str, known: &[String]) -> String {
+    let close = known.iter().min_by_key(|name| distance(job, name));
+    match close.filter(|name| distance(job, name) <= name.chars().count() / 3 + 1) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("its jobs are {}", known.join(", ")),
+    }
+}
+
+/// Edit distance, for names of a few dozen characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, cb) in row.iter_mut().skip(1).zip(&b) {
+            let best = (diagonal + usize::from(ca != *cb))
+                .min(left + 1)
+                .min(*cell + 1);
+            diagonal = *cell;
+            *cell = best;
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("build", "build"), 0);
+        assert_eq!(distance("biuld", "build"), 2);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("test", "tests"), 1);
+    }
+
+    #[test]
+    fn an_unknown_job_names_the_nearest_or_all() {
+        let known = ["build".to_owned(), "test (stable)".to_owned()];
+        assert_eq!(job_hint("biuld", &known), "did you mean `build`?");
+        assert_eq!(job_hint("zz", &known), "its jobs are build, test (stable)");
+    }
+}

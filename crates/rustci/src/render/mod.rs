@@ -1,0 +1,12 @@
+//! What people and scripts read: pure functions from what is known to text.
+
+pub(crate) mod board;
+pub(crate) mod job;
+pub(crate) mod live;
+pub(crate) mod plain;
+#[cfg(test)]
+pub(crate) mod sample;
+pub(crate) mod style;
+pub(crate) mod summary;
+pub(crate) mod table;
+pub(crate) mod text;

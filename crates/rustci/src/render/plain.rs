@@ -1,0 +1,336 @@
+//! A run as plain lines, `job | text`, in an order that tells the story of each job.
+//!
+//! Events and log lines reach us on different ways. A step's result is therefore held back until
+//! the log has gone past the step, or has ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::board::{Board, Channel, LogLine, Mood, elapsed, word};
+use super::job::{Look, mood, note, step_mood, step_note};
+use super::style::{Colour, duration};
+use super::text::{Keep, clean};
+use crate::api::view::{JobView, Status, StepView};
+
+/// What stands before each line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// The job's key.
+    Job,
+    /// Nothing: there is one job only.
+    Nothing,
+}
+
+/// What has been printed so far.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    look: Look,
+    prefix: Prefix,
+    jobs: BTreeMap<u64, Printed>,
+}
+
+#[derive(Debug, Default)]
+struct Printed {
+    attempt: u32,
+    /// Step that the log is in.
+    step: Option<u16>,
+    /// Steps whose result was printed or is not needed any more.
+    results: u32,
+    logs_ended: usize,
+    ended: bool,
+    /// A line of RustCI's own that the result of its step may be about to repeat.
+    held: Option<String>,
+}
+
+impl Plain {
+    /// Nothing has been printed yet.
+    pub(crate) fn new(look: Look, prefix: Prefix) -> Self {
+        Self {
+            look,
+            prefix,
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// The first line.
+    pub(crate) fn header(&self, board: &Board) -> String {
+        let run = &board.run;
+        let jobs = board.run.jobs.len();
+        format!(
+            "{}: run {}, {} event, {jobs} {}, {}\n",
+            self.look.colour.bold(&clean(&run.pipeline, Keep::Text)),
+            run.id,
+            run.event.name,
+            crate::failure::plural(jobs, "job"),
+            clean(&run.file, Keep::Text),
+        )
+    }
+
+    /// What is new in the state of the run.
+    pub(crate) fn update(&mut self, board: &Board) -> String {
+        let mut out = String::new();
+        for job in &board.run.jobs {
+            self.started(job, &mut out);
+            self.settle(board, job, &mut out);
+        }
+        out
+    }
+
+    /// A line of a log, below the heading of its step.
+    pub(crate) fn log(&mut self, board: &Board, line: &LogLine) -> String {
+        let mut out = String::new();
+        let Some(job) = board.job(line.job) else {
+            return out;
+        };
+        self.started(job, &mut out);
+        if line.step == self.jobs.entry(job.id).or_default().step {
+            self.release(job, None, &mut out);
+        }
+        let printed = self.jobs.entry(job.id).or_default();
+        if line.step.is_some() && line.step != printed.step {
+            printed.step = line.step;
+            self.settle(board, job, &mut out);
+            self.heading(job, line.step, &mut out);
+        }
+        let keep = match self.look.colour {
+            Colour::On => Keep::Colours,
+            Colour::Off => Keep::Text,
+        };
+        let text = clean(&line.text, keep);
+        match line.channel {
+            Channel::Stdout | Channel::Stderr => self.line(job, &text, &mut out),
+            Channel::System if line.step.is_none() => {
+                self.line(job, &self.look.colour.dim(&text), &mut out);
+            }
+            Channel::System => {
+                self.jobs.entry(job.id).or_default().held = Some(text.into_owned());
+            }
+            // A step without a name is called by its command, and the heading has said it.
+            Channel::Command if Some(line.text.as_str()) == name_of(job, line.step) => {}
+            Channel::Command => {
+                self.line(job, &self.look.colour.dim(&format!("$ {text}")), &mut out)
+            }
+        }
+        out
+    }
+
+    /// Prints the line that was held back, unless `result` says the same.
+    fn release(&mut self, job: &JobView, result: Option<&StepView>, out: &mut String) {
+        let held = self
+            .jobs
+            .get_mut(&job.id)
+            .and_then(|printed| printed.held.take());
+        if let Some(text) = held.filter(|text| result.is_none_or(|step| step.message != *text)) {
+            self.line(job, &self.look.colour.yellow(&text), out);
+        }
+    }
+
+    /// The log of one attempt has ended.
+    pub(crate) fn log_ended(&mut self, board: &Board, job: u64) -> String {
+        let mut out = String::new();
+        self.jobs.entry(job).or_default().logs_ended += 1;
+        if let Some(job) = board.job(job) {
+            self.settle(board, job, &mut out);
+        }
+        out
+    }
+
+    /// Nothing more will come from the logs of this job.
+    pub(crate) fn all_ended(&mut self, board: &Board, job: &JobView) -> String {
+        let mut out = String::new();
+        self.jobs.entry(job.id).or_default().logs_ended = usize::MAX;
+        self.settle(board, job, &mut out);
+        out
+    }
+
+    fn started(&mut self, job: &JobView, out: &mut String) {
+        let Some(attempt) = job.attempts.last() else {
+            return;
+        };
+        let printed = self.jobs.entry(job.id).or_default();
+        if printed.attempt >= attempt.number {
+            return;
+        }
+        let first = printed.attempt == 0;
+        *printed = Printed {
+            attempt: attempt.number,
+            logs_ended: printed.logs_ended,
+            ended: printed.ended,
+            ..Printed::default()
+        };
+        if !first || attempt.number > 1 {
+            let cause = job
+                .attempts
+                .iter()
+                .rev()
+                .nth(1)
+                .and_then(|last| last.cause.as_deref());
+            let because = cause
+                .map(|cause| format!(" after {cause}"))
+                .unwrap_or_default();
+            let text = format!("attempt {} on {}{because}", attempt.number, attempt.runner);
+            self.line(
+                job,
+                &self.look.colour.yellow(&clean(&text, Keep::Text)),
+                out,
+            );
+        }
+    }
+
+    fn heading(&self, job: &JobView, step: Option<u16>, out: &mut String) {
+        let name = name_of(job, step).unwrap_or_default();
+        let text = format!("▸ {}", clean(name, Keep::Text));
+        self.line(job, &self.look.colour.bold(&text), out);
+    }
+
+    /// Prints the results that nothing in the log can come before any more.
+    fn settle(&mut self, board: &Board, job: &JobView, out: &mut String) {
+        let printed = self.jobs.entry(job.id).or_default();
+        let log_done = printed.logs_ended >= job.attempts.len();
+        let (results, current) = (printed.results, printed.step.map_or(0, u32::from));
+        let past = |step: &&StepView| {
+            step.status == Status::Finished && (log_done || step.index < current)
+        };
+        let due: Vec<&StepView> = job
+            .steps
+            .iter()
+            .filter(|step| step.index >= results)
+            .take_while(past)
+            .collect();
+        printed.results += u32::try_from(due.len()).unwrap_or(u32::MAX);
+        let ends = log_done && job.status == Status::Finished && !printed.ended;
+        printed.ended |= ends;
+        for step in due {
+            self.release(job, Some(step), out);
+            self.line(job, &self.step_result(step), out);
+        }
+        if ends {
+            self.release(job, None, out);
+            self.line(job, &self.job_result(board, job), out);
+        }
+    }
+
+    fn step_result(&self, step: &StepView) -> String {
+        let mood = step_mood(step);
+        let name = clean(&step.name, Keep::Text);
+        let note = match step_note(step) {
+            note if note.is_empty() => note,
+            note => format!(": {note}"),
+        };
+        let head = self
+            .look
+            .paint(mood, &format!("{} {name}{note}", mood.symbol(None)));
+        match step.duration_ms.filter(|_| mood != Mood::Skipped) {
+            Some(ms) => format!("{head} ({})", duration(ms)),
+            None => head,
+        }
+    }
+
+    fn job_result(&self, board: &Board, job: &JobView) -> String {
+        let run = &board.run;
+        let mood = mood(job, run);
+        let what = match (mood, job.conclusion) {
+            (Mood::Good, _) | (_, None) => "job succeeded".to_owned(),
+            (Mood::Skipped, _) => note(job, run),
+            (_, Some(conclusion)) => format!("job {}: {}", word(conclusion), note(job, run)),
+        };
+        let took = elapsed(job.started_ms, job.finished_ms, 0).filter(|_| mood != Mood::Skipped);
+        let time = took
+            .map(|ms| format!(" ({})", duration(ms)))
+            .unwrap_or_default();
+        format!(
+            "{}{time}",
+            self.look
+                .paint(mood, &format!("{} {what}", mood.symbol(None)))
+        )
+    }
+
+    fn line(&self, job: &JobView, text: &str, out: &mut String) {
+        // Writing to a string cannot fail.
+        let _ = match self.prefix {
+            Prefix::Job => {
+                let key = self.look.colour.cyan(&clean(&job.key, Keep::Text));
+                writeln!(out, "{key} | {text}")
+            }
+            Prefix::Nothing => writeln!(out, "{text}"),
+        };
+    }
+}
+
+fn name_of(job: &JobView, step: Option<u16>) -> Option<&str> {
+    let index = step.map(u32::from);
+    let found = job.steps.iter().find(|step| Some(step.index) == index);
+    found.map(|step| step.name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::super::sample;
+    use super::super::style::Sink;
+    use super::*;
+
+    #[test]
+    fn results_wait_for_the_log_and_escapes_are_gone() {
+        let board = sample::running();
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Job);
+        let mut out = plain.header(&board);
+        out += &plain.update(&board);
+        for (step, channel, text) in [
+            (0, Channel::Command, "make"),
+            (0, Channel::Stdout, "cc -o a"),
+            (1, Channel::Command, "make check"),
+            (
+                1,
+                Channel::Stderr,
+                "\u{1b}[31mred\u{1b}[0m \u{1b}]0;title\u{7}text",
+            ),
+        ] {
+            let line = LogLine {
+                job: 2,
+                step: Some(step),
+                channel,
+                text: text.to_owned(),
+            };
+            out += &plain.log(&board, &line);
+        }
+        let board = sample::failed();
+        out += &plain.update(&board);
+        for job in [1, 2, 3] {
+            out += &plain.log_ended(&board, job);
+        }
+        expect![[r#"
+            ci: run 7, manual event, 5 jobs, .rustci/ci.yaml
+            test (stable, postgres) | ▸ build
+            test (stable, postgres) | $ make
+            test (stable, postgres) | cc -o a
+            test (stable, postgres) | ✓ build (0.9s)
+            test (stable, postgres) | ▸ unit tests
+            test (stable, postgres) | $ make check
+            test (stable, postgres) | red text
+            build | – skipped: needs `test`, of which `test (stable, postgres)` failed; nothing else stands in its way
+            lint | ✓ cargo fmt --check (0.7s)
+            lint | ✓ job succeeded (0.7s)
+            test (stable, postgres) | ✗ unit tests: exit code 101 (2.0s)
+            test (stable, postgres) | – upload: skipped
+            test (stable, postgres) | ✗ job failed: `unit tests`: exit code 101 (3.0s)
+            test (beta, 漢字) | ✓ unit tests: passed on try 2 (3.4s)
+            test (beta, 漢字) | ✓ job succeeded (3.5s)
+        "#]].assert_eq(&out);
+        assert!(!out.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn one_job_alone_needs_no_prefix() {
+        let board = sample::failed();
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
+        let out = plain.log(&board, &sample::line("test a ... ok"));
+        expect![[r#"
+            ✓ build (0.9s)
+            ▸ unit tests
+            test a ... ok
+        "#]]
+        .assert_eq(&out);
+    }
+}

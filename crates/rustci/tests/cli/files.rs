@@ -1,0 +1,88 @@
+//! `lint` and `plan`, and arguments that are wrong.
+
+use crate::world::{World, example};
+
+#[test]
+fn the_examples_are_valid() {
+    let world = World::new();
+    for name in ["tour", "rust-crate", "python-package", "c-program"] {
+        let path = example(&world, name);
+        world
+            .rustci(&["lint", path.to_str().unwrap()])
+            .ended_with(0)
+            .says("ok  ");
+    }
+}
+
+#[test]
+fn all_errors_of_a_file_come_at_once_with_their_places() {
+    let text = "jobs:\n  a:\n    neds: [b]\n    steps:\n      - rum: make\n";
+    let world = World::with_pipeline(text);
+    for command in ["lint", "plan", "run"] {
+        let said = world.rustci(&[command]).ended_with(2);
+        let all = said.out.clone() + &said.err;
+        assert!(
+            all.contains(".rustci.yaml:3:5") && all.contains(".rustci.yaml:5:9"),
+            "{all}"
+        );
+        assert!(all.contains("did you mean `needs`?"), "{all}");
+        said.complains("in .rustci.yaml");
+    }
+}
+
+#[test]
+fn lint_and_plan_agree_on_the_digest() {
+    let world = World::with_pipeline("jobs: { a: { steps: [{ run: make }] } }\n");
+    let lint = world.rustci(&["lint", "--json"]).ended_with(0).json();
+    let digest = lint[0]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(lint[0]["valid"], true);
+    world
+        .rustci(&["plan"])
+        .ended_with(0)
+        .says(&format!("sha256:{digest}"));
+    let plan = world.rustci(&["plan", "--json"]).ended_with(0).json();
+    assert_eq!(plan[0]["jobs"][0]["key"], "a");
+}
+
+#[test]
+fn without_a_pipeline_it_says_where_it_looked() {
+    let world = World::new();
+    let said = world.rustci(&["run"]).ended_with(2);
+    said.complains("error: no pipeline file found; looked for");
+    said.complains("project/.rustci.yaml");
+    said.complains("hint: write .rustci.yaml");
+}
+
+#[test]
+fn wrong_arguments_have_words_of_their_own() {
+    let world = World::with_pipeline("jobs: { build: { steps: [{ run: make }] } }\n");
+    let cases: &[(&[&str], &str)] = &[
+        (&["run", "nowhere"], "error: nowhere does not exist"),
+        (
+            &["run", "--file", "other.yaml"],
+            "hint: the project has .rustci.yaml",
+        ),
+        (&["run", "--job", "biuld"], "hint: did you mean `build`?"),
+        (&["run", "--input", "novalue"], "write KEY=VALUE"),
+        (&["runs", "view"], "hint: `rustci run` makes one"),
+        (
+            &["runs", "list", "--server", "ftp://x"],
+            "hint: write it as http://",
+        ),
+        (&["rum"], "similar subcommand"),
+    ];
+    for (args, words) in cases {
+        world.rustci(args).ended_with(2).complains(words);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_matter_of_the_system() {
+    let world = World::with_pipeline("jobs: { a: { steps: [{ run: make }] } }\n");
+    for args in [&["runs", "list"][..], &["run"][..]] {
+        let args = [args, &["--server", "http://127.0.0.1:1"]].concat();
+        let said = world.rustci(&args).ended_with(5);
+        said.complains("error: cannot reach http://127.0.0.1:1");
+        said.complains("hint: is `rustci serve` running there?");
+    }
+}

@@ -1,0 +1,10 @@
+//! Drives the built program as a person or a script would.
+
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod local;
+#[cfg(test)]
+mod remote;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,97 @@
+//! `serve`, `runner`, `run --server` and `runs` over HTTP.
+
+use crate::world::{Running, World};
+
+struct Remote {
+    world: World,
+    url: String,
+    _runner: Running,
+    _server: Running,
+}
+
+/// A server and a runner that have found each other.
+fn remote(pipeline: &str) -> Remote {
+    let world = World::with_pipeline(pipeline);
+    let socket = format!("valkyrie+unix://{}", world.path("rustci.sock").display());
+    let args = [
+        "serve",
+        "--json",
+        "--http",
+        "127.0.0.1:0",
+        "--valkyrie",
+        &socket,
+    ];
+    let mut server = world.start(&args);
+    let ready: serde_json::Value = serde_json::from_str(&server.wait_for("http")).unwrap();
+    let url = ready["http"].as_str().unwrap().to_owned();
+    let mut runner = world.start(&[
+        "runner",
+        "--connect",
+        &socket,
+        "--name",
+        "one",
+        "--capacity",
+        "2",
+    ]);
+    runner.wait_for("one");
+    Remote {
+        world,
+        url,
+        _runner: runner,
+        _server: server,
+    }
+}
+
+#[test]
+fn a_run_on_a_server_shows_the_same_as_one_here() {
+    let remote = remote("jobs: { a: { steps: [{ run: echo hello from afar }] } }\n");
+    let world = &remote.world;
+    let said = world
+        .rustci(&["run", "--server", &remote.url])
+        .ended_with(0);
+    said.has_lines(&["a | hello from afar"]);
+    said.says(&format!("rustci runs logs 1 --server {}", remote.url));
+    let server = ["--server", remote.url.as_str()];
+    let runs = |args: &[&str]| world.rustci(&[&["runs"], args, &server].concat());
+    runs(&["list"]).ended_with(0).says("✓ success");
+    runs(&["view", "1"]).ended_with(0).says("✓ run 1 succeeded");
+    runs(&["logs", "1", "a"])
+        .ended_with(0)
+        .has_lines(&["hello from afar"]);
+    runs(&["watch", "1"])
+        .ended_with(0)
+        .has_lines(&["a | hello from afar"]);
+    let view = runs(&["view", "1", "--json"]).ended_with(0).json();
+    assert_eq!(view[0]["jobs"][0]["attempts"][0]["runner"], "one");
+    runs(&["view", "9"])
+        .ended_with(2)
+        .complains("hint: the newest is 1");
+    runs(&["cancel", "1"]).ended_with(2).complains("run 1");
+}
+
+#[test]
+fn a_wrong_token_is_a_matter_of_its_own() {
+    let remote = remote("jobs: { a: { steps: [{ run: echo } ] } }\n");
+    let args = ["runs", "list", "--server", &remote.url, "--token", "guess"];
+    let said = remote.world.rustci(&args).ended_with(4);
+    said.complains("refused the token");
+    said.complains("hint: pass --token or set RUSTCI_TOKEN");
+}
+
+#[test]
+fn a_run_on_a_server_is_followed_and_cancelled() {
+    let remote = remote("jobs: { a: { steps: [{ run: echo begun; sleep 64.5 }] } }\n");
+    let world = &remote.world;
+    let server = ["--server", remote.url.as_str()];
+    let mut run = world.start(&[&["run"][..], &server].concat());
+    run.wait_for("a | begun");
+    let mut logs = world.start(&[&["runs", "logs", "-f", "1", "a"][..], &server].concat());
+    logs.wait_for("begun");
+    world
+        .rustci(&[&["runs", "cancel", "1"][..], &server].concat())
+        .ended_with(0)
+        .says("cancelling run 1");
+    let (code, rest) = run.finish();
+    assert_eq!(code, Some(3), "{rest}");
+    assert_eq!(logs.finish().0, Some(0));
+}

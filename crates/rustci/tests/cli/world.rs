@@ -1,0 +1,202 @@
+//! A home of its own for each test, and the program in it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// A directory with a project and a home in it.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("project")).unwrap();
+        Self { dir }
+    }
+
+    /// With a project that has this pipeline.
+    pub(crate) fn with_pipeline(text: &str) -> Self {
+        let world = Self::new();
+        world.write(".rustci.yaml", text);
+        world
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.dir.path().join("project")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.project().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// The program with `args`, not started yet, in the project's directory.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustci"));
+        command
+            .args(args)
+            .current_dir(self.project())
+            .stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("RUSTCI_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env_remove("NO_COLOR");
+        command
+    }
+
+    /// Runs the program to its end. What it says must never hold an escape sequence: it is a pipe.
+    pub(crate) fn rustci(&self, args: &[&str]) -> Said {
+        let said = Said::from(self.command(args).output().unwrap());
+        assert!(!said.out.contains('\u{1b}'), "{}", said.out);
+        assert!(!said.err.contains('\u{1b}'), "{}", said.err);
+        said
+    }
+
+    /// Starts the program and reads its lines while it runs.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Said {
+    /// Fails with everything that was said unless the program ended with `code`.
+    #[track_caller]
+    pub(crate) fn ended_with(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.out,
+            self.err
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn has_lines(&self, lines: &[&str]) {
+        for line in lines {
+            assert!(
+                self.out.lines().any(|said| said == *line),
+                "no line {line:?} in\n{}",
+                self.out
+            );
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        assert!(self.out.contains(text), "no {text:?} in\n{}", self.out);
+    }
+
+    #[track_caller]
+    pub(crate) fn complains(&self, text: &str) {
+        assert!(self.err.contains(text), "no {text:?} in\n{}", self.err);
+    }
+
+    /// Standard output as lines of JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// A program that runs beside the test; killed with it.
+pub(crate) struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Reads on to the first line with `text` in it.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
+        for line in self.lines.by_ref() {
+            let line = line.unwrap();
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("ended without {text:?}:\n{}", seen.join("\n"));
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Reads to the end and gives the exit code.
+    pub(crate) fn finish(mut self) -> (Option<i32>, String) {
+        let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
+        (self.child.wait().unwrap().code(), rest.join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory of `examples/`, copied, so that tests leave nothing behind in it.
+pub(crate) fn example(world: &World, name: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .join(name);
+    let to = world.path(name);
+    let status = Command::new("cp").arg("-r").arg(&from).arg(&to).status();
+    assert!(status.unwrap().success());
+    to
+}
+
+/// Whether some process has `text` in its command line.
+pub(crate) fn is_running(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut lines =
+        processes.map(|entry| fs::read(entry.path().join("cmdline")).unwrap_or_default());
+    lines.any(|line| String::from_utf8_lossy(&line).contains(text))
+}
