@@ -172,6 +172,9 @@ pub(crate) struct ServeArgs {
     /// How long a runner may be silent before its job starts elsewhere
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     pub(crate) lease: std::time::Duration,
+    /// How often a job starts anew because its runner was lost
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    pub(crate) requeues: u32,
     /// When a change counts as stored
     #[arg(long, value_enum, default_value_t = SyncMode::Group)]
     pub(crate) sync: SyncMode,

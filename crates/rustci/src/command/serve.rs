@@ -59,6 +59,7 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         },
         scheduler: SchedulerConfig {
             lease: args.lease,
+            requeues_max: args.requeues,
             ..SchedulerConfig::default()
         },
         secrets: secrets(args.secrets_file.clone())?,
