@@ -1,5 +1,11 @@
 //! The HTTP API from outside: a server without runners, called in process.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may panic as tests do"
+)]
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};

@@ -1,16 +1,29 @@
 //! A server and a scripted runner: what is said on the wire, in order.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may panic as tests do"
+)]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use journal::fault::{FaultDisk, Faults};
+use journal::{FileJournal, JournalConfig, LogConfig};
 use prost::Message;
 use rustci_pipeline::v1;
+use rustci_scheduler::StoredPlan;
+use rustci_scheduler::record::record::Kind;
 use rustci_server::api::view::{Conclusion, RunView, Status};
 use rustci_server::blobs::BlobDigest;
+use rustci_server::engine::{Engine, EngineConfig, Submission};
+use rustci_server::health::Health;
 use rustci_server::{SchedulerConfig, Server, ServerConfig};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -145,8 +158,11 @@ struct Runner {
 
 impl Runner {
     async fn connect(server: &Server, held: &[v2::Attempt]) -> Self {
+        Self::connect_to(&server.endpoints()[0], held).await
+    }
+
+    async fn connect_to(endpoint: &Endpoint, held: &[v2::Attempt]) -> Self {
         let ear = Ear::default();
-        let endpoint = &server.endpoints()[0];
         let link = valkyrie::connect(endpoint, LinkConfig::default(), ear.clone())
             .await
             .unwrap();
@@ -674,5 +690,102 @@ fn a_snapshot_is_sent_from_where_the_runner_wants_it() {
             }
         }
         assert!(got == archive[100_000..]);
+    });
+}
+
+/// A plan of one job, as the API would submit it.
+fn submission() -> Submission {
+    let parsed = rustci_pipeline::parse("ci.yaml", ONE_JOB);
+    let planned = rustci_pipeline::plan(
+        &parsed.pipeline.unwrap(),
+        &rustci_pipeline::PlanRequest {
+            event: "manual".into(),
+            ..Default::default()
+        },
+    );
+    let new = json!({ "pipeline": { "file": "ci.yaml", "text": ONE_JOB }, "project": "p" });
+    Submission {
+        plan: Arc::new(StoredPlan::new(planned.unwrap().plan)),
+        event: "manual".into(),
+        inputs: serde_json::Map::new(),
+        new: serde_json::from_value(new).unwrap(),
+    }
+}
+
+#[test]
+fn a_failing_sync_stops_the_server_and_acknowledges_nothing_more() {
+    script(async {
+        let disk = FaultDisk::new();
+        let (journal, recovered) =
+            FileJournal::open_on(disk.clone(), JournalConfig::default()).unwrap();
+        let config = EngineConfig::default();
+        let health = config.health.clone();
+        let (engine, handle) = Engine::new(config, Box::new(journal), &recovered, 0).unwrap();
+        let endpoint: Endpoint = "valkyrie+mem://failing".parse().unwrap();
+        let listener = valkyrie::listen(&endpoint).await.unwrap();
+        let serve = valkyrie::serve(listener, LinkConfig::default(), engine.handlers());
+        tokio::task::spawn_local(serve);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let running = tokio::task::spawn_local(engine.run(stopped));
+        let runner = Runner::connect_to(&endpoint, &[]).await;
+        let run = handle.submit(submission()).await.unwrap();
+        let (stream, request) = runner.job().await;
+        let attempt = request.attempt.unwrap();
+        runner.begin(stream, attempt);
+        disk.set_faults(Faults {
+            syncs_left: Some(0),
+            ..Faults::default()
+        });
+        runner.complete(stream, attempt, 0);
+        assert_eq!(
+            runner.next().await,
+            Heard::Closed,
+            "no acknowledgement, only the end"
+        );
+        assert!(matches!(health.get(), Health::Failed { .. }));
+        let refused = handle.submit(submission()).await.unwrap_err();
+        assert_eq!(refused.code(), "storage_failed");
+        stop.send_replace(true);
+        running.await.unwrap();
+        // The disk as a new process finds it once it is repaired.
+        disk.set_faults(Faults::default());
+        let (journal, recovered) =
+            FileJournal::open_on(disk.kill(), JournalConfig::default()).unwrap();
+        let (_engine, handle) =
+            Engine::new(EngineConfig::default(), Box::new(journal), &recovered, 0).unwrap();
+        drop(handle);
+        assert!(recovered.last().get() >= run.id);
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_new_runs_and_keeps_the_old_ones() {
+    script(async {
+        let disk = FaultDisk::new();
+        let log = LogConfig { segment_bytes: 32 << 10, ..LogConfig::default() };
+        let config = JournalConfig { log, ..JournalConfig::default() };
+        let (journal, recovered) = FileJournal::open_on(disk.clone(), config).unwrap();
+        let (engine, handle) =
+            Engine::new(EngineConfig::default(), Box::new(journal), &recovered, 0).unwrap();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        tokio::task::spawn_local(engine.run(stopped));
+        handle.submit(submission()).await.unwrap();
+        disk.set_faults(Faults {
+            bytes_left: Some(0),
+            ..Faults::default()
+        });
+        // Space that was allocated before may take some more; then it is over for good.
+        let mut accepted = 1;
+        while handle.submit(submission()).await.is_ok() {
+            accepted += 1;
+            assert!(accepted < 1_000, "the disk is full");
+        }
+        disk.set_faults(Faults::default());
+        let (_, recovered) = FileJournal::open_on(disk.kill(), config).unwrap();
+        let runs = recovered.records().filter(|(_, bytes)| {
+            let record = rustci_scheduler::record::Record::decode(*bytes).unwrap();
+            matches!(record.kind, Some(Kind::RunSubmitted(_)))
+        });
+        assert!(runs.count() >= accepted, "every acknowledged run is there");
     });
 }

@@ -23,8 +23,6 @@ mod source;
 mod spec;
 mod states;
 mod steps;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;

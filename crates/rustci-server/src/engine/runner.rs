@@ -377,10 +377,10 @@ impl RunnerHandler {
             Err(Refusal::Wrong(text)) => (ErrorCode::UNEXPECTED, text.to_owned()),
         };
         tracing::warn!(conn = link.id(), %stream, code = code.name(), text, "refused a message");
-        self.core
-            .borrow_mut()
-            .job_streams
-            .remove(&(link.id(), stream));
+        let mut core = self.core.borrow_mut();
+        core.config.metrics.valkyrie.error(code);
+        core.job_streams.remove(&(link.id(), stream));
+        drop(core);
         let mut session = link.session();
         session.error(stream, about, code, &text);
         session.reset(stream, code);

@@ -30,8 +30,11 @@ pub(crate) enum SpecError {
 /// The parts of specifications that only depend on the plan.
 #[derive(Debug, Default)]
 pub(crate) struct SpecCache {
-    plans: HashMap<[u8; 32], Vec<Option<Arc<[u8]>>>>,
+    plans: HashMap<[u8; 32], Vec<Option<Encoded>>>,
 }
+
+/// The part of a job's specification that every run of its plan shares.
+type Encoded = Arc<[u8]>;
 
 impl SpecCache {
     /// The specification of the job at `place` of `run`, encoded.
@@ -67,7 +70,7 @@ impl SpecCache {
         Ok(spec)
     }
 
-    fn fixed(&mut self, run: &Run, place: usize) -> Arc<[u8]> {
+    fn fixed(&mut self, run: &Run, place: usize) -> Encoded {
         let digest = run.plan.digest().0;
         if self.plans.len() >= PLANS_ENCODED_MAX && !self.plans.contains_key(&digest) {
             self.plans.clear();
@@ -145,10 +148,9 @@ fn binding(name: &str, value: &str) -> v1::Binding {
 /// The expression contexts of a job. Without needs and matrix they are those of the run, and are
 /// not parsed only to be written again.
 fn contexts(run: &Run, place: usize, job: &Job) -> String {
-    if job.needs.is_empty() && job.matrix.is_empty() && run.meta.contexts_json.len() > 2 {
-        if let Some(open) = run.meta.contexts_json.strip_suffix('}') {
-            return format!("{open},\"matrix\":{{}},\"needs\":{{}}}}");
-        }
+    let plain = job.needs.is_empty() && job.matrix.is_empty() && run.meta.contexts_json.len() > 2;
+    if plain && let Some(open) = run.meta.contexts_json.strip_suffix('}') {
+        return format!("{open},\"matrix\":{{}},\"needs\":{{}}}}");
     }
     serde_json::Value::Object(contexts_json(run, place)).to_string()
 }

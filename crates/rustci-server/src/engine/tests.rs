@@ -1,1 +1,0 @@
-//! The engine with a scripted runner.
