@@ -90,8 +90,8 @@ fn a_native_job_runs_and_leaves_nothing_behind() {
         let (result, log_bytes) = server.completed().await;
         assert_eq!(result.outcome(), v1::Outcome::Success, "{result:?}");
         assert_eq!(result.outputs[0].value, "3");
+        server.complete_log(1, log_bytes).await;
         assert_eq!(server.output(1), ["hello"]);
-        assert_eq!(server.log(1).len() as u64, log_bytes);
         until("the directory stays", || job_directories(dir) == 0).await;
         runner.stop(Stop::Drain).await;
     });
@@ -121,8 +121,8 @@ fn a_dummy_job_does_as_told_and_never_touches_the_disk() {
             &dummy(&[("DUMMY_OUTPUT_BYTES", "6500"), ("DUMMY_SLEEP_MS", "5")]),
         );
         let (_, log_bytes) = server.completed().await;
+        server.complete_log(200, log_bytes).await;
         assert_eq!(server.output(200).len(), 100);
-        assert_eq!(server.log(200).len() as u64, log_bytes);
         server.request(201, &dummy(&[("DUMMY_EXIT_CODE", "7")]));
         assert_eq!(server.completed().await.0.message, "exit code 7");
         assert_eq!(job_directories(dir), 0);
@@ -197,8 +197,8 @@ fn a_lost_connection_loses_and_doubles_nothing() {
         let (result, log_bytes) = server.completed().await;
         assert_eq!(result.outcome(), v1::Outcome::Success);
         let expected: Vec<String> = (1..=2000).map(|number| number.to_string()).collect();
+        server.complete_log(1, log_bytes).await;
         assert_eq!(server.output(1), expected);
-        assert_eq!(server.log(1).len() as u64, log_bytes);
         runner.stop(Stop::Drain).await;
     });
 }
@@ -221,6 +221,7 @@ fn a_result_is_kept_until_it_is_acknowledged_also_over_a_restart() {
         let registered = server.registered().await;
         assert_eq!((registered.held.len(), registered.lost.len()), (1, 0));
         assert_eq!(server.completed().await, first);
+        server.complete_log(1, first.1).await;
         assert_eq!(server.output(1), ["kept"]);
         until("the directory stays", || job_directories(dir) == 0).await;
         runner.stop(Stop::Drain).await;
@@ -327,12 +328,14 @@ fn a_source_is_fetched_once_and_resumed_after_a_lost_connection() {
             ..native("wc -c < data")
         };
         server.request(1, &spec);
-        let (result, _) = server.completed().await;
+        let (result, log_bytes) = server.completed().await;
         assert_eq!(result.outcome(), v1::Outcome::Success);
+        server.complete_log(1, log_bytes).await;
         assert_eq!(server.output(1), ["100000"]);
         server.shared.sources.borrow_mut().clear();
         server.request(2, &spec);
-        server.completed().await;
+        let (_, log_bytes) = server.completed().await;
+        server.complete_log(2, log_bytes).await;
         assert_eq!(server.output(2), ["100000"]);
         runner.stop(Stop::Drain).await;
     });
@@ -380,7 +383,7 @@ fn a_job_process_that_dies_is_reported_and_cleaned_up_after() {
         let failed = server.failed().await;
         assert_eq!(failed.cause, "executor");
         assert!(failed.message.contains("SIGKILL"), "{}", failed.message);
-        assert_eq!(server.log(1).len() as u64, failed.log_bytes);
+        server.complete_log(1, failed.log_bytes).await;
         assert_eq!(process::marked(&mark), []);
         runner.stop(Stop::Drain).await;
     });
@@ -466,6 +469,32 @@ fn a_line_reaches_the_server_while_the_job_runs_without_waiting_for_a_timer() {
             }
         }
         assert!(late < 10, "{late} of 50 lines waited");
+        runner.stop(Stop::Drain).await;
+    });
+}
+
+#[test]
+fn a_million_lines_reach_the_server_complete_and_in_order() {
+    check(async |mut server, dir| {
+        let runner = Runner::start(&server, dir);
+        server.registered().await;
+        let begun = Instant::now();
+        server.request(1, &native("seq 1 1000000"));
+        let (result, log_bytes) = server.completed().await;
+        assert_eq!(result.outcome(), v1::Outcome::Success);
+        server.complete_log(1, log_bytes).await;
+        let elapsed = begun.elapsed();
+        let lines = server.output(1);
+        assert!(
+            lines
+                .iter()
+                .map(|line| line.parse::<u32>().unwrap())
+                .eq(1..=1_000_000)
+        );
+        assert!(
+            elapsed < Duration::from_secs(30),
+            "{elapsed:?} even without optimisation"
+        );
         runner.stop(Stop::Drain).await;
     });
 }

@@ -86,6 +86,19 @@ impl JobDirectory {
         process::read_list(&self.processes())
     }
 
+    /// Moves the workspace into `kept`, under the name of this directory. One that was never made
+    /// is no error.
+    pub(crate) fn move_workspace(&self, kept: &Path) -> io::Result<()> {
+        let Some(name) = self.root.file_name() else {
+            return Ok(());
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
+        match fs::rename(self.workspace(), kept.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// Deletes everything, also directories that the job made read-only.
     pub(crate) fn remove(&self) -> io::Result<()> {
         remove_tree(&self.root)
@@ -179,6 +192,20 @@ mod tests {
             dir.create(&identity()).is_err(),
             "a directory is never used twice"
         );
+    }
+
+    #[test]
+    fn a_workspace_is_kept_under_the_name_of_its_attempt() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = JobDirectory::new(parent.path().join("1.1"));
+        let kept = parent.path().join("kept");
+        dir.create(&identity()).unwrap();
+        dir.move_workspace(&kept).unwrap();
+        dir.create_workspace().unwrap();
+        fs::write(dir.workspace().join("made"), "x").unwrap();
+        dir.move_workspace(&kept).unwrap();
+        dir.remove().unwrap();
+        assert_eq!(fs::read_to_string(kept.join("1.1/made")).unwrap(), "x");
     }
 
     #[test]

@@ -84,12 +84,15 @@ impl JobLog {
         match rustix::io::read(&stream.pipe, &mut self.buffer) {
             Ok(0) => Pumped::Ended,
             Ok(count) => {
+                let before = self.spool.batch().len();
                 self.take(stream, count);
-                if stream.lines.is_partial() {
-                    stream.partial_since.get_or_insert(now);
-                } else {
-                    stream.partial_since = None;
-                }
+                let line_ended = self.spool.batch().len() > before;
+                stream.partial_since = match stream.lines.is_partial() {
+                    // What waits now is the start of another line than before.
+                    true if line_ended => Some(now),
+                    true => stream.partial_since.or(Some(now)),
+                    false => None,
+                };
                 Pumped::Bytes(count)
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Pumped::Empty,

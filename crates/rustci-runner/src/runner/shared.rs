@@ -450,9 +450,14 @@ impl Shared {
 
     /// Deletes a directory beside the shard.
     pub(crate) fn remove(self: &Rc<Self>, dir: JobDirectory) {
+        let kept = self.config.keep_workspaces.clone();
         self.spawn(async move {
             let path = dir.path().display().to_string();
-            if let Err(error) = blocking(move || dir.remove()).await {
+            let removed = blocking(move || {
+                kept.map_or(Ok(()), |kept| dir.move_workspace(&kept))?;
+                dir.remove()
+            });
+            if let Err(error) = removed.await {
                 warn!(%path, %error, "directory of an attempt cannot be deleted");
             }
         });

@@ -158,6 +158,17 @@ impl Server {
         .await
     }
 
+    /// Waits for the rest of a log: job messages overtake it on the wire.
+    pub(crate) async fn complete_log(&self, job: u64, log_bytes: u64) {
+        let found = async {
+            while (self.log(job).len() as u64) < log_bytes {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the log never ended");
+        assert_eq!(self.log(job).len() as u64, log_bytes);
+    }
+
     /// Whether the runner renews its leases.
     pub(crate) async fn renewed(&mut self) {
         while timeout(PATIENCE, self.said.recv()).await.unwrap().unwrap() != Said::Renewed {}
@@ -216,11 +227,16 @@ impl Server {
 
     /// Lines that the job printed.
     pub(crate) fn output(&self, job: u64) -> Vec<String> {
-        LogRecords::new(&self.log(job))
-            .map(|record| record.unwrap())
-            .filter(|record| record.channel.source() == LogChannel::STDOUT)
-            .map(|record| String::from_utf8_lossy(record.bytes).into_owned())
-            .collect()
+        let (mut lines, mut line) = (Vec::new(), String::new());
+        for record in LogRecords::new(&self.log(job)).map(|record| record.unwrap()) {
+            if record.channel.source() == LogChannel::STDOUT {
+                line.push_str(&String::from_utf8_lossy(record.bytes));
+                if !record.channel.is_partial() {
+                    lines.push(std::mem::take(&mut line));
+                }
+            }
+        }
+        lines
     }
 
     pub(crate) async fn await_output(&self, job: u64, line: &str) {
