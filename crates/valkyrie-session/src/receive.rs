@@ -1,5 +1,6 @@
 //! What each frame that comes in does.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use valkyrie_frame::{
@@ -36,7 +37,8 @@ pub(crate) type Handled<'b> = Result<Option<Event<'b>>, Fault>;
 
 /// A message that is whole, with what its first fragment said.
 pub(crate) struct Whole<'b> {
-    pub(crate) opening: Opening,
+    /// Only of a message in several fragments; else it lies in the frame.
+    opening: Option<Opening>,
     pub(crate) body: Payload<'b>,
 }
 
@@ -273,12 +275,10 @@ impl Session {
         if call.is_none() {
             return Err(value(frame, "a call needs a correlation").into());
         }
-        let Some(whole) = self.join(frame, opening_of)? else {
+        let Some(mut whole) = self.join(frame, opening_of)? else {
             return Ok(None);
         };
-        if whole.opening.method.is_empty() {
-            return Err(value(frame, "a call needs the extension method").into());
-        }
+        let (method, deadline) = whole.request(frame)?;
         if self.is_closing() {
             return Err(Violation::Draining.into());
         }
@@ -295,22 +295,20 @@ impl Session {
         Ok(Some(Event::Call {
             call,
             class: stream.class(),
-            deadline: whole.opening.deadline,
-            method: whole.method(frame),
+            deadline,
+            method,
             body: whole.body,
         }))
     }
 
     fn on_message<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
-        let Some(whole) = self.join(frame, opening_of)? else {
+        let Some(mut whole) = self.join(frame, opening_of)? else {
             return Ok(None);
         };
-        if whole.opening.method.is_empty() {
-            return Err(value(frame, "a message needs the extension method").into());
-        }
+        let (method, _) = whole.request(frame)?;
         Ok(Some(Event::Message {
             class: frame.header.stream.class(),
-            method: whole.method(frame),
+            method,
             body: whole.body,
         }))
     }
@@ -364,7 +362,7 @@ impl Session {
             (false, false) => {
                 let body = Payload::Borrowed(frame.body);
                 return Ok(Some(Whole {
-                    opening: opening(frame)?,
+                    opening: None,
                     body,
                 }));
             }
@@ -388,24 +386,34 @@ impl Session {
             },
         })?;
         Ok(joined.map(|(opening, bytes)| Whole {
-            opening,
+            opening: Some(opening),
             body: Payload::Joined(bytes),
         }))
     }
 }
 
-impl<'b> Whole<'b> {
-    /// The method; taken from the frame where it lies there, so that a call in one frame costs no
-    /// copy.
-    fn method(&self, frame: &Frame<'b>) -> std::borrow::Cow<'b, str> {
-        match frame.extensions.method() {
-            Ok(Some(method)) if matches!(self.body, Payload::Borrowed(_)) => method.into(),
-            _ => self.opening.method.clone().into(),
+impl Whole<'_> {
+    /// Method and deadline. The method is borrowed where it lies in the frame, so that a call in
+    /// one frame costs no copy.
+    fn request<'b>(
+        &mut self,
+        frame: &Frame<'b>,
+    ) -> Result<(Cow<'b, str>, Option<Duration>), Violation> {
+        let (method, deadline) = match self.opening.take() {
+            Some(opening) => (Cow::Owned(opening.method), opening.deadline),
+            None => {
+                let (method, deadline) = request_of(frame)?;
+                (Cow::Borrowed(method), deadline)
+            }
+        };
+        if method.is_empty() {
+            return Err(value(frame, "the extension method is missing"));
         }
+        Ok((method, deadline))
     }
 }
 
-fn opening_of(frame: &Frame<'_>) -> Result<Opening, Violation> {
+fn request_of<'b>(frame: &Frame<'b>) -> Result<(&'b str, Option<Duration>), Violation> {
     let method = frame
         .extensions
         .method()
@@ -414,9 +422,15 @@ fn opening_of(frame: &Frame<'_>) -> Result<Opening, Violation> {
         .extensions
         .deadline_ms()
         .map_err(|error| body(frame, error))?;
+    let deadline = deadline.map(|ms| Duration::from_millis(u64::from(ms)));
+    Ok((method.unwrap_or_default(), deadline))
+}
+
+fn opening_of(frame: &Frame<'_>) -> Result<Opening, Violation> {
+    let (method, deadline) = request_of(frame)?;
     Ok(Opening {
-        method: method.unwrap_or_default().to_owned(),
-        deadline: deadline.map(|ms| Duration::from_millis(u64::from(ms))),
+        method: method.to_owned(),
+        deadline,
     })
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use valkyrie_frame::limits::METHOD_BYTES_MAX;
 use valkyrie_frame::{
-    Correlation, ErrorCode, ErrorFlags, ExtensionType, ExtensionWriter, Flags, Header, MessageType,
-    StreamClass, StreamId,
+    Correlation, ErrorCode, ErrorFlags, ExtensionError, ExtensionType, ExtensionWriter, Flags,
+    Header, MessageType, StreamClass, StreamId,
 };
 
 use crate::calls::{Wanted, deadline_ms};
@@ -15,14 +16,59 @@ use crate::outbox::Band;
 use crate::session::{Phase, Session};
 use crate::streams::Listed;
 
-/// A message that is about to be sent.
-pub(crate) struct Message<'a> {
+/// What a CALL or MESSAGE says in its extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    method: &'a str,
+    deadline: Option<Duration>,
+}
+
+/// The extensions of a frame that is about to be sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Block<'a> {
+    None,
+    Request(Request<'a>),
+    /// Encoded before, when its message had to wait.
+    Encoded(&'a [u8]),
+}
+
+/// A message that is about to be sent, without its body.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
     pub(crate) kind: MessageType,
     pub(crate) stream: StreamId,
     pub(crate) correlation: Correlation,
     pub(crate) flags: Flags,
-    pub(crate) extensions: Vec<u8>,
-    pub(crate) body: &'a [u8],
+    pub(crate) block: Block<'a>,
+}
+
+/// A body that is written where it goes, without a copy in between.
+pub(crate) trait Body {
+    fn bytes(&self) -> usize;
+    fn append(&self, out: &mut Vec<u8>);
+}
+
+impl Body for &[u8] {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
+/// A Protocol Buffers body.
+pub(crate) struct Structured<'a, M>(pub(crate) &'a M);
+
+impl<M: prost::Message> Body for Structured<'_, M> {
+    fn bytes(&self) -> usize {
+        self.0.encoded_len()
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        self.0.encode(out).expect("a Vec grows as far as it has to");
+    }
 }
 
 impl Session {
@@ -43,21 +89,21 @@ impl Session {
     ) -> Result<Correlation, SendError> {
         self.check_new()?;
         self.check_message(class, MessageType::CALL, body.len())?;
-        let extensions = extensions(method, deadline)?;
+        let request = Request::new(method, deadline)?;
         let until = deadline.map(|deadline| self.now + deadline);
         let max = self.peer.calls_max();
         let call = self
             .outgoing
             .open(class, until, max)
             .ok_or(SendError::CallsExhausted)?;
-        self.send_message(Message {
+        let head = Head {
             kind: MessageType::CALL,
             stream: class.channel(),
             correlation: call,
             flags: Flags::NONE,
-            extensions,
-            body,
-        });
+            block: Block::Request(request),
+        };
+        self.send_message(head, &body);
         Ok(call)
     }
 
@@ -81,14 +127,14 @@ impl Session {
         self.check_message(class, MessageType::REPLY, body.len())?;
         self.incoming.close(call);
         if wanted == Wanted::Yes {
-            self.send_message(Message {
+            let head = Head {
                 kind: MessageType::REPLY,
                 stream: class.channel(),
                 correlation: call,
                 flags: Flags::NONE,
-                extensions: Vec::new(),
-                body,
-            });
+                block: Block::None,
+            };
+            self.send_message(head, &body);
         }
         Ok(())
     }
@@ -146,19 +192,19 @@ impl Session {
     ) -> Result<(), SendError> {
         self.check_new()?;
         self.check_message(class, MessageType::MESSAGE, body.len())?;
-        let extensions = extensions(method, None)?;
+        let request = Request::new(method, None)?;
         let stream = class.channel();
         // Numbered because any message may end up in fragments: it needs only to find no credit.
         self.message_number = self.message_number.next();
         let correlation = self.message_number;
-        self.send_message(Message {
+        let head = Head {
             kind: MessageType::MESSAGE,
             stream,
             correlation,
             flags,
-            extensions,
-            body,
-        });
+            block: Block::Request(request),
+        };
+        self.send_message(head, &body);
         Ok(())
     }
 
@@ -247,51 +293,48 @@ impl Session {
 
     /// Sends a message: at once when it is short, has credit and nobody waits before it, else
     /// through the lanes.
-    pub(crate) fn send_message(&mut self, message: Message<'_>) {
-        let bytes = message.body.len();
-        let at_once = bytes <= self.fragment(message.stream)
-            && !self.lanes.must_wait(message.stream)
-            && bytes as u64 <= self.credit(message.stream);
+    pub(crate) fn send_message(&mut self, head: Head<'_>, body: &impl Body) {
+        let (bytes, stream) = (body.bytes(), head.stream);
+        let at_once = bytes <= self.fragment(stream)
+            && !self.lanes.must_wait(stream)
+            && bytes as u64 <= self.credit(stream);
         if at_once {
-            self.spend(message.stream, bytes as u64);
-            self.encode(&message);
+            self.spend(stream, bytes as u64);
+            self.encode(head, |out| body.append(out));
             return;
         }
-        let Message {
+        let Head {
             kind,
-            stream,
+            correlation,
+            flags,
+            block,
+            ..
+        } = head;
+        let (mut extensions, mut waiting) = (Vec::new(), Vec::with_capacity(bytes));
+        block.append(&mut extensions);
+        body.append(&mut waiting);
+        let message = Outgoing {
+            kind,
             correlation,
             flags,
             extensions,
-            body,
-        } = message;
-        let body = body.to_vec();
-        self.lanes.push(
-            stream,
-            Outgoing {
-                kind,
-                correlation,
-                flags,
-                extensions,
-                body,
-                sent: 0,
-            },
-        );
+            body: waiting,
+            sent: 0,
+        };
+        self.lanes.push(stream, message);
     }
 
-    fn encode(&mut self, message: &Message<'_>) {
-        let flags = match message.extensions.is_empty() {
-            true => message.flags,
-            false => message.flags | Flags::EXTENSIONS,
+    fn encode(&mut self, head: Head<'_>, body: impl FnOnce(&mut Vec<u8>)) {
+        let flags = match head.block {
+            Block::None | Block::Encoded([]) => head.flags,
+            Block::Request(_) | Block::Encoded(_) => head.flags | Flags::EXTENSIONS,
         };
-        let length = message.extensions.len() + message.body.len();
-        let length = u32::try_from(length).expect("a fragment is under 256 KiB");
-        let header = Header::new(message.kind, message.stream, length)
+        let header = Header::new(head.kind, head.stream, 0)
             .with_flags(flags)
-            .with_correlation(message.correlation);
-        self.frame(Band::of(message.stream.class(), flags), header, |out| {
-            out.extend_from_slice(&message.extensions);
-            out.extend_from_slice(message.body);
+            .with_correlation(head.correlation);
+        self.frame(Band::of(head.stream.class(), flags), header, |out| {
+            head.block.append(out);
+            body(out);
         });
     }
 
@@ -349,14 +392,15 @@ impl Session {
             Done::No => Flags::MORE_FRAGMENTS,
         };
         let fragment = body.get(start..start + count).unwrap_or_default();
-        self.encode(&Message {
+        let block = Block::Encoded(&extensions);
+        let head = Head {
             kind,
             stream,
             correlation,
             flags,
-            extensions,
-            body: fragment,
-        });
+            block,
+        };
+        self.encode(head, |out| out.extend_from_slice(fragment));
         if let Some(message) = self
             .lanes
             .front(class)
@@ -382,27 +426,40 @@ impl Session {
     }
 }
 
-/// The extension block of a call or message.
-fn extensions(method: &str, deadline: Option<Duration>) -> Result<Vec<u8>, SendError> {
-    let max = valkyrie_frame::limits::METHOD_BYTES_MAX;
-    let too_large = SendError::TooLarge {
-        bytes: method.len(),
-        max,
-    };
-    if method.len() > max {
-        return Err(too_large);
+impl<'a> Request<'a> {
+    /// Checks the length of the method.
+    const fn new(method: &'a str, deadline: Option<Duration>) -> Result<Self, SendError> {
+        let (bytes, max) = (method.len(), METHOD_BYTES_MAX);
+        if bytes > max {
+            return Err(SendError::TooLarge { bytes, max });
+        }
+        Ok(Self { method, deadline })
     }
-    let mut block = Vec::with_capacity(method.len() + 12);
-    let mut writer = ExtensionWriter::new(&mut block);
-    writer
-        .put(ExtensionType::METHOD, method.as_bytes())
-        .map_err(|_| too_large)?;
-    if let Some(deadline) = deadline {
-        let ms = deadline_ms(deadline).to_be_bytes();
-        writer
-            .put(ExtensionType::DEADLINE, &ms)
-            .map_err(|_| too_large)?;
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), ExtensionError> {
+        let mut block = ExtensionWriter::new(out);
+        block.put(ExtensionType::METHOD, self.method.as_bytes())?;
+        if let Some(deadline) = self.deadline {
+            block.put(
+                ExtensionType::DEADLINE,
+                &deadline_ms(deadline).to_be_bytes(),
+            )?;
+        }
+        block.finish();
+        Ok(())
     }
-    writer.finish();
-    Ok(block)
+}
+
+impl Block<'_> {
+    fn append(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::None => {}
+            Self::Request(request) => {
+                request
+                    .append(out)
+                    .expect("two entries, under 8 KiB together");
+            }
+            Self::Encoded(block) => out.extend_from_slice(block),
+        }
+    }
 }

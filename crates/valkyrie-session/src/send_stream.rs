@@ -9,7 +9,7 @@ use valkyrie_frame::{
 use crate::error::SendError;
 use crate::event::End;
 use crate::outbox::Band;
-use crate::send::Message;
+use crate::send::{Block, Head, Structured};
 use crate::session::Session;
 use crate::state::{Change, StreamState};
 use crate::streams::{Counting, Listed, Stream};
@@ -112,10 +112,10 @@ impl Session {
     /// # Errors
     /// Nothing was sent: see [`SendError`].
     pub fn job_request(&mut self, request: &v2::JobRequest) -> Result<StreamId, SendError> {
-        let body = prost::Message::encode_to_vec(request);
-        self.check_message(StreamClass::Jobs, MessageType::JOB_REQUEST, body.len())?;
-        let stream = self.new_stream(StreamClass::Jobs, MessageType::JOB_REQUEST)?;
-        self.job_message(stream, MessageType::JOB_REQUEST, Flags::NONE, &body);
+        let (class, kind) = (StreamClass::Jobs, MessageType::JOB_REQUEST);
+        self.check_message(class, kind, prost::Message::encoded_len(request))?;
+        let stream = self.new_stream(class, kind)?;
+        self.send_message(on(stream, kind, Flags::NONE), &Structured(request));
         Ok(stream)
     }
 
@@ -140,8 +140,7 @@ impl Session {
             });
         }
         self.sendable(stream)?;
-        let body = body.encode_to_vec();
-        self.check_message(StreamClass::Jobs, kind, body.len())?;
+        self.check_message(StreamClass::Jobs, kind, body.encoded_len())?;
         let asks = matches!(
             kind,
             MessageType::JOB_COMPLETE | MessageType::JOB_FAILED | MessageType::JOB_REJECT
@@ -151,20 +150,10 @@ impl Session {
         } else {
             Flags::NONE
         };
-        self.job_message(stream, kind, acked | end_flag(end), &body);
+        let head = on(stream, kind, acked | end_flag(end));
+        self.send_message(head, &Structured(body));
         self.sent_end(stream, end);
         Ok(())
-    }
-
-    fn job_message(&mut self, stream: StreamId, kind: MessageType, flags: Flags, body: &[u8]) {
-        self.send_message(Message {
-            kind,
-            stream,
-            correlation: Correlation::NONE,
-            flags,
-            extensions: Vec::new(),
-            body,
-        });
     }
 
     /// Acknowledges a message that was handled: a job message after its record is durable, a file
@@ -181,14 +170,11 @@ impl Session {
     ) -> Result<(), SendError> {
         self.sendable(stream)?;
         let flags = Flags::ACK | end_flag(end);
-        self.send_message(Message {
-            kind,
-            stream,
+        let head = Head {
             correlation,
-            flags,
-            extensions: Vec::new(),
-            body: &[],
-        });
+            ..on(stream, kind, flags)
+        };
+        self.send_message(head, &[].as_slice());
         self.sent_end(stream, end);
         Ok(())
     }
@@ -564,6 +550,18 @@ impl Session {
     ) {
         let header = Header::new(kind, stream, 0).with_flags(flags);
         self.frame(Band::of(stream.class(), flags), header, body);
+    }
+}
+
+/// A message of a stream without extensions and correlation.
+const fn on(stream: StreamId, kind: MessageType, flags: Flags) -> Head<'static> {
+    let (correlation, block) = (Correlation::NONE, Block::None);
+    Head {
+        kind,
+        stream,
+        correlation,
+        flags,
+        block,
     }
 }
 

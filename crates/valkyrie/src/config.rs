@@ -18,6 +18,18 @@ pub struct LinkConfig {
     /// Connections that [`serve`](crate::serve) holds at once; more wait in the kernel's queue.
     /// Default: 16,384. Each idle one costs about 2 KiB and a descriptor.
     pub connections_max: u32,
+    /// Who may connect where the transport tells the user. Default: this user and root.
+    pub admission: Admission,
+}
+
+/// Who may connect over a Unix socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// The user this process runs as, and root.
+    #[default]
+    SameUser,
+    /// Everyone that the socket file lets in.
+    AnyUser,
 }
 
 impl Default for LinkConfig {
@@ -27,6 +39,7 @@ impl Default for LinkConfig {
             meter: None,
             write_stall: Duration::from_secs(30),
             connections_max: 16 * 1024,
+            admission: Admission::default(),
         }
     }
 }

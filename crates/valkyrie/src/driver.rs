@@ -1,6 +1,5 @@
 //! Moves the bytes of one connection and decides nothing.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -18,14 +17,12 @@ use valkyrie_session::limits::TRANSMIT_BYTES;
 use valkyrie_session::{Event, Limits, SessionError};
 use valkyrie_transport::Connection;
 
+use crate::buffers;
 use crate::clock;
 use crate::config::LinkConfig;
 use crate::error::CloseReason;
 use crate::link::{Handler, Link};
 use crate::meter::Meter;
-
-/// Length of the read buffer that all connections of a shard share.
-const READ_BYTES: usize = 256 * 1024;
 
 /// Reads in one tick before the shard's other tasks have their turn.
 const READS_PER_TICK: u32 = 8;
@@ -39,16 +36,6 @@ const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes read on at most meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
-
-thread_local! {
-    /// The shard's read buffer; taken while a connection reads into it.
-    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
-
-fn take_buffer() -> Box<[u8]> {
-    let free = READ_BUFFER.take();
-    free.unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice())
-}
 
 type ReadySender = oneshot::Sender<Result<(), CloseReason>>;
 
@@ -71,14 +58,6 @@ pub(crate) struct Driver<H> {
     stalled_since: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
-    idle: Idle,
-}
-
-/// Whether the connection was found quiet, so that its buffers should go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Idle {
-    No,
-    Yes,
 }
 
 impl<H: Handler> Driver<H> {
@@ -99,7 +78,6 @@ impl<H: Handler> Driver<H> {
             stalled_since: None,
             timer: None,
             timer_at: None,
-            idle: Idle::No,
         }
     }
 
@@ -159,6 +137,9 @@ impl<H: Handler> Driver<H> {
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if self.link.is_aborted() {
+            return Poll::Ready(CloseReason::Aborted);
+        }
         let mut now = clock::now();
         self.check_timers(now);
         let mut reads = 0;
@@ -192,7 +173,7 @@ impl<H: Handler> Driver<H> {
 
     /// Reads once into the shard's buffer and handles what came.
     fn read_once(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<Result<(), CloseReason>> {
-        let mut buffer = take_buffer();
+        let mut buffer = buffers::take_read();
         let mut space = ReadBuf::new(&mut buffer);
         let polled = Pin::new(&mut self.connection).poll_read(cx, &mut space);
         let result = match polled {
@@ -201,7 +182,7 @@ impl<H: Handler> Driver<H> {
             Poll::Ready(Ok(())) if space.filled().is_empty() => Poll::Ready(Err(self.ended())),
             Poll::Ready(Ok(())) => Poll::Ready(self.take_bytes(cx, now, space.filled())),
         };
-        READ_BUFFER.set(Some(buffer));
+        buffers::give_read(buffer);
         result
     }
 
@@ -296,14 +277,9 @@ impl<H: Handler> Driver<H> {
     /// Writes until nothing waits or the transport is full. Ready when the connection is over.
     fn flush(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<CloseReason> {
         loop {
-            if self.written == self.out.len() {
-                self.out.clear();
-                self.written = 0;
-                if self.link.driver_session().transmit(now, &mut self.out) == 0 {
-                    self.stalled_since = None;
-                    self.release_buffer();
-                    return self.check_finished();
-                }
+            if self.written == self.out.len() && !self.refill(now) {
+                self.stalled_since = None;
+                return self.check_finished();
             }
             let bytes = self.out.get(self.written..).unwrap_or_default();
             match Pin::new(&mut self.connection).poll_write(cx, bytes) {
@@ -321,12 +297,18 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// An idle connection owns no write buffer.
-    fn release_buffer(&mut self) {
-        if self.out.capacity() > TRANSMIT_BYTES * 2 || self.idle == Idle::Yes {
-            self.out = Vec::new();
-            self.idle = Idle::No;
+    /// Takes the next frames from the session; false, and no buffer is held, when there are none.
+    fn refill(&mut self, now: Time) -> bool {
+        self.written = 0;
+        if self.out.capacity() == 0 {
+            self.out = buffers::take_write();
         }
+        self.out.clear();
+        if self.link.driver_session().transmit(now, &mut self.out) > 0 {
+            return true;
+        }
+        buffers::give_write(std::mem::take(&mut self.out));
+        false
     }
 
     fn write_failed(&self, error: io::Error) -> CloseReason {
@@ -366,7 +348,6 @@ impl<H: Handler> Driver<H> {
             if session.is_idle() {
                 // Most often this is the keepalive of a quiet connection.
                 session.release_buffers();
-                self.idle = Idle::Yes;
             }
         }
     }

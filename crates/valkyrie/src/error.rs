@@ -14,6 +14,9 @@ pub enum CloseReason {
     /// In order, after one of the sides said CLOSE.
     #[error("closed in order")]
     Closed,
+    /// This side ended it at once.
+    #[error("aborted by this side")]
+    Aborted,
     /// The peer broke a rule or ended the connection with an ERROR.
     #[error("{0}")]
     Session(#[from] SessionError),
@@ -34,6 +37,7 @@ impl CloseReason {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
+            Self::Aborted => "aborted",
             Self::Session(SessionError::Peer { .. }) => "peer_error",
             Self::Session(error) if matches!(error.code(), ErrorCode::TIMEOUT) => "timeout",
             Self::Session(_) => "protocol",
@@ -47,7 +51,7 @@ impl CloseReason {
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Closed => ErrorCode::NONE,
+            Self::Closed | Self::Aborted => ErrorCode::NONE,
             Self::Session(error) => error.code(),
             Self::Lost | Self::Io(_) | Self::WriteStalled => ErrorCode::LOST,
         }

@@ -40,6 +40,7 @@
 //! A handler never blocks: it runs on the thread that moves the bytes of every connection of the
 //! shard. What takes time goes to a local task, which answers through a clone of the [`Link`].
 
+mod buffers;
 mod calls;
 mod clock;
 mod config;
@@ -52,7 +53,7 @@ mod shard;
 
 pub use calls::CallError;
 pub use clock::now;
-pub use config::LinkConfig;
+pub use config::{Admission, LinkConfig};
 pub use error::{CloseReason, ConnectError, ServeError};
 pub use link::{Handler, Link, Peer, SessionMut};
 pub use meter::Meter;

@@ -48,6 +48,14 @@ pub(crate) struct Inner {
     turn: Cell<Turn>,
     closed: RefCell<Option<CloseReason>>,
     closed_notify: Notify,
+    abort: Cell<Abort>,
+}
+
+/// Whether the owner wants the connection gone at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Abort {
+    No,
+    Yes,
 }
 
 /// Whose turn it is, which decides who writes what is sent.
@@ -104,6 +112,7 @@ impl Link {
                 turn: Cell::new(Turn::Others),
                 closed: RefCell::new(None),
                 closed_notify: Notify::new(),
+                abort: Cell::new(Abort::No),
             }),
         }
     }
@@ -165,6 +174,17 @@ impl Link {
     /// Starts the orderly end: nothing new is taken, what runs may end within `drain`.
     pub fn close(&self, code: ErrorCode, drain: Duration) {
         self.session().close(code, drain);
+    }
+
+    /// Ends the connection at once, without a word to the peer: what is not written is lost, as if
+    /// the process had died.
+    pub fn abort(&self) {
+        self.inner.abort.set(Abort::Yes);
+        self.inner.wake();
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.inner.abort.get() == Abort::Yes
     }
 
     /// Whether the connection is over.
@@ -248,6 +268,18 @@ pub struct SessionMut<'l> {
     link: &'l Inner,
 }
 
+impl Inner {
+    /// Lets the driver run, once per tick however many messages are sent before it does.
+    fn wake(&self) {
+        if self.turn.get() == Turn::Others {
+            self.turn.set(Turn::Dirty);
+            if let Some(waker) = self.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner")
@@ -272,12 +304,6 @@ impl DerefMut for SessionMut<'_> {
 
 impl Drop for SessionMut<'_> {
     fn drop(&mut self) {
-        if self.link.turn.get() == Turn::Others {
-            // Once per tick, however many messages follow.
-            self.link.turn.set(Turn::Dirty);
-            if let Some(waker) = self.link.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
-        }
+        self.link.wake();
     }
 }

@@ -9,7 +9,7 @@ use valkyrie_frame::ErrorCode;
 use valkyrie_session::{Session, Side};
 use valkyrie_transport::{Connection, Endpoint, Listener};
 
-use crate::config::LinkConfig;
+use crate::config::{Admission, LinkConfig};
 use crate::driver::Driver;
 use crate::error::{CloseReason, ConnectError, ServeError};
 use crate::link::{Handler, Link};
@@ -72,6 +72,10 @@ pub async fn serve<H: Handler>(
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         let connection = listener.accept().await?;
+        if !admits(config.admission, connection.peer().uid()) {
+            tracing::warn!(peer = %connection.peer(), "connection of another user refused");
+            continue;
+        }
         let random = random().map_err(ServeError::Random)?;
         let link = link(&connection, Side::Acceptor, &config, random);
         tracing::debug!(conn = link.id(), peer = %connection.peer(), "connection accepted");
@@ -84,6 +88,15 @@ pub async fn serve<H: Handler>(
     }
 }
 
+/// Whether the user at the other end may connect, as far as the transport can tell.
+fn admits(admission: Admission, uid: Option<u32>) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    match (admission, uid) {
+        (Admission::AnyUser, _) | (Admission::SameUser, None) => true,
+        (Admission::SameUser, Some(uid)) => uid == own || uid == 0,
+    }
+}
+
 fn link(connection: &Connection, side: Side, config: &LinkConfig, random: [u8; 32]) -> Link {
     let session = Session::new(side, config.session.clone(), random);
     Link::new(session, connection.peer().clone())
@@ -93,4 +106,19 @@ fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_is_only_admitted_where_everyone_is() {
+        let own = rustix::process::geteuid().as_raw();
+        for (uid, same_user) in [(None, true), (Some(own), true), (Some(0), true)] {
+            assert_eq!(admits(Admission::SameUser, uid), same_user);
+        }
+        assert!(!admits(Admission::SameUser, Some(own + 1)));
+        assert!(admits(Admission::AnyUser, Some(own + 1)));
+    }
 }

@@ -61,7 +61,11 @@ impl<T: Send + 'static> Shard<T> {
 /// # Errors
 /// The runtime could not start.
 pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // The default of 61 lets tasks that wake each other keep the shard from its sockets.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .event_interval(31)
+        .build()?;
     let local = LocalSet::new();
     Ok(local.block_on(&runtime, main))
 }

@@ -125,3 +125,17 @@ fn metrics_follow_connections_and_streams_to_their_end() {
         );
     });
 }
+
+#[test]
+fn an_aborted_link_is_lost_for_the_peer() {
+    on_every_transport("abort", |endpoint| async move {
+        let config = LinkConfig::default();
+        let (server, mut on_server) = Recorder::new();
+        let at = start(&endpoint, config.clone(), move |_| server.clone()).await;
+        let (handler, _events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        link.abort();
+        assert!(matches!(link.closed().await, CloseReason::Aborted));
+        while on_server.recv().await.unwrap() != Seen::Closed("lost") {}
+    });
+}
