@@ -1,1 +1,39 @@
-//! Seeded simulation of scheduler, session and journal.
+//! Seeded simulation of scheduler, session and journal under faults.
+//!
+//! [`run`] plays one seed: a control plane with the product's scheduler, journal format and
+//! sessions, some runners, and a network and a disk that fail as [`Options`] say. There is one
+//! virtual clock and one source of chance, so a seed is one exact history. First faults happen and
+//! only safety is judged; then they stop, and everything has to end in bounded time.
+//!
+//! Judged after every event, with the numbers of the list in the design:
+//! - I1 a job ends once, as its first durable end says, and no acknowledged end is lost;
+//! - I2 fencing numbers grow, and a runner never gets the same lease twice;
+//! - I3 no acknowledged run is lost, and no record that anybody could know of;
+//! - I4 the log of an attempt is a prefix of what the runner wrote, and all of it after the end;
+//! - I6 nothing starts before its needs ended, or after a durable cancellation;
+//! - I7 no connected runner has more jobs than its capacity;
+//! - I8 a replay of the journal gives the state that wrote it;
+//! - I12 once faults stop, everything ends;
+//! - wire: no session ever finds fault with its peer.
+//!
+//! ```
+//! let summary = rustci_sim::run(rustci_sim::Options::from_seed(7)).unwrap();
+//! assert!(summary.completions > 0);
+//! ```
+
+mod inject;
+mod link;
+mod net;
+mod options;
+mod oracle;
+mod rng;
+mod runner;
+mod server;
+mod simulation;
+mod wire;
+mod workload;
+mod world;
+
+pub use options::{Fault, Options};
+pub use rng::Rng;
+pub use simulation::{Failure, Summary, run};
