@@ -63,7 +63,8 @@ pub(crate) fn tilde(path: &Path) -> String {
     }
 }
 
-fn local_data(project: &Project, number: u32) -> PathBuf {
+/// The directory of the `number`th local run of `project` at the same time, from 1.
+pub(crate) fn local_data(project: &Project, number: u32) -> PathBuf {
     let hash = blake3::hash(project.root.as_os_str().as_encoded_bytes()).to_hex();
     let short: String = hash.chars().take(8).collect();
     let suffix = if number > 1 {

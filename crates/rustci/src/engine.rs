@@ -20,6 +20,8 @@ pub(crate) struct EngineOptions {
     pub(crate) data: PathBuf,
     /// Where secrets come from, beside the environment.
     pub(crate) secrets_file: Option<PathBuf>,
+    /// Where workspaces are kept, if they are.
+    pub(crate) keep_workspaces: Option<PathBuf>,
 }
 
 /// A running server, its runner, and a client for it.
@@ -55,7 +57,10 @@ impl Engine {
             "the local server",
         );
         cancel_leftovers(&api).await?;
-        let config = RunnerConfig::new("local", endpoint, options.data.join("runner"));
+        let config = RunnerConfig {
+            keep_workspaces: options.keep_workspaces,
+            ..RunnerConfig::new("local", endpoint, options.data.join("runner"))
+        };
         let (stop, stopped) = watch::channel(Stop::No);
         let runner = Shard::spawn("runner", move || rustci_runner::run(config, stopped));
         let runner = runner.map_err(Failure::io("start the runner"))?;

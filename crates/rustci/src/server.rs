@@ -12,6 +12,7 @@ use crate::dirs;
 use crate::engine;
 use crate::failure::Failure;
 use crate::project::Project;
+use crate::render::summary::shell_word;
 
 /// A client for the server at `url`, with the token given or that of a server on this machine.
 ///
@@ -60,7 +61,7 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
         }]);
     }
     if let Some(dir) = &args.data_dir {
-        let arguments = format!(" --data-dir {}", dir.display());
+        let arguments = format!(" --data-dir {}", shell_word(&dir.to_string_lossy()));
         return Ok(vec![place_of(
             dir,
             format!("in {}", dir.display()),
@@ -77,9 +78,15 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
     if dirs.is_empty() {
         return Err(Failure::NoRuns { place: name });
     }
-    dirs.iter()
-        .map(|dir| place_of(dir, name.clone(), arguments.clone()))
-        .collect()
+    let first = dirs::local_data(&project, 1);
+    let place = |dir: &PathBuf| {
+        let arguments = match *dir == first {
+            true => arguments.clone(),
+            false => format!(" --data-dir {}", shell_word(&dir.to_string_lossy())),
+        };
+        place_of(dir, name.clone(), arguments)
+    };
+    dirs.iter().map(place).collect()
 }
 
 fn place_of(dir: &Path, name: String, arguments: String) -> Result<Place, Failure> {

@@ -86,12 +86,13 @@ impl JobDirectory {
         process::read_list(&self.processes())
     }
 
-    /// Moves the workspace into `kept`, under the name of this directory. One that was never made
-    /// is no error.
+    /// Moves the workspace into `kept`, under `<job>.<attempt>`. One that was never made is no
+    /// error.
     pub(crate) fn move_workspace(&self, kept: &Path) -> io::Result<()> {
-        let Some(name) = self.root.file_name() else {
+        let Some(attempt) = self.identity().and_then(|identity| identity.attempt) else {
             return Ok(());
         };
+        let name = format!("{}.{}", attempt.job, attempt.number);
         DirBuilder::new().recursive(true).mode(0o700).create(kept)?;
         match fs::rename(self.workspace(), kept.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn a_workspace_is_kept_under_the_name_of_its_attempt() {
         let parent = tempfile::tempdir().unwrap();
-        let dir = JobDirectory::new(parent.path().join("1.1"));
+        let dir = JobDirectory::new(parent.path().join("random"));
         let kept = parent.path().join("kept");
         dir.create(&identity()).unwrap();
         dir.move_workspace(&kept).unwrap();
@@ -205,7 +206,7 @@ mod tests {
         fs::write(dir.workspace().join("made"), "x").unwrap();
         dir.move_workspace(&kept).unwrap();
         dir.remove().unwrap();
-        assert_eq!(fs::read_to_string(kept.join("1.1/made")).unwrap(), "x");
+        assert_eq!(fs::read_to_string(kept.join("1.2/made")).unwrap(), "x");
     }
 
     #[test]

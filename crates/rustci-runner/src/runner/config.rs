@@ -37,8 +37,8 @@ pub struct RunnerConfig {
     /// What every job finds in its environment from this machine. Default:
     /// [`host_environment`].
     pub host_env: Vec<(String, String)>,
-    /// Where workspaces are moved to when their attempt is over, on the file system of `state_dir`;
-    /// they are deleted by default. Nobody but the caller ever deletes them then.
+    /// Where workspaces are moved to when their attempt is over, as `<job>.<attempt>`, on the file
+    /// system of `state_dir`; they are deleted by default. Nobody but the caller ever deletes them then.
     pub keep_workspaces: Option<PathBuf>,
     /// Where the connection is counted; not at all by default.
     pub metrics: Option<Metrics>,

@@ -70,12 +70,14 @@ async fn run_here(
     let options = EngineOptions {
         data: data.clone(),
         secrets_file: args.secrets_file.clone(),
+        keep_workspaces: args.keep.then(|| data.join("workspaces")),
     };
     let engine = Engine::start(options).await?;
     let next = Next {
-        place: place_of(project, args),
+        place: place_of(project, &data, args),
         again: again(args),
         files: Some(dirs::tilde(&data.join("logs"))),
+        workspaces: args.keep.then(|| dirs::tilde(&data.join("workspaces"))),
         ..Next::default()
     };
     let result = submit_all(engine.api(), project, chosen, (args, git, &next), out).await;
@@ -258,12 +260,11 @@ fn git_context(root: &Path) -> Map<String, Value> {
 }
 
 /// What `rustci runs` needs to find this run from the same place.
-fn place_of(project: &Project, args: &RunArgs) -> String {
-    if let Some(dir) = &args.data_dir {
-        return format!(" --data-dir {}", shell_word(&dir.to_string_lossy()));
+fn place_of(project: &Project, data: &Path, args: &RunArgs) -> String {
+    if args.data_dir.is_some() || data != dirs::local_data(project, 1) {
+        return format!(" --data-dir {}", shell_word(&data.to_string_lossy()));
     }
-    let here = Project::find(Path::new("."));
-    match here {
+    match Project::find(Path::new(".")) {
         Ok(here) if here.root == project.root => String::new(),
         _ => format!(" --project {}", shell_word(&shown(&project.root))),
     }
@@ -288,6 +289,9 @@ fn again(args: &RunArgs) -> Option<String> {
     }
     for (name, value) in &args.env {
         option("--env", &format!("{name}={value}"));
+    }
+    if let Some(dir) = &args.data_dir {
+        option("--data-dir", &dir.to_string_lossy());
     }
     if let Some(file) = &args.secrets_file {
         option("--secrets-file", &file.to_string_lossy());

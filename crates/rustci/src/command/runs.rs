@@ -85,8 +85,8 @@ async fn list(
     }
     if at > 0 && !list.runs.is_empty() {
         out.text(&format!(
-            "\n{} (reach them with{})\n",
-            place.name, place.arguments
+            "\nfrom runs that went on at the same time; reach them with{}\n",
+            place.arguments
         ))?;
     }
     match list.runs.as_slice() {

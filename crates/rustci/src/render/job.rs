@@ -20,19 +20,19 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// What a job printed, behind a bar at column `indent`.
+    /// What a job printed, behind a bar at column `indent`, in one row of a picture.
     pub(crate) fn quoted(self, indent: usize, text: &str) -> String {
+        cut(&self.quoted_whole(indent, text), self.columns).into_owned()
+    }
+
+    /// The same however long it is: where it stays on the screen, every word of it may matter.
+    pub(crate) fn quoted_whole(self, indent: usize, text: &str) -> String {
         let keep = match self.colour {
             Colour::On => Keep::Colours,
             Colour::Off => Keep::Text,
         };
         let bar = self.colour.dim("│");
-        let text = clean(text, keep);
-        let text = match self.sink {
-            Sink::Terminal => cut(&text, self.columns.saturating_sub(indent + 2)),
-            Sink::Stream => text,
-        };
-        format!("{:indent$}{bar} {text}", "")
+        format!("{:indent$}{bar} {}", "", clean(text, keep))
     }
 
     /// `left`, and `right` at the right edge.

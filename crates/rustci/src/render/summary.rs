@@ -21,6 +21,8 @@ pub(crate) struct Next {
     pub(crate) again: Option<String>,
     /// The directory with the log files, when they are on this machine.
     pub(crate) files: Option<String>,
+    /// The directory with the kept workspaces, if they are kept.
+    pub(crate) workspaces: Option<String>,
     /// Where each step begins, as `file:line`, by job id and number of the step.
     pub(crate) step_places: BTreeMap<(String, u32), String>,
 }
@@ -74,7 +76,9 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
     ];
     for job in &run.jobs {
         lines.extend(row.job_in_full(job));
-        lines.extend(job.steps.iter().map(|step| row.step(step)));
+        if mood(job, run) != Mood::Skipped {
+            lines.extend(job.steps.iter().map(|step| row.step(step)));
+        }
         let outputs = job.outputs.iter();
         lines.extend(outputs.map(|(name, value)| row.output(name, value)));
     }
@@ -184,7 +188,7 @@ fn failure(board: &Board, job: &JobView, look: Look, next: &Next) -> Vec<String>
     let said = step.map_or("", |step| step.message.as_str());
     let index = step.and_then(|step| u16::try_from(step.index).ok());
     let tail = board.tail(job.id, index).filter(|text| *text != said);
-    lines.extend(tail.map(|text| look.quoted(2, text)));
+    lines.extend(tail.map(|text| look.quoted_whole(2, text)));
     lines
 }
 
@@ -219,10 +223,22 @@ fn way_on(run: &RunView, look: Look, next: &Next) -> Vec<String> {
             .as_ref()
             .map(|files| ("log files", files.clone())),
     );
+    rows.extend(workspace(run, next).map(|path| ("workspace", path)));
     let lines = rows
         .iter()
         .map(|(what, how)| format!("  {}  {how}", look.colour.dim(&format!("{what:<9}"))));
     lines.collect()
+}
+
+/// The kept workspace of the failed job, or where all are.
+fn workspace(run: &RunView, next: &Next) -> Option<String> {
+    let root = next.workspaces.as_ref()?;
+    let bad = run.jobs.iter().find(|job| failed_on_its_own(job, run));
+    let attempt = bad.and_then(|job| Some((job.id, job.attempts.last()?.number)));
+    Some(match attempt {
+        Some((job, attempt)) => format!("{root}/{job}.{attempt}"),
+        None => root.clone(),
+    })
 }
 
 /// `text` as one word of a shell command line.
@@ -247,6 +263,7 @@ mod tests {
             place: " --project shop".to_owned(),
             again: Some(" shop".to_owned()),
             files: Some("~/.local/state/rustci/local/shop-0123abcd/logs/7".to_owned()),
+            workspaces: Some("~/kept".to_owned()),
             step_places: [(("test".to_owned(), 1), "shop/.rustci/ci.yaml:12".to_owned())].into(),
         };
         expected.assert_eq(&summary(
@@ -283,6 +300,7 @@ mod tests {
                   whole log  rustci runs logs 7 'test (stable, postgres)' --project shop
                   run again  rustci run shop --job test
                   log files  ~/.local/state/rustci/local/shop-0123abcd/logs/7
+                  workspace  ~/kept/2.1
             "#]],
         );
     }
@@ -293,19 +311,20 @@ mod tests {
             Sink::Stream,
             Tails::Omit,
             &expect![[r#"
-              ✓ lint                                                                    0.7s
-              ✗ test (stable, postgres)  `unit tests`: exit code 101                    3.0s
-                  ✓ build                                                               0.9s
-                  ✗ unit tests  exit code 101                                           2.0s
-                  – upload  skipped
-              ✓ test (beta, 漢字)        `unit tests` passed on try 2                   3.5s
-              – build                    skipped: needs `test`, of which `test (stable, postgres)` failed; nothing else stands in its way
+                  ✓ lint                                                                    0.7s
+                  ✗ test (stable, postgres)  `unit tests`: exit code 101                    3.0s
+                      ✓ build                                                               0.9s
+                      ✗ unit tests  exit code 101                                           2.0s
+                      – upload  skipped
+                  ✓ test (beta, 漢字)        `unit tests` passed on try 2                   3.5s
+                  – build                    skipped: needs `test`, of which `test (stable, postgres)` failed; nothing else stands in its way
 
-            ✗ run 7 failed in 4.5s: 1 of 4 jobs failed, 1 skipped
-              whole log  rustci runs logs 7 'test (stable, postgres)' --project shop
-              run again  rustci run shop --job test
-              log files  ~/.local/state/rustci/local/shop-0123abcd/logs/7
-        "#]],
+                ✗ run 7 failed in 4.5s: 1 of 4 jobs failed, 1 skipped
+                  whole log  rustci runs logs 7 'test (stable, postgres)' --project shop
+                  run again  rustci run shop --job test
+                  log files  ~/.local/state/rustci/local/shop-0123abcd/logs/7
+                  workspace  ~/kept/2.1
+            "#]],
         );
     }
 

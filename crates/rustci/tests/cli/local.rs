@@ -124,6 +124,57 @@ fn one_job_runs_with_what_it_needs_and_nothing_else() {
 }
 
 #[test]
+fn a_kept_workspace_holds_what_the_job_made() {
+    let world =
+        World::with_pipeline("jobs: { a: { steps: [{ run: echo built > made; exit 1 }] } }\n");
+    let data = world.path("data");
+    let data = data.to_str().unwrap();
+    let said = world
+        .rustci(&["run", "--keep", "--data-dir", data])
+        .ended_with(1);
+    said.has_lines(&[&format!("  workspace  {data}/workspaces/1.1")]);
+    let made = std::fs::read_to_string(format!("{data}/workspaces/1.1/made")).unwrap();
+    assert_eq!(made, "built\n");
+    said.says(&format!("rustci runs logs 1 a --data-dir {data}"));
+}
+
+#[test]
+fn two_runs_of_a_project_may_go_on_at_once() {
+    let world = World::with_pipeline("jobs: { a: { steps: [{ run: echo begun; sleep 65.5 }] } }\n");
+    let mut first = world.start(&["run"]);
+    first.wait_for("a | begun");
+    let mut second = world.start(&["run"]);
+    second.wait_for("a | begun");
+    for run in [&first, &second] {
+        run.signal("INT");
+    }
+    assert_eq!(first.finish().0, Some(130));
+    assert_eq!(second.finish().0, Some(130));
+    world
+        .rustci(&["runs", "list"])
+        .ended_with(0)
+        .says("reach them with --data-dir ");
+}
+
+#[test]
+fn a_run_whose_program_was_killed_is_cancelled_by_the_next() {
+    let world = World::with_pipeline(
+        "on: { manual: { inputs: { seconds: { type: string, default: '66.5' } } } }\n\
+         jobs: { a: { env: { S: \"${{ inputs.seconds }}\" }, steps: [{ run: echo begun; sleep $S }] } }\n",
+    );
+    let mut run = world.start(&["run"]);
+    run.wait_for("a | begun");
+    run.signal("KILL");
+    run.finish();
+    world.rustci(&["run", "--input", "seconds=0"]).ended_with(0);
+    assert!(!is_running("sleep\u{0}66.5"));
+    world
+        .rustci(&["runs", "view", "1"])
+        .ended_with(0)
+        .says("run 1 was cancelled");
+}
+
+#[test]
 fn inputs_environment_and_secrets_reach_the_job_and_secrets_are_masked() {
     let world = World::with_pipeline(
         "on: { manual: { inputs: { who: { type: string, default: nobody } } } }\n\
