@@ -18,16 +18,11 @@ pub(crate) struct JobContexts {
 }
 
 impl JobContexts {
-    /// Starts from what the server knows, plus the secrets and this runner.
-    pub(crate) fn new(given: &Json, spec: &v1::JobSpec, runner: &str) -> Self {
+    /// Starts from what the server knows, plus this runner. Secrets are no values of expressions:
+    /// they only reach the environment.
+    pub(crate) fn new(given: &Json, runner: &str) -> Self {
         let empty = Map::new();
         let mut contexts = Contexts::from_json(given.as_object().unwrap_or(&empty));
-        let secrets: Map<String, Json> = spec
-            .secrets
-            .iter()
-            .map(|secret| (secret.name.clone(), Json::String(secret.value.clone())))
-            .collect();
-        contexts.set("secrets", &Json::Object(secrets));
         contexts.set(
             "runner",
             &json!({ "name": runner, "os": "linux", "arch": arch() }),
@@ -60,25 +55,28 @@ impl JobContexts {
         self.contexts.set_status(status);
     }
 
-    /// Evaluates the environment of the whole job; each value sees the ones before it.
+    /// Evaluates the environment of the whole job.
     pub(crate) fn set_job_env(
         &mut self,
         bindings: &[v1::Binding],
     ) -> Result<Environment, EnvError> {
         let env = self.evaluate_env(bindings)?;
-        self.env
-            .extend(env.iter().map(|(name, value)| (name.clone(), json!(value))));
+        self.env.extend(entries(&env));
         self.show_env(self.env.clone());
         Ok(env)
     }
 
-    /// Evaluates the environment of a step, which the rest of that step then sees.
+    /// Evaluates the environment of a step: its values see the job's, the rest of the step sees both.
     pub(crate) fn set_step_env(
         &mut self,
         bindings: &[v1::Binding],
     ) -> Result<Environment, EnvError> {
         self.show_env(self.env.clone());
-        self.evaluate_env(bindings)
+        let env = self.evaluate_env(bindings)?;
+        let mut shown = self.env.clone();
+        shown.extend(entries(&env));
+        self.show_env(shown);
+        Ok(env)
     }
 
     /// Evaluates a template.
@@ -121,8 +119,7 @@ impl JobContexts {
             .set("steps", &Json::Object(self.steps.clone()));
     }
 
-    fn evaluate_env(&mut self, bindings: &[v1::Binding]) -> Result<Environment, EnvError> {
-        let mut shown = self.env.clone();
+    fn evaluate_env(&self, bindings: &[v1::Binding]) -> Result<Environment, EnvError> {
         let mut env = Environment::new();
         for binding in bindings {
             let name = binding.name.clone();
@@ -135,8 +132,6 @@ impl JobContexts {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(EnvError::Refused { name });
             }
-            shown.insert(name.clone(), json!(value));
-            self.show_env(shown.clone());
             env.insert(name, value);
         }
         Ok(env)
@@ -145,6 +140,10 @@ impl JobContexts {
     fn show_env(&mut self, env: Map<String, Json>) {
         self.contexts.set("env", &Json::Object(env));
     }
+}
+
+fn entries(env: &Environment) -> impl Iterator<Item = (String, Json)> {
+    env.iter().map(|(name, value)| (name.clone(), json!(value)))
 }
 
 /// The pipeline's environment cannot be used.
@@ -187,37 +186,25 @@ mod tests {
     }
 
     fn contexts() -> JobContexts {
-        let secrets = vec![v1::Secret {
-            name: "TOKEN".to_owned(),
-            value: "t0k3n".to_owned(),
-        }];
-        let spec = v1::JobSpec {
-            secrets,
-            ..Default::default()
-        };
-        JobContexts::new(&json!({"matrix": {"db": "sqlite"}}), &spec, "r1")
+        JobContexts::new(&json!({"matrix": {"db": "sqlite"}}), "r1")
     }
 
     #[test]
-    fn env_values_see_what_stands_before_them() {
+    fn a_step_sees_the_jobs_env_and_its_own_only_while_it_lasts() {
         let mut contexts = contexts();
-        let job = [
-            binding("A", "${{ matrix.db }}"),
-            binding("B", "${{ env.A }}-${{ secrets.TOKEN }}"),
-        ];
-        let env = contexts.set_job_env(&job).unwrap();
-        assert_eq!(env["B"], "sqlite-t0k3n");
-        let step = contexts
-            .set_step_env(&[binding("C", "${{ env.B }}!")])
+        let env = contexts
+            .set_job_env(&[binding("A", "${{ matrix.db }}")])
             .unwrap();
-        assert_eq!(step["C"], "sqlite-t0k3n!");
-        assert_eq!(contexts.render("${{ env.C }}").unwrap(), "sqlite-t0k3n!");
+        assert_eq!(env["A"], "sqlite");
+        let step = [
+            binding("B", "${{ env.A }}!"),
+            binding("C", "[${{ env.B }}]"),
+        ];
+        let step = contexts.set_step_env(&step).unwrap();
+        assert_eq!((step["B"].as_str(), step["C"].as_str()), ("sqlite!", "[]"));
+        assert_eq!(contexts.render("${{ env.B }}").unwrap(), "sqlite!");
         contexts.set_step_env(&[]).unwrap();
-        assert_eq!(
-            contexts.render("[${{ env.C }}]").unwrap(),
-            "[]",
-            "a step's env ends with it"
-        );
+        assert_eq!(contexts.render("[${{ env.B }}]").unwrap(), "[]");
     }
 
     #[test]

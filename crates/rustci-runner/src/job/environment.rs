@@ -57,19 +57,20 @@ fn facts(
     let attempt = begin.attempt.unwrap_or_default();
     let workspace = dir.workspace().to_string_lossy().into_owned();
     let text = |pointer: &str| contexts.pointer(pointer).map(plain).unwrap_or_default();
-    let commit = [text("/git/commit"), text("/git/sha")].concat();
     vec![
         ("CI", "true".to_owned()),
         ("CI_SYSTEM", "rustci".to_owned()),
         ("CI_RUN", spec.run.to_string()),
+        ("CI_PROJECT", text("/run/project")),
         ("CI_PIPELINE", spec.pipeline.clone()),
+        ("CI_PIPELINE_FILE", text("/run/file")),
         ("CI_JOB", spec.job_key.clone()),
         ("CI_JOB_ID", spec.job_id.clone()),
         ("CI_JOB_NUMBER", attempt.job.to_string()),
         ("CI_ATTEMPT", attempt.number.to_string()),
         ("CI_WORKSPACE", workspace.clone()),
         ("CI_EVENT", text("/event/name")),
-        ("CI_COMMIT", commit),
+        ("CI_COMMIT", text("/git/commit")),
         ("CI_REF", text("/git/ref")),
         ("CI_BRANCH", text("/git/branch")),
         ("CI_TAG", text("/git/tag")),

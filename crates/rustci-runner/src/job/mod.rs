@@ -187,7 +187,7 @@ fn attempt(
     let mut steps = Steps {
         dir,
         spec,
-        contexts: JobContexts::new(&given, spec, &begin.runner).with_files(dir.workspace()),
+        contexts: JobContexts::new(&given, &begin.runner).with_files(dir.workspace()),
         env: base,
         mark: &begin.mark,
         results: Vec::new(),

@@ -207,37 +207,30 @@ impl Supervisor {
 
     /// Ends every process the job still has: politely, then not. Returns those that could not be
     /// ended, which takes a process stuck in the kernel.
+    ///
+    /// # Errors
+    /// When the log cannot be written; the processes are ended all the same.
     pub(crate) fn end_all(&mut self, grace: Duration) -> io::Result<Vec<Process>> {
-        let asked = Instant::now();
-        let polite = if self.stop.is_some_and(|stop| stop.hard_at <= asked) {
-            Duration::ZERO
-        } else {
-            grace
-        };
-        if !self.reap(None).any_left {
-            return self.drain(|_| true).map(|()| Vec::new());
+        let mut logged = Ok(());
+        let polite_until = Instant::now() + grace;
+        if self.reap(None).any_left {
+            self.signal_all(Signal::TERM);
         }
-        self.signal_all(Signal::TERM);
-        loop {
-            if !self.reap(None).any_left {
-                return self.drain(|_| true).map(|()| Vec::new());
-            }
+        while self.reap(None).any_left {
             let now = Instant::now();
-            let out_of_grace = now >= asked + polite || self.is_out_of_grace(now);
-            if now >= asked + polite + KILL_WAIT {
-                self.drain(|_| true)?;
-                return Ok(process::descendants(own_pid()));
+            if now >= polite_until + KILL_WAIT {
+                break;
             }
-            if out_of_grace {
+            let next = if now >= polite_until || self.is_out_of_grace(now) {
                 self.signal_all(Signal::KILL);
-            }
-            let next = if out_of_grace {
                 now + KILL_INTERVAL
             } else {
-                asked + polite
+                polite_until
             };
-            self.wait(Some(next))?;
+            logged = logged.and(self.wait(Some(next)));
         }
+        logged.and(self.drain(|_| true))?;
+        Ok(process::descendants(own_pid()))
     }
 
     /// Writes the log to the disk.

@@ -532,11 +532,16 @@ fn secrets_are_masked_across_writes_streams_and_messages() {
     let script =
         "printf 'x first-'; sleep 0.3; printf 'secret y\\n'; echo first-secret >&2; exit 1";
     let named = v1::Step {
-        name: "deploy ${{ secrets.A }}".to_owned(),
+        name: "deploy ${{ env.X }}".to_owned(),
         ..step(script)
     };
+    let env = vec![v1::Binding {
+        name: "X".to_owned(),
+        value: "first-secret".to_owned(),
+    }];
     let run = Outcome::of(v1::JobSpec {
         secrets,
+        env,
         ..spec([named])
     });
     let everything = format!("{:?} {:?} {:?}", run.log, run.reports, run.result());

@@ -89,20 +89,13 @@ impl Attempt {
     }
 
     fn new(token: Token) -> Self {
-        let log = LogStream {
-            source: LogSource::Empty,
-            stream: None,
-            ready: false,
-            sent: 0,
-            finished: false,
-        };
         Self {
             token,
             started_ms: None,
             events: Vec::new(),
             ended: None,
             job: JobStream::default(),
-            log,
+            log: LogStream::new(LogSource::Empty),
             worker: None,
             dir: None,
         }
@@ -175,7 +168,8 @@ impl Attempt {
 
     /// The log stream is gone; the next one goes on where the server has the log.
     pub(crate) fn log_reset(&mut self) {
-        (self.log.stream, self.log.ready, self.log.finished) = (None, false, false);
+        let source = std::mem::replace(&mut self.log.source, LogSource::Empty);
+        self.log = LogStream::new(source);
     }
 
     /// Opens a job stream on a new connection.
@@ -193,7 +187,7 @@ impl Attempt {
         &mut self,
         session: &mut Session,
     ) -> Result<Option<StreamId>, SendError> {
-        if self.lacks_log() || self.log.stream.is_some() || !self.job.ready || self.job.said_end {
+        if self.lacks_log() || self.log.stream.is_some() || !self.job.ready {
             return Ok(None);
         }
         let stream = session.open(StreamClass::Logs, &self.open("rustci.v1.Log/Append"))?;
@@ -328,6 +322,19 @@ impl Attempt {
             method: method.to_owned(),
             metadata,
             window: 0,
+        }
+    }
+}
+
+impl LogStream {
+    /// Not opened yet: where to begin is the server's word.
+    fn new(source: LogSource) -> Self {
+        Self {
+            source,
+            stream: None,
+            ready: false,
+            sent: 0,
+            finished: false,
         }
     }
 }

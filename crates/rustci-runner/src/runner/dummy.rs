@@ -48,7 +48,7 @@ impl DummyJob {
         };
         if spec.env.iter().any(|binding| binding.value.contains("${{")) {
             let given = serde_json::from_str(&spec.contexts_json).unwrap_or_default();
-            let mut contexts = JobContexts::new(&given, spec, "dummy");
+            let mut contexts = JobContexts::new(&given, "dummy");
             let env = contexts
                 .set_job_env(&spec.env)
                 .map_err(|error| error.to_string())?;

@@ -173,12 +173,12 @@ impl Worker {
             clean_up(self.token, mark, &dir).await;
             return self.shared.remove(dir);
         }
+        if !matches!(&outcome, Ok(Supervised::Exited(status)) if status.success()) {
+            clean_up(self.token, mark, &dir).await;
+        }
         let ending = match dir.ending() {
             Ok(Some(ending)) => ending,
-            Ok(None) | Err(_) => {
-                clean_up(self.token, mark, &dir).await;
-                Ending::failed("executor", obituary(outcome, &dir))
-            }
+            Ok(None) | Err(_) => Ending::failed("executor", obituary(outcome, &dir)),
         };
         let log = SpoolReader::open(&dir.log());
         let log_bytes = log.as_ref().map_or(Ok(0), whole_length).unwrap_or(0);
