@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use futures_util::StreamExt;
 use journal::fault::{FaultDisk, Faults};
 use journal::{FileJournal, JournalConfig, LogConfig};
 use prost::Message;
@@ -26,6 +27,7 @@ use rustci_server::engine::{Engine, EngineConfig, Submission};
 use rustci_server::health::Health;
 use rustci_server::{SchedulerConfig, Server, ServerConfig};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use valkyrie::frame::log::{LogChannel, LogRecord};
@@ -459,6 +461,104 @@ fn a_completion_waits_until_the_log_is_durable() {
     });
 }
 
+/// What arrives of a live stream, piece by piece.
+struct Stream(axum::body::BodyDataStream, String);
+
+impl Stream {
+    /// Reads until `wanted` has arrived.
+    async fn until(&mut self, wanted: &str) {
+        while !self.1.contains(wanted) {
+            let piece = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            let piece = piece
+                .expect("the stream goes on")
+                .expect("it has not ended")
+                .unwrap();
+            self.1.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+}
+
+impl Fixture {
+    async fn follow(&self, query: &str, last_event_id: Option<u64>) -> Stream {
+        let path = format!("/api/v1/runs/1/jobs/a/log?follow=true{query}");
+        let token = format!("Bearer {}", self.server().token().expose());
+        let request = Request::get(path).header("authorization", token);
+        let request = request.header("accept", "text/event-stream");
+        let request = match last_event_id {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        };
+        let response = self
+            .server()
+            .router()
+            .oneshot(request.body(Body::empty()).unwrap());
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        Stream(response.into_body().into_data_stream(), String::new())
+    }
+}
+
+#[test]
+fn a_live_log_is_pushed_and_resumes_at_its_offset() {
+    script(async {
+        let fixture = Fixture::start("live");
+        let runner = Runner::connect(fixture.server(), &[]).await;
+        fixture.submit(ONE_JOB).await;
+        let (stream, request) = runner.job().await;
+        let attempt = request.attempt.unwrap();
+        runner.begin(stream, attempt);
+        let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
+        runner
+            .wait(|heard| matches!(heard, Heard::Accepted { .. }).then_some(()))
+            .await;
+        let mut live = fixture.follow("", None).await;
+        let (one, two) = (line("one"), line("two"));
+        let half = one.len() as u64;
+        runner.link.session().log(log, 0, &one).unwrap();
+        live.until(&format!("id: {half}\n")).await;
+        assert!(live.1.contains("\"text\":\"one\""), "{}", live.1);
+        let mut resumed = fixture.follow("", Some(half)).await;
+        runner.link.session().log(log, half, &two).unwrap();
+        runner.complete(stream, attempt, half + two.len() as u64);
+        resumed.until("event: end").await;
+        live.until("event: end").await;
+        assert!(
+            !resumed.1.contains("one") && resumed.1.contains("two"),
+            "{}",
+            resumed.1
+        );
+        assert_eq!(live.1.matches("event: line").count(), 2);
+        let path = "/api/v1/runs/1/jobs/a/log?offset=3";
+        assert_eq!(fixture.http("GET", path, Body::empty()).await.0, 400);
+    });
+}
+
+#[test]
+fn a_rejected_job_goes_out_again() {
+    script(async {
+        let fixture = Fixture::start("reject");
+        let runner = Runner::connect(fixture.server(), &[]).await;
+        fixture.submit(ONE_JOB).await;
+        let (stream, request) = runner.job().await;
+        let attempt = request.attempt;
+        let reject = v2::JobReject {
+            attempt,
+            code: 501,
+            reason: "no room".into(),
+        };
+        runner.say(stream, MessageType::JOB_REJECT, &reject, End::Yes);
+        assert_eq!(
+            runner.next().await,
+            Heard::Acked {
+                stream,
+                kind: MessageType::JOB_REJECT
+            }
+        );
+        let (_, again) = runner.job().await;
+        assert_eq!(again.attempt.unwrap().number, 2);
+    });
+}
+
 #[test]
 fn a_stale_fence_is_refused_on_every_message() {
     script(async {
@@ -762,8 +862,14 @@ fn a_failing_sync_stops_the_server_and_acknowledges_nothing_more() {
 fn a_full_disk_refuses_new_runs_and_keeps_the_old_ones() {
     script(async {
         let disk = FaultDisk::new();
-        let log = LogConfig { segment_bytes: 32 << 10, ..LogConfig::default() };
-        let config = JournalConfig { log, ..JournalConfig::default() };
+        let log = LogConfig {
+            segment_bytes: 32 << 10,
+            ..LogConfig::default()
+        };
+        let config = JournalConfig {
+            log,
+            ..JournalConfig::default()
+        };
         let (journal, recovered) = FileJournal::open_on(disk.clone(), config).unwrap();
         let (engine, handle) =
             Engine::new(EngineConfig::default(), Box::new(journal), &recovered, 0).unwrap();
@@ -787,5 +893,40 @@ fn a_full_disk_refuses_new_runs_and_keeps_the_old_ones() {
             matches!(record.kind, Some(Kind::RunSubmitted(_)))
         });
         assert!(runs.count() >= accepted, "every acknowledged run is there");
+    });
+}
+
+#[test]
+fn garbage_closes_its_own_connection_and_is_counted() {
+    script(async {
+        let fixture = Fixture::start("garbage");
+        let runner = Runner::connect(fixture.server(), &[]).await;
+        for (garbage, code) in [
+            (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "magic"),
+            (b"RC\x09aaaaaaaaaaaaaaaaaaaaaaaaa", "version_mismatch"),
+            (
+                b"RC\x02\x00\0\0\0\0\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\0",
+                "too_large",
+            ),
+        ] {
+            let mut socket =
+                tokio::net::UnixStream::connect(fixture.dir.path().join("garbage.sock"))
+                    .await
+                    .unwrap();
+            socket.write_all(garbage).await.unwrap();
+            let mut answer = Vec::new();
+            let read = socket.read_to_end(&mut answer);
+            tokio::time::timeout(PATIENCE, read)
+                .await
+                .expect("the server closes")
+                .unwrap();
+            assert_eq!(answer[..2], *b"RC", "an ERROR frame says why");
+            let (_, metrics) = fixture.http("GET", "/metrics", Body::empty()).await;
+            let metrics = String::from_utf8(metrics).unwrap();
+            let counted = format!("rustci_connection_rejects_total{{code=\"{code}\"}} 1");
+            assert!(metrics.contains(&counted), "{counted}");
+        }
+        fixture.submit(ONE_JOB).await;
+        runner.job().await;
     });
 }

@@ -240,7 +240,7 @@ impl Core {
     /// The runner's last word is durable: acknowledge it.
     fn settled(&mut self, runner: RunnerId, token: AttemptToken) {
         let Some(active) = self.attempts.remove(&token.job) else {
-            return;
+            return self.finish_unknown_log(token);
         };
         if active.token != token {
             self.attempts.insert(token.job, active);
@@ -267,7 +267,7 @@ impl Core {
     /// A lease ended without the runner's word: whatever it still says is refused.
     fn fenced(&mut self, runner: RunnerId, token: AttemptToken) {
         let Some(active) = self.attempts.remove(&token.job) else {
-            return;
+            return self.finish_unknown_log(token);
         };
         if active.token != token {
             self.attempts.insert(token.job, active);
@@ -293,6 +293,15 @@ impl Core {
         }
     }
 
+    /// Ends the log of an attempt that no runner spoke of since this process began.
+    fn finish_unknown_log(&self, token: AttemptToken) {
+        let run = self.scheduler.job(token.job).map(|(run, _, _)| run.id.0);
+        if let (Some(run), Some(logs)) = (run, &self.config.logs) {
+            let (job, attempt) = (token.job.0, token.attempt);
+            logs.finish(LogKey { run, job, attempt });
+        }
+    }
+
     /// Takes a runner's last word about an attempt. It counts once the log is durable up to where
     /// the runner says it ends.
     ///
@@ -315,8 +324,8 @@ impl Core {
         let log_bytes = report.log_bytes;
         active.report = Some(report);
         let durable = active.durable;
-        if durable.unwrap_or(0) < log_bytes
-            && durable.is_none()
+        if durable.is_none()
+            && log_bytes > 0
             && let Some(logs) = &self.config.logs
         {
             // Perhaps an earlier process of this server has all of it.

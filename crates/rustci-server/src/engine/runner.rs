@@ -11,7 +11,8 @@ use rustci_scheduler::{
     AttemptResult, AttemptToken, Command, Fence, JobId, RunnerId, cause_from_wire,
 };
 use valkyrie::{
-    CloseReason, Correlation, ErrorCode, Event, Handler, Link, MessageType, StreamId, v2,
+    CloseReason, Correlation, ErrorCode, Event, Handler, Link, MessageType, SessionError, StreamId,
+    v2,
 };
 
 use crate::engine::attempts::{LogStream, Report};
@@ -103,6 +104,16 @@ impl Handler for RunnerHandler {
     }
 
     fn closed(&mut self, link: &Link, reason: &CloseReason) {
+        let blames_us = |error: &SessionError| matches!(error, SessionError::Peer { .. });
+        if let CloseReason::Session(error) = reason
+            && !blames_us(error)
+        {
+            let core = self.core.borrow();
+            core.config
+                .metrics
+                .rustci
+                .connection_rejected(reason.code());
+        }
         let Some(runner) = self.runner else { return };
         tracing::info!(%runner, conn = link.id(), %reason, "runner disconnected");
         self.core.borrow_mut().disconnected(runner, link);

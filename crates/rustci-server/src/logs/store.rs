@@ -320,10 +320,17 @@ impl Worker {
                     }
                 }
             }
-            Command::Finish(key) => match self.files.get_mut(key) {
-                Some(open) => (open.finish, open.touched) = (true, self.turn),
-                None => self.tell_readers(*key, |tail| tail.finished = true),
-            },
+            Command::Finish(key) => self.finish(*key)?,
+        }
+        Ok(())
+    }
+
+    /// Marks a log to be sealed, also one that an earlier process wrote.
+    fn finish(&mut self, key: LogKey) -> Result<(), Failure> {
+        if self.files.contains_key(&key) || key.path(&self.shared.dir).exists() {
+            self.open(key)?.finish = true;
+        } else {
+            self.tell_readers(key, |tail| tail.finished = true);
         }
         Ok(())
     }
