@@ -100,9 +100,13 @@ impl JobDirectory {
         }
     }
 
-    /// Deletes everything, also directories that the job made read-only.
+    /// Deletes everything, also directories that the job made read-only. Its identity goes first:
+    /// what is left when this is cut short is rubbish, never an attempt without its log.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        remove_tree(&self.root)
+        match fs::remove_file(self.root.join("attempt")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => remove_tree(&self.root),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

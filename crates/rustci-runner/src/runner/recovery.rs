@@ -74,8 +74,11 @@ impl StateDir {
         };
         let mut found = Found::default();
         for entry in fs::read_dir(&jobs).map_err(failed)? {
-            let dir = JobDirectory::new(entry.map_err(failed)?.path());
-            sort(dir, &mut found).map_err(failed)?;
+            let path = entry.map_err(failed)?.path();
+            // One attempt that cannot be read keeps nobody from running others.
+            if let Err(error) = sort(JobDirectory::new(path.clone()), &mut found) {
+                error!(path = %path.display(), %error, "what is left of a job cannot be read");
+            }
         }
         Ok(found)
     }
@@ -143,6 +146,30 @@ mod tests {
         ));
         drop(first);
         StateDir::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_removal_that_was_cut_short_is_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, _held) = StateDir::open(root.path()).unwrap();
+        let dir = job(&state, 1);
+        dir.write_ending(&Ending::failed("source", String::new()))
+            .unwrap();
+        fs::remove_file(dir.path().join("attempt")).unwrap();
+        let found = state.recover().unwrap();
+        assert!(found.held.is_empty() && found.lost.is_empty());
+        assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn an_attempt_that_cannot_be_read_does_not_keep_the_runner_from_starting() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, _held) = StateDir::open(root.path()).unwrap();
+        let dir = job(&state, 1);
+        dir.write_ending(&Ending::failed("source", String::new()))
+            .unwrap();
+        fs::remove_file(dir.log()).unwrap();
+        assert!(state.recover().unwrap().held.is_empty());
     }
 
     #[test]
