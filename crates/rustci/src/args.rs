@@ -112,7 +112,7 @@ pub(crate) struct RunArgs {
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,
     /// Where runs and logs are kept
-    #[arg(long, value_name = "DIR", env = "RUSTCI_DATA")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Keep the workspaces of the jobs
     #[arg(long)]
@@ -246,7 +246,7 @@ pub(crate) struct PlaceArgs {
     #[arg(long, global = true, value_name = "PATH", default_value = ".")]
     pub(crate) project: PathBuf,
     /// A data directory to read instead
-    #[arg(long, global = true, value_name = "DIR", env = "RUSTCI_DATA")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 

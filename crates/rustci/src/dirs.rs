@@ -10,9 +10,12 @@ use crate::project::Project;
 /// How many local runs of one project may go on at the same time.
 const LOCAL_RUNS_MAX: u32 = 64;
 
-/// The directory of `rustci serve`: the one given, or the default.
+/// The directory of `rustci serve`: the one given, that of `RUSTCI_DATA`, or the default.
 pub(crate) fn server_data(given: Option<&Path>) -> PathBuf {
-    given.map_or_else(|| state_home().join("server"), Path::to_owned)
+    let named = given
+        .map(Path::to_owned)
+        .or_else(|| env::var_os("RUSTCI_DATA").map(PathBuf::from));
+    named.unwrap_or_else(|| state_home().join("server"))
 }
 
 /// The state directory of `rustci runner` under `name`.

@@ -34,7 +34,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts both. Runs that an earlier process left behind are cancelled: whoever waited for them
+    /// Starts both. Runs that an earlier process left behind are canceled: whoever waited for them
     /// is gone.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Failed,
     /// Wrong arguments, or a pipeline file with errors.
     Invalid,
-    /// The run was cancelled or killed.
+    /// The run was canceled or killed.
     Canceled,
     /// The server does not know the token.
     Auth,

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use rustci_pipeline::PlanRequest;
 use serde_json::{Map, Value, json};
+use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
+use tracing::level_filters::LevelFilter;
 
 use super::source::{Source, load_all, refuse_errors, shown};
 use super::watch::{OnInterrupt, Show, watch};
@@ -66,6 +68,10 @@ async fn run_here(
     (args, git): (&RunArgs, &Map<String, Value>),
     out: &mut Output,
 ) -> Result<Exit, Failure> {
+    if std::env::var_os(FILTER_VARIABLE).is_some() {
+        init(LogFormat::Text, LevelFilter::WARN)
+            .map_err(|error| Failure::engine("cannot log", error))?;
+    }
     let data = dirs::local_data_free(project, args.data_dir.as_deref())?;
     let options = EngineOptions {
         data: data.clone(),

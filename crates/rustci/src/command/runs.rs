@@ -339,7 +339,7 @@ async fn cancel(place: &Place, run: u64, out: &mut Output) -> Result<Exit, Failu
     match out.format() {
         Format::Json => out.json(&json!({"run": run, "cancel": "accepted"}))?,
         Format::Text => out.text(&format!(
-            "cancelling run {run}; `rustci runs watch {run}{}` shows its end\n",
+            "canceling run {run}; `rustci runs watch {run}{}` shows its end\n",
             place.arguments
         ))?,
     }

@@ -74,7 +74,7 @@ pub(crate) async fn watch(
                     return Ok(Exit::Interrupted);
                 }
                 interrupted = true;
-                view.footer = Some("cancelling; press Ctrl-C again to stop at once");
+                view.footer = Some("canceling; press Ctrl-C again to stop at once");
                 view.notice(out)?;
                 cancel(api, view.board.run.id);
             }

@@ -171,7 +171,7 @@ pub(crate) fn word(conclusion: Conclusion) -> &'static str {
         Conclusion::Failure => "failed",
         Conclusion::Error => "could not run",
         Conclusion::Killed => "was killed",
-        Conclusion::Canceled => "was cancelled",
+        Conclusion::Canceled => "was canceled",
         Conclusion::Skipped => "was skipped",
         Conclusion::Blocked => "is blocked",
         Conclusion::Declined => "was declined",

@@ -6,7 +6,9 @@ use super::text::{Keep, clean, cut, fit, spread, width, wrap};
 use crate::api::view::{Conclusion, JobView, RunView, Status, StepView};
 
 /// Widest column for names of jobs.
-const NAME_COLUMNS_MAX: usize = 30;
+const NAME_COLUMNS_MAX: usize = 40;
+/// Widest name of a step inside a sentence.
+const QUOTED_COLUMNS_MAX: usize = 30;
 
 /// Colours and columns.
 #[derive(Debug, Clone, Copy)]
@@ -80,11 +82,16 @@ impl<'a> Row<'a> {
             .map(|job| width(&job.key))
             .max()
             .unwrap_or(0);
-        let room = (look.columns / 2).saturating_sub(4);
+        let name_columns = match look.sink {
+            Sink::Terminal => longest
+                .min(NAME_COLUMNS_MAX)
+                .min((look.columns / 2).saturating_sub(4)),
+            Sink::Stream => longest,
+        };
         Self {
             run,
             look,
-            name_columns: longest.min(NAME_COLUMNS_MAX).min(room),
+            name_columns,
             now_ms,
             tick,
         }
@@ -254,5 +261,5 @@ pub(crate) fn step_note(step: &StepView) -> String {
 }
 
 fn quote(name: &str) -> String {
-    format!("`{}`", cut(&clean(name, Keep::Text), NAME_COLUMNS_MAX))
+    format!("`{}`", cut(&clean(name, Keep::Text), QUOTED_COLUMNS_MAX))
 }

@@ -237,7 +237,7 @@ mod tests {
         );
         check(
             &Moment {
-                footer: Some("cancelling"),
+                footer: Some("canceling"),
                 ..moment(8)
             },
             &expect![[r#"
@@ -247,7 +247,7 @@ mod tests {
               ○ test (beta, 漢字)        no runner has the label `gpu`; connected runners: 1
               ○ build                    needs test
               ○ deploy                   needs lint, build
-              cancelling"#]],
+              canceling"#]],
         );
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn summary(board: &Board, look: Look, next: &Next, tails: Tails) -> S
     for job in &run.jobs {
         lines.extend(row.job_in_full(job));
         if matches!(mood(job, run), Mood::Bad | Mood::Tolerated) {
-            lines.extend(job.steps.iter().map(|step| row.step(step)));
+            lines.extend(steps(job, row));
         }
     }
     if tails == Tails::Repeat {
@@ -76,9 +76,7 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
     ];
     for job in &run.jobs {
         lines.extend(row.job_in_full(job));
-        if mood(job, run) != Mood::Skipped {
-            lines.extend(job.steps.iter().map(|step| row.step(step)));
-        }
+        lines.extend(steps(job, row));
         let outputs = job.outputs.iter();
         lines.extend(outputs.map(|(name, value)| row.output(name, value)));
     }
@@ -88,6 +86,15 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
     lines.extend(way_on(run, look, next));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The steps of a job, if it ever began.
+fn steps<'j>(job: &'j JobView, row: Row<'j>) -> impl Iterator<Item = String> + 'j {
+    let began = !job.attempts.is_empty();
+    job.steps
+        .iter()
+        .filter(move |_| began)
+        .map(move |step| row.step(step))
 }
 
 /// `✗ run 3 failed in 2.3s: 1 of 4 jobs failed, 1 skipped`
@@ -135,7 +142,7 @@ fn counts(run: &RunView) -> String {
     };
     let others = [
         (of(Mood::Tolerated), "failed as allowed"),
-        (canceled, "cancelled"),
+        (canceled, "canceled"),
         (of(Mood::Skipped), "skipped"),
         (of(Mood::Running), "running"),
         (of(Mood::Waiting), "waiting"),

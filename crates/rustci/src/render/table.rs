@@ -235,14 +235,25 @@ fn stages(plan: &Plan) -> BTreeMap<&str, usize> {
     }
 }
 
-/// Runs, one line each.
+/// Runs, one line each. The project is named when there are several.
 pub(crate) fn runs(runs: &[RunSummary], look: Look, now_ms: u64) -> String {
-    let rows: Vec<Vec<String>> = runs.iter().map(|run| run_row(run, look, now_ms)).collect();
-    let mut lines = table(
-        &["RUN", "PIPELINE", "RESULT", "EVENT", "TOOK", "WHEN"],
-        &rows,
-        look,
-    );
+    let first = runs.first().map(|run| run.project.as_str());
+    let several = runs.iter().any(|run| Some(run.project.as_str()) != first);
+    let mut head = vec!["RUN", "PIPELINE", "RESULT", "EVENT", "TOOK", "WHEN"];
+    if several {
+        head.insert(1, "PROJECT");
+    }
+    let rows: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            let mut row = run_row(run, look, now_ms);
+            if several {
+                row.insert(1, clean(&run.project, Keep::Text).into_owned());
+            }
+            row
+        })
+        .collect();
+    let mut lines = table(&head, &rows, look);
     lines.push(String::new());
     lines.join("\n")
 }

@@ -157,7 +157,7 @@ fn two_runs_of_a_project_may_go_on_at_once() {
 }
 
 #[test]
-fn a_run_whose_program_was_killed_is_cancelled_by_the_next() {
+fn a_run_whose_program_was_killed_is_canceled_by_the_next() {
     let world = World::with_pipeline(
         "on: { manual: { inputs: { seconds: { type: string, default: '66.5' } } } }\n\
          jobs: { a: { env: { S: \"${{ inputs.seconds }}\" }, steps: [{ run: echo begun; sleep $S }] } }\n",
@@ -171,7 +171,7 @@ fn a_run_whose_program_was_killed_is_cancelled_by_the_next() {
     world
         .rustci(&["runs", "view", "1"])
         .ended_with(0)
-        .says("run 1 was cancelled");
+        .says("run 1 was canceled");
 }
 
 #[test]
@@ -242,10 +242,10 @@ fn one_interrupt_cancels_politely_and_leaves_nothing_behind() {
     let mut run = world.start(&["run"]);
     run.wait_for("a | begun");
     run.signal("INT");
-    run.wait_for("cancelling");
+    run.wait_for("canceling");
     let (code, rest) = run.finish();
     assert_eq!(code, Some(130), "{rest}");
-    assert!(rest.contains("run 1 was cancelled"), "{rest}");
+    assert!(rest.contains("run 1 was canceled"), "{rest}");
     assert!(!is_running("sleep\u{0}62.5"));
 }
 
@@ -257,7 +257,7 @@ fn two_interrupts_stop_at_once() {
     let mut run = world.start(&["run"]);
     run.wait_for("a | begun");
     run.signal("INT");
-    run.wait_for("cancelling");
+    run.wait_for("canceling");
     run.signal("INT");
     let (code, rest) = run.finish();
     assert_eq!(code, Some(130), "{rest}");

@@ -79,7 +79,7 @@ fn a_wrong_token_is_a_matter_of_its_own() {
 }
 
 #[test]
-fn a_run_on_a_server_is_followed_and_cancelled() {
+fn a_run_on_a_server_is_followed_and_canceled() {
     let remote = remote("jobs: { a: { steps: [{ run: echo begun; sleep 64.5 }] } }\n");
     let world = &remote.world;
     let server = ["--server", remote.url.as_str()];
@@ -90,7 +90,7 @@ fn a_run_on_a_server_is_followed_and_cancelled() {
     world
         .rustci(&[&["runs", "cancel", "1"][..], &server].concat())
         .ended_with(0)
-        .says("cancelling run 1");
+        .says("canceling run 1");
     let (code, rest) = run.finish();
     assert_eq!(code, Some(3), "{rest}");
     assert_eq!(logs.finish().0, Some(0));
