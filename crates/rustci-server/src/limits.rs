@@ -73,6 +73,10 @@ pub const SOURCE_STREAMS_MAX: usize = 64;
 pub const READ_ONLY_POLL: Duration = Duration::from_millis(50);
 /// Silence on an event stream after which a comment line keeps proxies from closing it.
 pub const SSE_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Least time between two looks at a run that somebody follows.
+pub const SSE_PAUSE: Duration = Duration::from_millis(20);
+/// Jobs of one answer for which the engine says why they wait.
+pub const REASONS_MAX: usize = 1_000;
 /// Time given to connections to drain at shutdown.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
 

@@ -664,7 +664,7 @@ fn a_held_attempt_goes_on_after_a_restart_of_the_server() {
         assert_eq!(runner.reply.keep.len(), 1);
         let stream = runner.open(StreamClass::Jobs, "rustci.v1.Job/Resume", attempt);
         let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
-        let mut heard = vec![runner.next().await, runner.next().await];
+        let mut heard = [runner.next().await, runner.next().await];
         heard
             .sort_by_key(|heard| matches!(heard, Heard::Accepted { stream, .. } if *stream == log));
         assert_eq!(
@@ -864,7 +864,6 @@ fn a_full_disk_refuses_new_runs_and_keeps_the_old_ones() {
         let disk = FaultDisk::new();
         let log = LogConfig {
             segment_bytes: 32 << 10,
-            ..LogConfig::default()
         };
         let config = JournalConfig {
             log,

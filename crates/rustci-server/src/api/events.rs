@@ -9,12 +9,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_core::Stream;
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::api::App;
 use crate::api::problem::ApiError;
 use crate::api::runs::{number, say_why};
 use crate::api::view::{JobView, RunEvent, Status};
-use crate::limits::SSE_KEEPALIVE;
+use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE};
 
 /// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`.
 pub(crate) async fn follow(
@@ -32,6 +33,7 @@ pub(crate) async fn follow(
         since,
         wake,
         ready: VecDeque::new(),
+        loaded: Instant::now(),
         over: false,
     };
     states.load().await?;
@@ -58,6 +60,8 @@ struct States {
     since: u64,
     wake: watch::Receiver<()>,
     ready: VecDeque<Event>,
+    /// When the catalogue was last asked.
+    loaded: Instant,
     over: bool,
 }
 
@@ -68,6 +72,8 @@ impl States {
                 return None;
             }
             self.wake.changed().await.ok()?;
+            // Under load a run changes thousands of times a second; who looks sees fifty of them.
+            tokio::time::sleep_until(self.loaded + SSE_PAUSE).await;
             self.load().await.ok()?;
         }
         self.ready.pop_front()
@@ -77,17 +83,17 @@ impl States {
     /// that a client which lost the connection between them gets all of them again.
     async fn load(&mut self) -> Result<(), ApiError> {
         self.wake.mark_unchanged();
+        self.loaded = Instant::now();
         let (run, since) = (self.run, self.since);
         let found = self
             .app
             .queries
             .ask(move |catalogue| catalogue.changes(run, since))
             .await?;
-        let found = found.ok_or_else(|| ApiError::NotFound {
+        let mut found = found.ok_or_else(|| ApiError::NotFound {
             what: format!("run {run}"),
         })?;
-        let mut found = found;
-        say_why(&self.app, run, jobs_in(&mut found.events)).await;
+        say_why(&self.app, jobs_in(&mut found.events)).await;
         let mut events = found.events.into_iter().peekable();
         while let Some((seq, event)) = events.next() {
             let last = events.peek().is_none_or(|(next, _)| *next != seq);

@@ -113,20 +113,21 @@ pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
         what: format!("run {id}"),
     })?;
     if run.status != Status::Finished {
-        say_why(app, id, run.jobs.iter_mut().collect()).await;
+        say_why(app, run.jobs.iter_mut().collect()).await;
     }
     Ok(run)
 }
 
 /// Fills in why jobs wait. That changes with every runner that comes and goes, so it is asked for
 /// when somebody looks, and not stored.
-pub(crate) async fn say_why(app: &App, run: u64, mut jobs: Vec<&mut JobView>) {
+pub(crate) async fn say_why(app: &App, mut jobs: Vec<&mut JobView>) {
     jobs.retain(|job| matches!(job.status, Status::Blocked | Status::Queued));
     let Some(engine) = app.engine.as_ref().filter(|_| !jobs.is_empty()) else {
         return;
     };
+    let ids = jobs.iter().map(|job| job.id).collect();
     // An engine that is stopping has no reasons to give; the states are still true.
-    let Ok(reasons) = engine.waiting(run).await else {
+    let Ok(reasons) = engine.waiting(ids).await else {
         return;
     };
     let reasons: HashMap<u64, String> = reasons.into_iter().collect();

@@ -169,10 +169,12 @@ impl Updates {
         }
     }
 
-    /// Asks for a checkpoint; [`durable`](Self::durable) follows.
-    pub fn checkpoint(&self) {
-        // A full queue only means that the engine asks again with its next snapshot.
-        let _ = self.sender.try_send(Work::Checkpoint);
+    /// Asks for a checkpoint of what was handed over before; [`durable`](Self::durable) follows.
+    pub fn checkpoint(&self) -> Handed {
+        match self.sender.try_send(Work::Checkpoint) {
+            Ok(()) => Handed::Over,
+            Err(_) => Handed::Later,
+        }
     }
 
     /// The journal index up to which the catalogue survives a power cut.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::ApiError;
 use crate::api::view::{NewRun, RunView, RunnerView};
-use crate::limits::ENGINE_QUEUE;
+use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
 
 /// A run that was asked for and planned.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub(crate) enum Request {
     Cancel(u64, Answer<()>),
     /// List the runners that are connected.
     Runners(Answer<Vec<RunnerView>>),
-    /// Say why the jobs of a run wait.
-    Waiting(u64, Answer<Vec<(u64, String)>>),
+    /// Say why jobs wait.
+    Waiting(Vec<u64>, Answer<Vec<(u64, String)>>),
     /// Bring the gauges up to date.
     Measure(Answer<()>),
 }
@@ -77,12 +77,14 @@ impl EngineHandle {
         self.ask(Request::Runners).await
     }
 
-    /// Why the jobs of a run that have not started are waiting, by the number of the job.
+    /// Why jobs that have not started are waiting, by the number of the job. Of more than
+    /// [`REASONS_MAX`] jobs the rest is left out.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn waiting(&self, run: u64) -> Result<Vec<(u64, String)>, ApiError> {
-        self.ask(|answer| Request::Waiting(run, answer)).await
+    pub async fn waiting(&self, mut jobs: Vec<u64>) -> Result<Vec<(u64, String)>, ApiError> {
+        jobs.truncate(REASONS_MAX);
+        self.ask(|answer| Request::Waiting(jobs, answer)).await
     }
 
     /// Brings the gauges of the metrics up to date.

@@ -144,9 +144,10 @@ impl Projection {
         self.updates.as_ref().map_or(u64::MAX, Updates::durable)
     }
 
-    pub(super) fn checkpoint(&self) {
-        if let Some(updates) = &self.updates {
-            updates.checkpoint();
-        }
+    /// Asks the catalogue to make durable what it was told so far, and says up to where that is;
+    /// `None` when its queue has no room now.
+    pub(super) fn checkpoint(&self) -> Option<u64> {
+        let updates = self.updates.as_ref()?;
+        (updates.checkpoint() == Handed::Over).then_some(self.told)
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message;
 use rustci_pipeline::v1;
 use rustci_scheduler::record::{NamedText, RunMeta};
-use rustci_scheduler::{Command, Refused, Reply, RunId};
+use rustci_scheduler::{Command, JobId, Refused, Reply, RunId};
 use serde_json::{Map, Value, json};
 
 use crate::api::ApiError;
@@ -22,7 +22,7 @@ impl Core {
             Request::Cancel(run, answer) => self.cancel(RunId(run), answer),
             // Whoever asked may have gone away; then nobody misses the answer.
             Request::Runners(answer) => drop(answer.send(Ok(self.runner_views()))),
-            Request::Waiting(run, answer) => drop(answer.send(Ok(self.reasons(RunId(run))))),
+            Request::Waiting(jobs, answer) => drop(answer.send(Ok(self.reasons(&jobs)))),
             Request::Measure(answer) => {
                 self.measure();
                 drop(answer.send(Ok(())));
@@ -131,14 +131,10 @@ impl Core {
         views
     }
 
-    /// Why the jobs of a run that have not started are waiting.
-    fn reasons(&self, run: RunId) -> Vec<(u64, String)> {
-        let Some(run) = self.scheduler.run(run) else {
-            return Vec::new();
-        };
-        let ids = (0..run.jobs.len()).map(|place| run.job_id(place));
-        ids.filter_map(|id| Some((id.0, self.scheduler.waiting(id)?.to_string())))
-            .collect()
+    /// Why jobs that have not started are waiting.
+    fn reasons(&self, jobs: &[u64]) -> Vec<(u64, String)> {
+        let reason = |id: &u64| Some((*id, self.scheduler.waiting(JobId(*id))?.to_string()));
+        jobs.iter().filter_map(reason).collect()
     }
 
     /// Brings the gauges up to date.

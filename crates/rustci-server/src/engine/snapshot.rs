@@ -70,9 +70,7 @@ impl Core {
         }
         let crowded = self.ended.len() > RUNS_ENDED_MAX;
         if (self.snapshots.waiting.is_some() || crowded) && self.snapshots.asked.is_none() {
-            // Reached once the changes handed over so far are applied and synced.
-            self.snapshots.asked = Some(self.journal.synced().get());
-            self.projection.checkpoint();
+            self.snapshots.asked = self.projection.checkpoint();
         }
     }
 
