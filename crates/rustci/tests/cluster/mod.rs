@@ -103,6 +103,8 @@ impl Cluster {
                     "serve",
                     "--lease",
                     "2s",
+                    "--requeues",
+                    "100",
                     "--http",
                     &format!("127.0.0.1:{}", self.port),
                 ])
