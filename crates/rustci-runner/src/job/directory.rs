@@ -72,13 +72,15 @@ impl JobDirectory {
 
     /// Stores how the attempt ended. The log has to be on disk already: whoever finds a result takes
     /// the log for complete.
+    ///
+    /// The directory itself is not synced: when power fails now, the result is there whole or the
+    /// attempt counts as lost and runs again, which is right both times.
     pub(crate) fn write_ending(&self, ending: &Ending) -> io::Result<()> {
         let new = self.root.join("result.new");
         let mut file = File::create(&new)?;
         file.write_all(&ending.encode_to_vec())?;
         file.sync_all()?;
-        fs::rename(new, self.root.join("result"))?;
-        File::open(&self.root)?.sync_all()
+        fs::rename(new, self.root.join("result"))
     }
 
     /// The processes the job had when it was last looked at.

@@ -27,7 +27,7 @@ const CANCELS_WAITING: usize = 4;
 /// Keeps a link to the server, for ever.
 pub(crate) async fn stay_connected(shared: Rc<Shared>) {
     let (first, longest) = RECONNECT_WAIT;
-    let mut wait = first;
+    let (mut wait, mut told) = (first, false);
     loop {
         let handler = LinkHandler {
             shared: Rc::clone(&shared),
@@ -41,15 +41,16 @@ pub(crate) async fn stay_connected(shared: Rc<Shared>) {
                     _ = link.closed() => false,
                 };
                 if registered {
-                    wait = first;
+                    (wait, told) = (first, false);
                 }
                 let reason = link.closed().await;
                 info!(endpoint = %shared.config.endpoint, %reason, "link ended");
             }
-            Err(error) if wait == first => {
+            Err(error) if told => debug!(%error, "server still cannot be reached"),
+            Err(error) => {
+                told = true;
                 warn!(endpoint = %shared.config.endpoint, %error, "server cannot be reached; trying on");
             }
-            Err(error) => debug!(%error, "server cannot be reached"),
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(longest);
