@@ -34,7 +34,7 @@ pub(crate) fn connect(url: &str, token: Option<&str>, data: Option<&Path>) -> Re
 pub(crate) struct Place {
     /// How to ask it.
     pub(crate) api: Api,
-    /// What messages say: `on http://...`, `in this project`.
+    /// What messages say: `on http://...`, `in /home/ci/shop`.
     pub(crate) name: String,
     /// What has to be added to commands to get here again.
     pub(crate) arguments: String,
@@ -73,7 +73,7 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
         path if path == "." => String::new(),
         path => format!(" --project {path}"),
     };
-    let name = format!("of {}", project.root.display());
+    let name = format!("in {}", project.root.display());
     let dirs = dirs::local_data_all(&project);
     if dirs.is_empty() {
         return Err(Failure::NoRuns { place: name });

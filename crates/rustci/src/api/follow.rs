@@ -232,7 +232,7 @@ async fn log(mut source: Reconnecting, job: u64, sender: mpsc::Sender<Result<Upd
         }
         match serde_json::from_str::<LineView>(&event.data) {
             Ok(record) => {
-                let Some(line) = lines.take(record) else {
+                let Some(line) = lines.take(&record) else {
                     continue;
                 };
                 if sender.send(Ok(Update::Line(line))).await.is_err() {
@@ -266,7 +266,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Lines {
     job: u64,
-    open: HashMap<(Option<u16>, Channel), String>,
+    open: HashMap<(Option<u16>, Channel), LogLine>,
 }
 
 impl Lines {
@@ -279,7 +279,7 @@ impl Lines {
     }
 
     /// Takes a record; gives the line it completes.
-    pub(crate) fn take(&mut self, record: LineView) -> Option<LogLine> {
+    pub(crate) fn take(&mut self, record: &LineView) -> Option<LogLine> {
         let channel = match record.channel.as_str() {
             "stderr" => Channel::Stderr,
             "system" => Channel::System,
@@ -287,34 +287,25 @@ impl Lines {
             _ => Channel::Stdout,
         };
         let place = (record.step, channel);
-        let text = match self.open.remove(&place) {
-            Some(start) => start + &record.text,
-            None => record.text,
-        };
-        if record.continues && text.len() < LINE_BYTES_MAX {
-            self.open.insert(place, text);
-            return None;
-        }
-        Some(LogLine {
+        let mut line = self.open.remove(&place).unwrap_or_else(|| LogLine {
             job: self.job,
             step: record.step,
             channel,
-            text,
-        })
+            unix_ns: record.unix_ns,
+            text: String::new(),
+        });
+        line.text.push_str(&record.text);
+        line.unix_ns = record.unix_ns;
+        if record.continues && line.text.len() < LINE_BYTES_MAX {
+            self.open.insert(place, line);
+            return None;
+        }
+        Some(line)
     }
 
     /// What never got its line end.
     pub(crate) fn rest(self) -> Vec<LogLine> {
-        let job = self.job;
-        let lines = self.open.into_iter();
-        lines
-            .map(|((step, channel), text)| LogLine {
-                job,
-                step,
-                channel,
-                text,
-            })
-            .collect()
+        self.open.into_values().collect()
     }
 }
 
@@ -346,14 +337,14 @@ mod tests {
     #[test]
     fn records_join_per_channel() {
         let mut lines = Lines::new(1);
-        assert_eq!(lines.take(begun("stdout", "a")), None);
-        let between = lines.take(record("stderr", "warning")).unwrap();
+        assert_eq!(lines.take(&begun("stdout", "a")), None);
+        let between = lines.take(&record("stderr", "warning")).unwrap();
         assert_eq!(
             (between.channel, between.text.as_str()),
             (Channel::Stderr, "warning")
         );
-        assert_eq!(lines.take(record("stdout", "b")).unwrap().text, "ab");
-        assert_eq!(lines.take(begun("stdout", "$ ")), None);
+        assert_eq!(lines.take(&record("stdout", "b")).unwrap().text, "ab");
+        assert_eq!(lines.take(&begun("stdout", "$ ")), None);
         assert_eq!(lines.rest().len(), 1);
     }
 

@@ -197,8 +197,11 @@ fn select(run: &RunView, wanted: Option<&str>, which: Which) -> Result<Vec<JobVi
     };
     let jobs: Vec<&JobView> = run.jobs.iter().filter(named).collect();
     if let Some(wanted) = wanted.filter(|_| jobs.is_empty()) {
-        let mut known: Vec<String> = run.jobs.iter().map(|job| job.key.clone()).collect();
-        known.dedup();
+        let names = run
+            .jobs
+            .iter()
+            .flat_map(|job| [job.job_id.clone(), job.key.clone()]);
+        let known = distinct(names);
         let subject = format!("run {}", run.id);
         return Err(Failure::UnknownJob {
             subject,
@@ -210,6 +213,11 @@ fn select(run: &RunView, wanted: Option<&str>, which: Which) -> Result<Vec<JobVi
         .into_iter()
         .filter(|job| which == Which::All || mood(job, run) == Mood::Bad);
     Ok(kept.cloned().collect())
+}
+
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(name.clone())).collect()
 }
 
 fn prefix(jobs: &[JobView]) -> Prefix {
@@ -267,7 +275,7 @@ async fn logs(
         let mut joined = Lines::new(job.id);
         let mut text = String::new();
         while let Some(event) = events.next().await?.filter(|event| event.name != "end") {
-            if let Some(line) = joined.take(parse(place, &event.data)?) {
+            if let Some(line) = joined.take(&parse(place, &event.data)?) {
                 text.push_str(&shown(&board, &mut plain, &line, out.format())?);
             }
             if text.len() > TEXT_BYTES {
@@ -315,7 +323,7 @@ async fn lines(
     let mut joined = Lines::new(job.id);
     let mut lines = Vec::new();
     while let Some(event) = events.next().await?.filter(|event| event.name != "end") {
-        lines.extend(joined.take(parse(place, &event.data)?));
+        lines.extend(joined.take(&parse(place, &event.data)?));
     }
     lines.extend(joined.rest());
     Ok(lines)

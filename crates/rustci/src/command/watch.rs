@@ -277,6 +277,6 @@ pub(crate) fn log_json(board: &Board, line: &LogLine) -> serde_json::Value {
     let key = board.job(line.job).map(|job| job.key.as_str());
     json!({
         "kind": "log", "job": line.job, "key": key,
-        "step": line.step, "channel": channel, "text": line.text,
+        "step": line.step, "channel": channel, "unix_ns": line.unix_ns, "text": line.text,
     })
 }

@@ -18,6 +18,8 @@ pub(crate) struct LogLine {
     pub(crate) step: Option<u16>,
     /// Who wrote it.
     pub(crate) channel: Channel,
+    /// When its last part was read from the process, in Unix nanoseconds.
+    pub(crate) unix_ns: u64,
     /// Without its line end, and as the job printed it: [`clean`](super::text::clean) it.
     pub(crate) text: String,
 }

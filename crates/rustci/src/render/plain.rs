@@ -291,6 +291,7 @@ mod tests {
                 job: 2,
                 step: Some(step),
                 channel,
+                unix_ns: 0,
                 text: text.to_owned(),
             };
             out += &plain.log(&board, &line);

@@ -86,6 +86,7 @@ pub(crate) fn line(text: &str) -> LogLine {
         job: 2,
         step: Some(1),
         channel: Channel::Stdout,
+        unix_ns: 0,
         text: text.to_owned(),
     }
 }
