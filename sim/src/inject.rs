@@ -17,8 +17,8 @@ use crate::{
 impl Simulation {
     pub(crate) fn fault(&mut self, fault: Fault) {
         match fault {
-            Fault::KillServer => self.server.die(Death::Killed, &mut self.world),
-            Fault::PowerLoss => self.server.die(Death::PowerLost, &mut self.world),
+            Fault::KillServer => self.server.doom(Death::Killed, &mut self.world),
+            Fault::PowerLoss => self.server.doom(Death::PowerLost, &mut self.world),
             Fault::FailSync | Fault::FullDisk => self.server.break_disk(fault, &mut self.world),
             Fault::KillRunner => self.kill_runner(),
             Fault::Pause => self.pause(),
@@ -144,7 +144,7 @@ impl Simulation {
     pub(crate) fn heal(&mut self) {
         self.healed = true;
         self.world.options.faults.clear();
-        self.server.paused_until = Time::ZERO;
+        self.server.heal();
         for number in 0..self.runners.len() {
             let clone = number >= self.world.options.runners;
             self.with_runner(number, |runner, world| {

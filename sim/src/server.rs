@@ -30,6 +30,17 @@ pub(crate) struct Server {
     life: u64,
     pub(crate) process: Option<Process>,
     pub(crate) paused_until: Time,
+    /// A death that waits for the worst moment.
+    doom: Option<(Moment, Death)>,
+}
+
+/// A moment that a random time seldom meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// A batch is written and not synced.
+    BeforeSync,
+    /// It is synced, and nobody has been told.
+    AfterSync,
 }
 
 /// How a process of the control plane ends.
@@ -75,6 +86,28 @@ impl Server {
         world.after(delay, Event::StartServer);
     }
 
+    /// Ends the process now, or around the next sync.
+    pub(crate) fn doom(&mut self, death: Death, world: &mut World) {
+        match world.rng.below(3) {
+            0 => self.die(death, world),
+            1 => self.doom = Some((Moment::BeforeSync, death)),
+            _ => self.doom = Some((Moment::AfterSync, death)),
+        }
+    }
+
+    /// Nothing happens to it any more.
+    pub(crate) fn heal(&mut self) {
+        self.doom = None;
+        self.paused_until = Time::ZERO;
+    }
+
+    /// Ends the process when this is the moment for it.
+    fn meets_doom(&mut self, moment: Moment, world: &mut World) -> Option<Death> {
+        let (_, death) = self.doom.take_if(|(at, _)| *at == moment)?;
+        self.die(death, world);
+        Some(death)
+    }
+
     /// Something goes wrong with the disk; the process will notice.
     pub(crate) fn break_disk(&mut self, fault: Fault, world: &mut World) {
         let faults = match fault {
@@ -101,6 +134,8 @@ impl Server {
     pub(crate) fn arrival(&mut self, conn: ConnId, world: &mut World) {
         let arrival = world.net.take(conn, End::Server);
         let Some(process) = &mut self.process else {
+            // Nobody listens: the kernel answers in place of the process.
+            world.close(conn, End::Server);
             return;
         };
         match arrival {
@@ -132,13 +167,19 @@ impl Server {
 
     /// The disk has finished a sync.
     pub(crate) fn synced(&mut self, life: u64, world: &mut World) {
-        let Some(process) = self.process.as_mut().filter(|_| life == self.life) else {
+        if life != self.life || self.meets_doom(Moment::BeforeSync, world).is_some() {
             return;
-        };
-        match process.synced(world) {
-            Ok(()) => self.pump(world),
+        }
+        match self.process.as_mut().map(|process| process.sync(world)) {
+            Some(Ok(index)) if self.meets_doom(Moment::AfterSync, world).is_none() => {
+                if let Some(process) = &mut self.process {
+                    process.release(index, world);
+                }
+                self.pump(world);
+            }
+            Some(Ok(_)) | None => {}
             // What the kernel did with the pages after a failed sync cannot be known.
-            Err(_) => self.die(Death::PowerLost, world),
+            Some(Err(_)) => self.die(Death::PowerLost, world),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The loop: one event after the other, until everything has ended or time is up.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use rustci_scheduler::{Command, record::RunMeta};
 use valkyrie_frame::Time;
@@ -72,9 +76,22 @@ impl fmt::Display for Failure {
 /// Plays one seed.
 ///
 /// # Errors
-/// [`Failure`] with the first invariant that does not hold.
+/// [`Failure`] with the first invariant that does not hold, or with a panic of the code under test.
 pub fn run(options: Options) -> Result<Summary, Box<Failure>> {
-    Simulation::new(options).run()
+    let simulation = AssertUnwindSafe(|| Simulation::new(options.clone()).run());
+    catch_unwind(simulation).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let detail = text.unwrap_or("a panic without words").to_owned();
+        let (invariant, step, at) = ("panic", 0, Duration::ZERO);
+        Err(Box::new(Failure {
+            options,
+            invariant,
+            detail,
+            step,
+            at,
+        }))
+    })
 }
 
 /// The nodes and how far they are.

@@ -185,15 +185,16 @@ impl Process {
         Ok(())
     }
 
-    pub(super) fn synced(&mut self, world: &mut World) -> Result<(), JournalError> {
+    /// The sync that was under way has ended.
+    pub(super) fn sync(&mut self, world: &mut World) -> Result<Index, JournalError> {
         self.in_flight = None;
         let index = self.log.sync()?;
         world.oracle.synced(index);
-        self.release(index, world);
-        Ok(())
+        Ok(index)
     }
 
-    fn release(&mut self, durable: Index, world: &mut World) {
+    /// Lets everything out that follows from durable records.
+    pub(super) fn release(&mut self, durable: Index, world: &mut World) {
         while let Some((index, _)) = self.waiting.front() {
             if *index > durable {
                 break;
