@@ -1,5 +1,7 @@
 //! The table of crates in ARCHITECTURE.md is what `cargo metadata` says, and it points down.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};

@@ -1,5 +1,7 @@
 //! No dependency is older than the release that fixed its last known weakness.
 
+#![cfg(test)]
+
 /// Crate, lowest accepted version of its series, and the advisory or fault behind it.
 ///
 /// A crate that is not in the lock file passes: the floor waits for the day it is added.

@@ -1,10 +1,15 @@
 //! Every command of the README runs as written, all but `make test`, which runs this test.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Commands in `console` blocks: lines after `$ `, with `\` joining the next line.
@@ -19,7 +24,10 @@ fn commands(text: &str) -> Vec<String> {
         } else if inside && (open || line.starts_with("$ ")) {
             let part = line.strip_prefix("$ ").unwrap_or(line);
             match part.strip_suffix('\\') {
-                _ if open => commands.last_mut().unwrap().push_str(part.trim_end_matches('\\')),
+                _ if open => commands
+                    .last_mut()
+                    .unwrap()
+                    .push_str(part.trim_end_matches('\\')),
                 Some(head) => commands.push(head.to_owned()),
                 None => commands.push(part.to_owned()),
             }
@@ -31,7 +39,8 @@ fn commands(text: &str) -> Vec<String> {
 
 /// Where `make run` leaves the program.
 fn release() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     root().join(target).join("release")
 }
 
@@ -39,8 +48,14 @@ fn release() -> PathBuf {
 fn every_command_of_the_readme_runs() {
     let text = std::fs::read_to_string(root().join("README.md")).unwrap();
     let commands = commands(&text);
-    assert!(commands.iter().any(|command| command == "make run"), "{commands:?}");
-    assert!(commands.iter().any(|command| command == "make test"), "{commands:?}");
+    assert!(
+        commands.iter().any(|command| command == "make run"),
+        "{commands:?}"
+    );
+    assert!(
+        commands.iter().any(|command| command == "make test"),
+        "{commands:?}"
+    );
     let scratch = std::env::temp_dir().join(format!("readme-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).unwrap();
     let path = format!("{}:{}", release().display(), std::env::var("PATH").unwrap());
@@ -66,7 +81,11 @@ fn every_command_of_the_readme_runs() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let list = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    let list = Command::new("git")
+        .args(["ls-files", "*.md"])
+        .current_dir(root())
+        .output()
+        .unwrap();
     for name in String::from_utf8(list.stdout).unwrap().lines() {
         let text = std::fs::read_to_string(root().join(name)).unwrap();
         for part in text.split("](").skip(1) {
@@ -75,7 +94,10 @@ fn links_between_documents_lead_somewhere() {
                 continue;
             }
             let path = root().join(name).parent().unwrap().join(target);
-            assert!(path.exists(), "{name} links to {target}, which is not there");
+            assert!(
+                path.exists(),
+                "{name} links to {target}, which is not there"
+            );
         }
     }
 }

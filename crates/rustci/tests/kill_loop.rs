@@ -3,6 +3,8 @@
 //!
 //! `KILL_ROUNDS` sets the number of kills (default 50), `KILL_SEED` the seed.
 
+#![cfg(test)]
+
 mod cluster;
 
 use std::collections::BTreeMap;
