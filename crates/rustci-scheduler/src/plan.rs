@@ -117,24 +117,6 @@ impl StoredPlan {
         self.plan.jobs.get(place)
     }
 
-    /// Places of all jobs behind the needs of the job at `place`, and behind theirs.
-    pub(crate) fn ancestors(&self, place: usize) -> Vec<usize> {
-        let mut open = self.needs(place).to_vec();
-        let mut seen = vec![false; self.edges.len()];
-        while let Some(next) = open.pop() {
-            let Some(seen @ false) = seen.get_mut(next) else {
-                continue;
-            };
-            *seen = true;
-            open.extend(self.needs(next));
-        }
-        seen.iter()
-            .enumerate()
-            .filter(|(_, seen)| **seen)
-            .map(|(place, _)| place)
-            .collect()
-    }
-
     /// Places of all instances of one matrix.
     pub(crate) fn group(&self, number: usize) -> &[usize] {
         self.groups.get(number).map_or(&[], Vec::as_slice)

@@ -15,7 +15,6 @@ use crate::{
     contexts::contexts_json,
     plan::Requirement,
     record::{Conclusion, JobQueued, record::Kind},
-    state::Job,
 };
 
 /// What becomes of a job whose needs have ended.
@@ -74,14 +73,15 @@ impl Run {
         Some((self.group(place)?, max))
     }
 
+    /// How things stand for the job at `place`, whose needs have ended.
     fn status(&self, place: usize) -> Status {
-        let outcome = |place: &usize| self.jobs.get(*place).and_then(Job::outcome);
-        let outcomes =
-            |places: &[usize]| -> Vec<Outcome> { places.iter().filter_map(outcome).collect() };
-        Status::of_needs(
-            &outcomes(self.plan.needs(place)),
-            &outcomes(&self.plan.ancestors(place)),
-        )
+        let needs = self.plan.needs(place).iter();
+        let needs = needs.filter_map(|need| self.jobs.get(*need)?.outcome());
+        let needs: Vec<Outcome> = needs.collect();
+        // Of all jobs further away only a failure counts, and one is as good as many.
+        let failed = self.jobs.get(place).is_some_and(|job| job.failed_before);
+        let ancestors: &[Outcome] = if failed { &[Outcome::Failure] } else { &[] };
+        Status::of_needs(&needs, ancestors)
     }
 }
 

@@ -311,18 +311,32 @@ impl Run {
         if !self.jobs.get(place).is_some_and(Job::is_undecided) {
             return;
         }
+        let failed_before = self.failed_before(place);
         let plain = self.plan.edges(place).is_some_and(|edges| edges.plain);
         let queue = plain && self.cancel_reason.is_none() && self.needs_succeeded(place);
-        match self.jobs.get_mut(place) {
-            Some(job) if queue => {
-                job.enqueue(at);
-                changes.push(Change::Queued(id));
-            }
-            _ => changes.push(Change::Undecided(id)),
+        let Some(job) = self.jobs.get_mut(place) else {
+            return;
+        };
+        job.failed_before = failed_before;
+        if queue {
+            job.enqueue(at);
+            changes.push(Change::Queued(id));
+        } else {
+            changes.push(Change::Undecided(id));
         }
     }
 
-    pub(crate) fn needs_succeeded(&self, place: usize) -> bool {
+    /// Whether a job that ended before this one failed, however far away.
+    fn failed_before(&self, place: usize) -> bool {
+        let mut needs = self
+            .plan
+            .needs(place)
+            .iter()
+            .filter_map(|need| self.jobs.get(*need));
+        needs.any(|need| need.failed_before || need.outcome() == Some(Outcome::Failure))
+    }
+
+    fn needs_succeeded(&self, place: usize) -> bool {
         let outcome = |need: &usize| self.jobs.get(*need).and_then(Job::outcome);
         self.plan
             .needs(place)

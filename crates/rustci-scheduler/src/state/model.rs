@@ -77,6 +77,8 @@ pub struct Job {
     pub(crate) labels: Option<Arc<Requirement>>,
     /// Needs that have not ended.
     pub(crate) needs_left: usize,
+    /// One of its needs failed, or one of theirs, and so on. Known once its needs have ended.
+    pub(crate) failed_before: bool,
 }
 
 /// How far a job is.

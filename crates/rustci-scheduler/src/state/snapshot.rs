@@ -159,6 +159,7 @@ fn job_state(job: &Job) -> JobState {
         any_labels: labels.map(|labels| labels.any.clone()).unwrap_or_default(),
         outputs: job.outputs.clone(),
         attempts: job.attempts.iter().map(attempt_state).collect(),
+        failed_before: job.failed_before,
     }
 }
 
@@ -188,6 +189,7 @@ fn job_from(job: JobState) -> Job {
         attempts: job.attempts.into_iter().map(attempt_from).collect(),
         labels: evaluated.then(|| Arc::new(requirement)),
         needs_left: 0,
+        failed_before: job.failed_before,
     }
 }
 
