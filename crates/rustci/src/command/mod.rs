@@ -7,4 +7,5 @@ pub(crate) mod runner;
 pub(crate) mod runs;
 pub(crate) mod serve;
 pub(crate) mod source;
+pub(crate) mod tails;
 pub(crate) mod watch;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use super::tails::load_tails;
 use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
 use crate::api::follow::{Lines, Logs, follow, log_path};
 use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
@@ -18,8 +19,6 @@ use crate::render::summary::{Next, describe};
 use crate::render::table;
 use crate::server::{Place, places};
 
-/// Lines asked for at the end of a failed job's log; the last ones of its failed step are shown.
-const TAIL_LINES: u32 = 60;
 /// Text gathered before it is written.
 const TEXT_BYTES: usize = 64 << 10;
 
@@ -132,25 +131,7 @@ async fn view(place: &Place, run: Option<u64>, out: &mut Output) -> Result<Exit,
         return out.json(&run).map(|()| Exit::Success);
     }
     let mut board = Board::new(run);
-    let bad = board
-        .run
-        .jobs
-        .iter()
-        .filter(|job| mood(job, &board.run) == Mood::Bad);
-    let bad: Vec<JobView> = bad.cloned().collect();
-    for job in &bad {
-        for line in lines(
-            place,
-            board.run.id,
-            job,
-            None,
-            &format!("&tail={TAIL_LINES}"),
-        )
-        .await?
-        {
-            board.log(&line);
-        }
-    }
+    load_tails(&place.api, &mut board).await?;
     let text = describe(&board, out.look(), &next(place, board.run.id), now_ms());
     out.text(&text).map(|()| Exit::Success)
 }
@@ -303,30 +284,6 @@ fn shown(
         Format::Json => json_line(&log_json(board, line)),
         Format::Text => Ok(plain.log(board, line)),
     }
-}
-
-/// The lines of a job's log, in memory: for the ends of logs only.
-async fn lines(
-    place: &Place,
-    run: u64,
-    job: &JobView,
-    attempt: Option<u32>,
-    more: &str,
-) -> Result<Vec<LogLine>, Failure> {
-    let Some(mut events) = place
-        .api
-        .events(&log_path(run, job.id, attempt, more), None)
-        .await?
-    else {
-        return Ok(Vec::new());
-    };
-    let mut joined = Lines::new(job.id);
-    let mut lines = Vec::new();
-    while let Some(event) = events.next().await?.filter(|event| event.name != "end") {
-        lines.extend(joined.take(&parse(place, &event.data)?));
-    }
-    lines.extend(joined.rest());
-    Ok(lines)
 }
 
 fn parse(place: &Place, data: &str) -> Result<LineView, Failure> {

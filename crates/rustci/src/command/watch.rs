@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
+use super::tails::load_tails;
 use crate::api::client::Api;
 use crate::api::follow::{Followed, Update};
-use crate::api::view::RunView;
+use crate::api::view::{RunEvent, RunView};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -60,7 +61,13 @@ pub(crate) async fn watch(
     loop {
         tokio::select! {
             update = followed.next() => match update? {
-                Some(update) => view.take_all(update, &mut followed, out)?,
+                Some(update) => {
+                    view.take_all(update, &mut followed, out)?;
+                    // A picture needs the ends of logs only, and can have them at once.
+                    if view.ended && view.is_picture() {
+                        break;
+                    }
+                }
                 None => break,
             },
             _ = ticks.tick(), if view.is_picture() => view.draw(out)?,
@@ -88,7 +95,12 @@ pub(crate) async fn watch(
         (false, Some(conclusion)) => conclusion.into(),
         (false, None) => Exit::System,
     };
-    view.end(run, out, next, exit)?;
+    view.board.run = run;
+    if view.is_picture() {
+        drop(followed);
+        load_tails(api, &mut view.board).await?;
+    }
+    view.end(out, next, exit)?;
     Ok(exit)
 }
 
@@ -114,6 +126,8 @@ struct View {
     way: Way,
     tick: usize,
     footer: Option<&'static str>,
+    /// The run has ended; its logs may still be on their way.
+    ended: bool,
 }
 
 enum Way {
@@ -136,6 +150,7 @@ impl View {
             way,
             tick: 0,
             footer: None,
+            ended: false,
         }
     }
 
@@ -181,7 +196,10 @@ impl View {
     /// Takes one update; gives what is to be printed.
     fn take(&mut self, update: Update) -> Result<String, Failure> {
         match &update {
-            Update::State(event) => self.board.apply(event),
+            Update::State(event) => {
+                self.board.apply(event);
+                self.ended |= matches!(**event, RunEvent::End { .. });
+            }
             Update::Line(line) => self.board.log(line),
             Update::LogEnded(_) => {}
         }
@@ -224,14 +242,7 @@ impl View {
         }
     }
 
-    fn end(
-        &mut self,
-        run: RunView,
-        out: &mut Output,
-        next: &Next,
-        exit: Exit,
-    ) -> Result<(), Failure> {
-        self.board.run = run;
+    fn end(&mut self, out: &mut Output, next: &Next, exit: Exit) -> Result<(), Failure> {
         let board = &self.board;
         match &mut self.way {
             Way::Picture => {

@@ -66,8 +66,8 @@ impl Board {
         tail.push_back(line.text.chars().take(TAIL_LINE_CHARS).collect());
     }
 
-    /// Forgets a job's lines: another attempt has begun.
-    fn restart(&mut self, job: u64) {
+    /// Forgets a job's lines.
+    pub(crate) fn forget(&mut self, job: u64) {
         self.tails.retain(|(owner, _), _| *owner != job);
     }
 
@@ -97,7 +97,7 @@ impl Board {
                 let again = job.attempts.len() > known.attempts.len().max(1);
                 known.clone_from(job);
                 if again {
-                    self.restart(job.id);
+                    self.forget(job.id);
                 }
             }
             RunEvent::Step { job, step, .. } => {
