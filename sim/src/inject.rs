@@ -15,6 +15,7 @@ use crate::{
 };
 
 impl Simulation {
+    /// Makes something go wrong, if there is something it can happen to.
     pub(crate) fn fault(&mut self, fault: Fault) {
         match fault {
             Fault::KillServer => self.server.doom(Death::Killed, &mut self.world),

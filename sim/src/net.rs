@@ -25,6 +25,7 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// The end that it talks to.
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Runner => Self::Server,
@@ -36,6 +37,7 @@ impl End {
 /// What comes out of a pipe.
 #[derive(Debug)]
 pub(crate) enum Arrival {
+    /// A piece of the stream of bytes; pieces keep no frame together.
     Bytes(Vec<u8>),
     /// The other side is gone.
     Hangup,
@@ -44,9 +46,11 @@ pub(crate) enum Arrival {
 /// Whether the ends of a lost connection hear of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
+    /// Both ends are told.
     Told,
     /// This end is not told; the other is.
     Silent(End),
+    /// Neither end is told: only silence tells.
     SilentBoth,
 }
 
@@ -59,6 +63,7 @@ enum PipeState {
     Lost,
 }
 
+/// One direction of a connection, named for the end it comes out at.
 #[derive(Debug, Default)]
 struct Pipe {
     arrivals: VecDeque<Arrival>,
@@ -170,6 +175,7 @@ impl Network {
     }
 }
 
+/// How long bytes take. A slow piece holds up what follows it, and lets other connections pass.
 fn delay(options: &Options, rng: &mut Rng) -> Duration {
     let micros = rng.between(20, 900);
     let slow = options.has(Fault::Delay) && rng.chance(5);

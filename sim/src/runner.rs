@@ -40,6 +40,7 @@ impl Runner {
         }
     }
 
+    /// Starts a process, if none runs.
     pub(crate) fn start(&mut self, world: &mut World) {
         if self.process.is_some() {
             return;
@@ -69,24 +70,28 @@ impl Runner {
         }
     }
 
+    /// Lets the process of this life connect.
     pub(crate) fn connect(&mut self, life: u64, world: &mut World) {
         if let Some(process) = self.process.as_mut().filter(|_| life == self.life) {
             process.connect(&self.spool, world);
         }
     }
 
+    /// Lets an attempt of the process of this life go on.
     pub(crate) fn work(&mut self, life: u64, token: AttemptToken, world: &mut World) {
         if let Some(process) = self.process.as_mut().filter(|_| life == self.life) {
             process.work(token, &mut self.spool, world);
         }
     }
 
+    /// Whether a connection is the one its process has now.
     pub(crate) fn has(&self, conn: ConnId) -> bool {
         self.process
             .as_ref()
             .is_some_and(|process| process.conn() == Some(conn))
     }
 
+    /// Something came out of the pipe of its connection.
     pub(crate) fn arrival(&mut self, conn: ConnId, world: &mut World) {
         let arrival = world.net.take(conn, End::Runner);
         if let (Some(process), Some(arrival)) = (&mut self.process, arrival) {
@@ -94,6 +99,7 @@ impl Runner {
         }
     }
 
+    /// The time of its session has come.
     pub(crate) fn session_timer(&mut self, world: &mut World) {
         if let Some(process) = &mut self.process {
             process.session_timer(&mut self.spool, world);

@@ -127,10 +127,12 @@ impl Server {
         }
     }
 
+    /// Nothing is wrong with the disk any more.
     pub(crate) fn repair_disk(&mut self) {
         self.disk.set_faults(Faults::default());
     }
 
+    /// Something came out of the pipe of a connection.
     pub(crate) fn arrival(&mut self, conn: ConnId, world: &mut World) {
         let arrival = world.net.take(conn, End::Server);
         let Some(process) = &mut self.process else {
@@ -146,6 +148,7 @@ impl Server {
         self.pump(world);
     }
 
+    /// The time of a session has come.
     pub(crate) fn session_timer(&mut self, conn: ConnId, world: &mut World) {
         if let Some(process) = &mut self.process {
             process.session_timer(conn, &mut self.logs, world);
@@ -183,6 +186,7 @@ impl Server {
         }
     }
 
+    /// The log files have been synced.
     pub(crate) fn logs_synced(&mut self, life: u64, world: &mut World) {
         if let Some(process) = self.process.as_mut().filter(|_| life == self.life) {
             process.logs_synced(&mut self.logs, world);

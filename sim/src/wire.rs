@@ -10,6 +10,7 @@ pub(crate) const REGISTER: &str = "rustci.v1.Runner/Register";
 pub(crate) const RESUME: &str = "rustci.v1.Job/Resume";
 pub(crate) const APPEND: &str = "rustci.v1.Log/Append";
 
+/// A token as Valkyrie's job messages carry it.
 pub(crate) fn attempt(token: AttemptToken) -> v2::Attempt {
     v2::Attempt {
         job: token.job.0,
@@ -18,6 +19,7 @@ pub(crate) fn attempt(token: AttemptToken) -> v2::Attempt {
     }
 }
 
+/// The token in a job message; `None` when it has none.
 pub(crate) fn token(attempt: Option<v2::Attempt>) -> Option<AttemptToken> {
     let v2::Attempt { job, number, fence } = attempt?;
     Some(AttemptToken {
@@ -27,6 +29,7 @@ pub(crate) fn token(attempt: Option<v2::Attempt>) -> Option<AttemptToken> {
     })
 }
 
+/// A token as registrations carry it.
 pub(crate) fn held(token: AttemptToken) -> HeldAttempt {
     HeldAttempt {
         job: token.job.0,
@@ -35,6 +38,7 @@ pub(crate) fn held(token: AttemptToken) -> HeldAttempt {
     }
 }
 
+/// The token in a registration.
 pub(crate) fn token_of_held(held: &HeldAttempt) -> AttemptToken {
     AttemptToken {
         job: JobId(held.job),
@@ -78,6 +82,7 @@ pub(crate) fn result(outcome: Conclusion) -> Vec<u8> {
     vec![u8::try_from(i32::from(outcome)).unwrap_or(0)]
 }
 
+/// What [`result`] wrote; an error when it is something else.
 pub(crate) fn outcome(result: &[u8]) -> Conclusion {
     let number = result.first().copied().unwrap_or(0);
     Conclusion::try_from(i32::from(number)).unwrap_or(Conclusion::Error)

@@ -16,46 +16,34 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Something came out of a pipe.
-    Arrival {
-        conn: ConnId,
-        to: End,
-    },
+    Arrival { conn: ConnId, to: End },
     /// A session wants to know the time.
-    SessionTimer {
-        conn: ConnId,
-        end: End,
-    },
+    SessionTimer { conn: ConnId, end: End },
     /// The scheduler has a deadline.
     SchedulerTimer,
     /// The control plane's journal has been synced.
-    Synced {
-        life: u64,
-    },
+    Synced { life: u64 },
     /// The control plane's log files have been synced.
-    LogsSynced {
-        life: u64,
-    },
+    LogsSynced { life: u64 },
+    /// The control plane's process starts.
     StartServer,
-    StartRunner {
-        runner: usize,
-    },
+    /// A runner's process starts.
+    StartRunner { runner: usize },
     /// A runner tries to reach the control plane.
-    Connect {
-        runner: usize,
-        life: u64,
-    },
+    Connect { runner: usize, life: u64 },
     /// An attempt goes on inside a runner.
     Work {
         runner: usize,
         life: u64,
         token: AttemptToken,
     },
+    /// Somebody submits a run.
     Submit,
+    /// Something goes wrong.
     Fault(Fault),
     /// The end of a second process of a runner.
-    EndClone {
-        runner: usize,
-    },
+    EndClone { runner: usize },
+    /// Somebody takes back what [`Fault::Drain`] and [`Fault::FullDisk`] did.
     Undrain,
     /// From now on nothing goes wrong.
     Heal,
@@ -84,11 +72,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Something will happen at a time; what was put in first happens first.
     pub(crate) fn at(&mut self, at: Time, event: Event) {
         self.last += 1;
         self.events.insert((at, self.last), event);
     }
 
+    /// The next thing that happens, and when.
     pub(crate) fn pop(&mut self) -> Option<(Time, Event)> {
         self.events.pop_first().map(|((at, _), event)| (at, event))
     }
@@ -126,6 +116,7 @@ impl World {
         }
     }
 
+    /// Something will happen after a delay.
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.queue.at(self.now + delay, event);
     }
@@ -135,6 +126,7 @@ impl World {
         Duration::from_micros(self.rng.between(low * 1000, high * 1000))
     }
 
+    /// Puts bytes on the way to one end of a connection.
     pub(crate) fn send(&mut self, conn: ConnId, to: End, bytes: &[u8]) {
         let Self {
             net,
@@ -147,6 +139,7 @@ impl World {
         net.send((conn, to), bytes, *now, options, rng, queue);
     }
 
+    /// One end of a connection closes it.
     pub(crate) fn close(&mut self, conn: ConnId, by: End) {
         self.net.close(conn, by, self.now, &mut self.queue);
     }

@@ -25,6 +25,7 @@ pub(super) struct Report {
 }
 
 impl Process {
+    /// Something a session of a runner says.
     pub(super) fn event(
         &mut self,
         conn: ConnId,
@@ -191,6 +192,7 @@ impl Process {
         }
     }
 
+    /// Does what a durable decision asks for.
     pub(super) fn effect(&mut self, effect: Effect, world: &mut World) {
         match effect {
             Effect::Assign { runner, token, .. } => self.assign(runner, token, world),

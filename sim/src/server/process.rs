@@ -68,15 +68,19 @@ pub(super) enum LogSync {
 /// Something that must not go out before its records are durable.
 #[derive(Debug)]
 pub(super) enum Release {
+    /// What the scheduler wants others to be told.
     Effects(Vec<Effect>),
+    /// The answer to a registration.
     Registered {
         conn: ConnId,
         call: Correlation,
         reply: RegisterReply,
     },
+    /// The answer to a submission.
     Submitted(rustci_scheduler::RunId),
 }
 
+/// The scheduler as the options want it.
 pub(crate) fn scheduler_config(options: &Options) -> SchedulerConfig {
     SchedulerConfig {
         lease: options.lease,
@@ -85,6 +89,7 @@ pub(crate) fn scheduler_config(options: &Options) -> SchedulerConfig {
 }
 
 impl Process {
+    /// Reads the disk, judges what is there, and takes up work.
     pub(super) fn start(
         life: u64,
         disk: &FaultDisk,
@@ -247,6 +252,7 @@ impl Process {
         }
     }
 
+    /// Tells the scheduler that time has passed.
     pub(crate) fn tick(&mut self, world: &mut World) {
         if self.timer.is_some_and(|at| at <= world.now) {
             self.timer = None;
@@ -260,12 +266,14 @@ impl Process {
         }
     }
 
+    /// Sends what all sessions want to send.
     pub(super) fn flush(&mut self, world: &mut World) {
         for server in self.links.values_mut() {
             server.link.flush(world);
         }
     }
 
+    /// Bytes of a connection; the first ones make its session.
     pub(super) fn bytes(
         &mut self,
         conn: ConnId,
@@ -302,6 +310,7 @@ impl Process {
         }
     }
 
+    /// The time of a session has come.
     pub(super) fn session_timer(&mut self, conn: ConnId, logs: &mut LogStore, world: &mut World) {
         let Some(server) = self.links.get_mut(&conn) else {
             return;
@@ -341,6 +350,7 @@ impl Process {
         }
     }
 
+    /// Has the log files synced, once for all that was written meanwhile.
     pub(super) fn sync_logs_soon(&mut self, world: &mut World) {
         if self.log_sync == LogSync::Idle {
             self.log_sync = LogSync::Due;
@@ -349,6 +359,7 @@ impl Process {
         }
     }
 
+    /// The runner that has registered over a connection.
     pub(super) fn runner_of(&self, conn: ConnId) -> Option<RunnerId> {
         self.links.get(&conn)?.runner
     }
