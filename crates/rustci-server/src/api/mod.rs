@@ -1,7 +1,8 @@
 //! The HTTP API.
 //!
-//! [`router`] is the whole of it: `rustci serve` puts it behind a socket, `rustci run` calls it in
-//! process, and a read-only data directory gets the same router without an engine behind it.
+//! One router is the whole of it: `rustci serve` puts it behind a socket, `rustci run` calls it in
+//! process ([`Server::router`](crate::Server::router)), and [`ReadOnly`](crate::ReadOnly) gives the
+//! same one without an engine behind it.
 
 mod auth;
 mod blob;
