@@ -1,11 +1,13 @@
 //! `rustci runner`.
 
+use std::net::IpAddr;
+
 use rustci_runner::{RunnerConfig, Stop};
 use serde_json::json;
 use telemetry::logging::{LogFormat, init};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
-use valkyrie::Endpoint;
+use valkyrie::{Endpoint, EndpointError};
 
 use crate::args::RunnerArgs;
 use crate::dirs;
@@ -37,7 +39,8 @@ pub(crate) fn runner(args: &RunnerArgs, out: &mut Output) -> Result<Exit, Failur
 }
 
 fn config(args: &RunnerArgs) -> Result<RunnerConfig, Failure> {
-    let endpoint: Endpoint = endpoint(&args.connect)?;
+    let endpoint = endpoint(&args.connect)?;
+    refuse_remote(&endpoint)?;
     let name = args.name.clone().unwrap_or_else(host_name);
     let state_dir = dirs::runner_state(args.state_dir.as_deref(), &name);
     let mut config = RunnerConfig::new(name, endpoint, state_dir);
@@ -52,13 +55,30 @@ fn config(args: &RunnerArgs) -> Result<RunnerConfig, Failure> {
     Ok(config)
 }
 
+/// Plaintext may not leave this host. The link would say so as well, but try again for ever.
+fn refuse_remote(endpoint: &Endpoint) -> Result<(), Failure> {
+    let Endpoint::Tcp { host, .. } = endpoint else {
+        return Ok(());
+    };
+    let remote = host
+        .parse::<IpAddr>()
+        .is_ok_and(|address| !address.is_loopback());
+    if !remote {
+        return Ok(());
+    }
+    Err(Failure::Usage {
+        message: format!("{endpoint} is not on this host, and plaintext must not leave it"),
+        hint: "connect through a tunnel, such as ssh -L 7443:127.0.0.1:7443 HOST".to_owned(),
+    })
+}
+
 /// Reads an endpoint.
 ///
 /// # Errors
 /// [`Failure::Usage`] with examples.
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, Failure> {
-    text.parse().map_err(|error| Failure::Usage {
-        message: format!("`{text}` is not an endpoint: {error}"),
+    text.parse().map_err(|error: EndpointError| Failure::Usage {
+        message: error.to_string(),
         hint: "for example valkyrie+tcp://127.0.0.1:7443 or valkyrie+unix:///run/rustci.sock"
             .to_owned(),
     })

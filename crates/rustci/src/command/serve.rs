@@ -92,7 +92,7 @@ fn not_started(error: StartError) -> Failure {
     match error {
         StartError::Lock(error) => Failure::Usage {
             message: error.to_string(),
-            hint: "one server owns a data directory; stop the other or pass --data-dir".to_owned(),
+            hint: "a data directory belongs to one server at a time".to_owned(),
         },
         other => Failure::engine("cannot start the server", other),
     }

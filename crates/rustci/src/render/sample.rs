@@ -69,7 +69,7 @@ fn build(status: &str, conclusion: Value, jobs: Vec<Value>) -> Board {
         "status": status, "conclusion": conclusion, "digest": "ab", "event": { "name": "manual" },
         "created_ms": 10_000, "started_ms": 10_100, "finished_ms": finished, "jobs": jobs,
     });
-    Board::new(serde_json::from_value(run).unwrap())
+    Board::new(serde_json::from_value(run).expect("the sample is a run"))
 }
 
 fn lint() -> Value {

@@ -69,6 +69,15 @@ fn wrong_arguments_have_words_of_their_own() {
             &["runs", "list", "--server", "ftp://x"],
             "hint: write it as http://",
         ),
+        (
+            &["runner", "--connect", "valkyrie+tcp://192.0.2.1:7443"],
+            "hint: connect through a tunnel",
+        ),
+        (
+            &["runner", "--connect", "tcp://x"],
+            "hint: for example valkyrie+tcp://",
+        ),
+        (&["serve", "--lease", "0s"], "error: --lease is 0"),
         (&["rum"], "similar subcommand"),
     ];
     for (args, words) in cases {
