@@ -79,11 +79,11 @@ impl Followed {
 /// As [`Api::find`].
 pub(crate) async fn follow(api: &Api, run: u64, logs: Logs) -> Result<Option<Followed>, Failure> {
     let path = format!("/api/v1/runs/{run}/events");
-    // First the stream and then the state, so that no change falls between them.
+    let found = api.find::<RunView>(&format!("/api/v1/runs/{run}")).await?;
+    let Some(view) = found else { return Ok(None) };
+    // The stream begins with all states of its own start, so nothing is missed in between, and
+    // nothing on it is older than the view.
     let Some(events) = api.events(&path, None).await? else {
-        return Ok(None);
-    };
-    let Some(view) = api.find::<RunView>(&format!("/api/v1/runs/{run}")).await? else {
         return Ok(None);
     };
     let (sender, updates) = mpsc::channel(UPDATES_MAX);
