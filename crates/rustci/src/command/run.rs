@@ -87,12 +87,14 @@ async fn run_here(
         ..Next::default()
     };
     let result = submit_all(engine.api(), project, chosen, (args, git, &next), out).await;
-    if let Err(Failure::Abandoned) = result {
-        engine.abandon();
-        return Ok(Exit::Interrupted);
+    match result {
+        Ok(exit) => engine.stop().map(|()| exit),
+        // Nobody waits for the jobs any more, so they must not be waited for here either.
+        Err(failure) => {
+            engine.abandon();
+            Err(failure)
+        }
     }
-    engine.stop()?;
-    result
 }
 
 async fn submit_all(

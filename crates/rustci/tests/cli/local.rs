@@ -264,6 +264,16 @@ fn two_interrupts_stop_at_once() {
 }
 
 #[test]
+fn when_nobody_reads_the_output_the_run_ends() {
+    let world = World::with_pipeline(
+        "jobs: { a: { steps: [{ run: \"while true; do echo tick; sleep 0.05; done; sleep 67.5\" }] } }\n",
+    );
+    let mut run = world.start(&["run"]);
+    run.wait_for("a | tick");
+    assert_eq!(run.stop_reading(), Some(130));
+}
+
+#[test]
 fn with_several_files_the_event_decides() {
     let world = World::new();
     world.write(

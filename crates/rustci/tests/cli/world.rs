@@ -81,7 +81,10 @@ impl World {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
+        Running {
+            child,
+            lines: Some(lines),
+        }
     }
 }
 
@@ -143,7 +146,8 @@ impl Said {
 /// A program that runs beside the test; killed with it.
 pub(crate) struct Running {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// None once nobody reads them.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Running {
@@ -151,7 +155,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
-        for line in self.lines.by_ref() {
+        for line in self.lines.iter_mut().flatten() {
             let line = line.unwrap();
             if line.contains(text) {
                 return line;
@@ -168,9 +172,20 @@ impl Running {
         assert!(status.unwrap().success());
     }
 
+    /// Closes the pipe that the program writes to and gives its exit code.
+    pub(crate) fn stop_reading(mut self) -> Option<i32> {
+        self.lines = None;
+        self.child.wait().unwrap().code()
+    }
+
     /// Reads to the end and gives the exit code.
     pub(crate) fn finish(mut self) -> (Option<i32>, String) {
-        let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
+        let rest: Vec<String> = self
+            .lines
+            .iter_mut()
+            .flatten()
+            .map(Result::unwrap)
+            .collect();
         (self.child.wait().unwrap().code(), rest.join("\n"))
     }
 }
