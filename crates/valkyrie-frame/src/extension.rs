@@ -119,6 +119,19 @@ pub enum ExtensionError {
     },
 }
 
+impl ExtensionError {
+    /// The rule of `spec/protocol.md` that was broken.
+    #[must_use]
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } | Self::NoSuchType { .. } => "R-5.1",
+            Self::TooLong { .. } => "R-5.2",
+            Self::TooMany => "R-5.3",
+            Self::Repeated { .. } => "R-5.4",
+        }
+    }
+}
+
 /// The extensions of one frame, their structure checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extensions<'b> {

@@ -75,7 +75,7 @@ pub enum FrameError {
         /// The limit that applied.
         max: u32,
     },
-    /// the extension block is broken.
+    /// the extension block is broken.
     #[error("extensions: {0}")]
     Extensions(#[from] ExtensionError),
 }
@@ -89,6 +89,17 @@ impl FrameError {
             Self::Version { .. } => ErrorCode::VERSION_MISMATCH,
             Self::TooLarge { .. } => ErrorCode::TOO_LARGE,
             Self::Extensions(_) => ErrorCode::MALFORMED,
+        }
+    }
+
+    /// The rule of `spec/protocol.md` that was broken.
+    #[must_use]
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Magic { .. } => "R-3.1",
+            Self::Version { .. } => "R-3.2",
+            Self::TooLarge { .. } => "R-3.3",
+            Self::Extensions(error) => error.rule(),
         }
     }
 }

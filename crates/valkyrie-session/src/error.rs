@@ -6,6 +6,7 @@ use valkyrie_frame::{
 };
 
 use crate::config::LimitError;
+use crate::rule::Rule;
 
 /// Why a connection is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,8 @@ pub enum Violation {
         kind: MessageType,
         /// What is wrong.
         problem: &'static str,
+        /// What was broken.
+        rule: Rule,
     },
     /// HELLO or HELLO_ACK announces a limit that cannot work.
     #[error("{0}")]
@@ -103,6 +106,8 @@ pub enum Violation {
         kind: MessageType,
         /// The state.
         when: &'static str,
+        /// What was broken.
+        rule: Rule,
     },
     /// The handshake took too long.
     #[error("no authentication within {seconds} s")]
@@ -139,6 +144,8 @@ pub enum Violation {
         kind: MessageType,
         /// Why not.
         problem: &'static str,
+        /// What was broken.
+        rule: Rule,
     },
     /// The stream is not open.
     #[error("{kind} on stream {stream}, which is not open")]
@@ -179,6 +186,8 @@ pub enum Violation {
         what: &'static str,
         /// The limit.
         max: u64,
+        /// What was broken.
+        rule: Rule,
     },
     /// An offset that does not continue what came before.
     #[error("{kind} at offset {found}, {expected} is due")]
@@ -239,29 +248,39 @@ impl Violation {
         }
     }
 
-    /// The chapter of the specification that has the rule.
+    /// The rule of the specification that was broken.
     #[must_use]
-    pub const fn rule(&self) -> &'static str {
+    pub const fn rule(&self) -> Rule {
         match self {
-            Self::Frame(_) => "frame",
-            Self::Body { .. } | Self::Message { .. } | Self::Value { .. } => "payloads",
-            Self::Limit(_)
-            | Self::Version { .. }
-            | Self::Mode { .. }
-            | Self::Downgrade { .. }
-            | Self::HandshakeTimeout { .. } => "negotiation",
-            Self::Unexpected { .. } => "states",
-            Self::FrameTimeout { .. } | Self::Silent { .. } => "keepalive",
-            Self::FragmentTimeout { .. } | Self::TooLarge { .. } => "fragments",
-            Self::WrongRange { .. } | Self::UnknownStream { .. } | Self::AfterEnd { .. } => {
-                "streams"
-            }
-            Self::Window { .. } | Self::Offset { .. } => "credit",
-            Self::TooMany { .. } => "limits",
-            Self::CriticalExtension { .. } => "extensions",
-            Self::CorrelationReused { .. } => "calls",
-            Self::Draining => "close",
+            Self::Frame(error) => Rule::of_frame(error),
+            Self::Body { kind, .. } => Rule::of_body(*kind),
+            Self::Message { .. } => Rule::STRUCTURED_BODY,
+            Self::Value { rule, .. }
+            | Self::Unexpected { rule, .. }
+            | Self::WrongRange { rule, .. }
+            | Self::TooMany { rule, .. } => *rule,
+            Self::Limit(_) => Rule::LIMITS,
+            Self::Version { .. } => Rule::VERSION,
+            Self::Mode { .. } => Rule::MODE,
+            Self::Downgrade { .. } => Rule::DOWNGRADE,
+            Self::HandshakeTimeout { .. } => Rule::HANDSHAKE_LIMITS,
+            Self::FrameTimeout { .. } => Rule::FRAME_TIME,
+            Self::FragmentTimeout { .. } => Rule::FRAGMENT_TIME,
+            Self::Silent { .. } => Rule::SILENCE,
+            Self::UnknownStream { .. } => Rule::NOT_OPEN,
+            Self::AfterEnd { .. } => Rule::AFTER_END,
+            Self::Window { .. } => Rule::CREDIT,
+            Self::TooLarge { .. } => Rule::MESSAGE_LENGTH,
+            Self::Offset { kind, .. } => Rule::of_offset(*kind),
+            Self::CriticalExtension { .. } => Rule::CRITICAL,
+            Self::CorrelationReused { .. } => Rule::CORRELATION,
+            Self::Draining => Rule::DRAINING,
         }
+    }
+
+    /// What the peer is told: the words and the rule.
+    pub(crate) fn text(&self) -> String {
+        format!("{self} ({})", self.rule())
     }
 
     /// Whether the same request may succeed elsewhere or later.

@@ -9,6 +9,7 @@ use crate::config::{Agreement, Limits, Role, Side};
 use crate::credit::SendCredit;
 use crate::error::Violation;
 use crate::event::Event;
+use crate::rule::Rule;
 use crate::session::{Phase, Session};
 use crate::streams::Streams;
 
@@ -60,7 +61,11 @@ impl Session {
         raw: &[u8],
     ) -> Result<Event<'static>, Violation> {
         if self.side != Side::Acceptor {
-            return Err(unexpected(frame, "from the side that accepted"));
+            return Err(unexpected(
+                frame,
+                "from the side that accepted",
+                Rule::HANDSHAKE_ORDER,
+            ));
         }
         let hello: v2::Hello = decode(frame)?;
         check_identity(frame, &hello.random, &hello.node)?;
@@ -104,7 +109,7 @@ impl Session {
     /// The initiator got the answer to its HELLO, as the bytes `raw`.
     pub(crate) fn on_hello_ack(&mut self, frame: &Frame<'_>, raw: &[u8]) -> Result<(), Violation> {
         if self.side != Side::Initiator || self.phase != Phase::Hello {
-            return Err(unexpected(frame, "without a HELLO"));
+            return Err(unexpected(frame, "without a HELLO", Rule::HANDSHAKE_ORDER));
         }
         let ack: v2::HelloAck = decode(frame)?;
         check_identity(frame, &ack.random, &ack.node)?;
@@ -147,7 +152,7 @@ impl Session {
     ) -> Result<Event<'static>, Violation> {
         let agreement = self.agreement.take().filter(|_| self.phase == Phase::Auth);
         let Some(agreement) = agreement else {
-            return Err(unexpected(frame, "before HELLO_ACK"));
+            return Err(unexpected(frame, "before HELLO_ACK", Rule::HANDSHAKE_ONCE));
         };
         // In plaintext nobody is proven to be anybody; the message is only the gate.
         decode::<v2::AuthSuccess>(frame)?;
@@ -199,10 +204,11 @@ pub(crate) fn decode<M: prost::Message + Default>(frame: &Frame<'_>) -> Result<M
     })
 }
 
-pub(crate) const fn unexpected(frame: &Frame<'_>, when: &'static str) -> Violation {
+pub(crate) const fn unexpected(frame: &Frame<'_>, when: &'static str, rule: Rule) -> Violation {
     Violation::Unexpected {
         kind: frame.header.kind,
         when,
+        rule,
     }
 }
 
@@ -212,12 +218,14 @@ fn check_identity(frame: &Frame<'_>, random: &[u8], node: &str) -> Result<(), Vi
         return Err(Violation::Value {
             kind,
             problem: "random must have 32 bytes",
+            rule: Rule::IDENTITY,
         });
     }
     if node.len() > NODE_BYTES_MAX {
         return Err(Violation::Value {
             kind,
             problem: "node is longer than 255 bytes",
+            rule: Rule::IDENTITY,
         });
     }
     Ok(())

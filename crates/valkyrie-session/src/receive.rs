@@ -15,6 +15,7 @@ use crate::event::{Event, Payload, Retry};
 use crate::handshake::unexpected;
 use crate::join::{JoinError, JoinKey, Opening};
 use crate::limits::{DRAIN_MAX, PRE_AUTH_FRAMES_MAX};
+use crate::rule::Rule;
 use crate::session::{Phase, Session};
 
 /// A rule that was broken, and how much has to end.
@@ -73,12 +74,17 @@ impl Session {
             return Err(Fault::Connection(unexpected(
                 frame,
                 "before authentication",
+                Rule::BEFORE_AUTH,
             )));
         }
         if self.pre_auth_frames > PRE_AUTH_FRAMES_MAX {
             let max = u64::from(PRE_AUTH_FRAMES_MAX);
             let what = "frames before authentication";
-            return Err(Fault::Connection(Violation::TooMany { what, max }));
+            return Err(Fault::Connection(Violation::TooMany {
+                what,
+                max,
+                rule: Rule::HANDSHAKE_LIMITS,
+            }));
         }
         check_flags(frame).map_err(Fault::Connection)?;
         match kind {
@@ -87,8 +93,16 @@ impl Session {
             MessageType::AUTH_SUCCESS => self.on_auth_success(frame).map(Some),
             MessageType::ERROR => return self.on_error(frame),
             MessageType::CLOSE => return self.on_close(frame),
-            MessageType::AUTH_FAILURE => Err(unexpected(frame, "in a mode without authentication")),
-            _ => Err(unexpected(frame, "in the mode that was chosen")),
+            MessageType::AUTH_FAILURE => Err(unexpected(
+                frame,
+                "in a mode without authentication",
+                Rule::HANDSHAKE_ORDER,
+            )),
+            _ => Err(unexpected(
+                frame,
+                "in the mode that was chosen",
+                Rule::HANDSHAKE_ORDER,
+            )),
         }
         .map_err(Fault::Connection)
     }
@@ -123,9 +137,11 @@ impl Session {
             | MessageType::AUTH_RESPONSE
             | MessageType::AUTH_SUCCESS
             | MessageType::AUTH_FAILURE
-            | MessageType::KEY_EXCHANGE => {
-                Err(Fault::Connection(unexpected(frame, "after authentication")))
-            }
+            | MessageType::KEY_EXCHANGE => Err(Fault::Connection(unexpected(
+                frame,
+                "after authentication",
+                Rule::HANDSHAKE_ONCE,
+            ))),
             _ => self.skip(),
         }
     }
@@ -154,6 +170,7 @@ impl Session {
             Fault::Connection(Violation::TooMany {
                 what: "frames without meaning at once",
                 max,
+                rule: Rule::SKIPPED,
             })
         })?;
         Ok(None)
@@ -166,6 +183,7 @@ impl Session {
             Fault::Connection(Violation::TooMany {
                 what: "PINGs at once",
                 max,
+                rule: Rule::PINGS,
             })
         })?;
         self.control(MessageType::PONG, |out| ping.append(out));
@@ -243,6 +261,7 @@ impl Session {
                 stream,
                 kind,
                 problem,
+                rule: Rule::PLACE,
             }));
         }
         if kind != MessageType::CANCEL {
@@ -273,7 +292,7 @@ impl Session {
     fn on_call<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let (stream, call) = (frame.header.stream, frame.header.correlation);
         if call.is_none() {
-            return Err(value(frame, "a call needs a correlation").into());
+            return Err(value(frame, "a call needs a correlation", Rule::CORRELATION).into());
         }
         let Some(mut whole) = self.join(frame, opening_of)? else {
             return Ok(None);
@@ -290,6 +309,7 @@ impl Session {
                 Refused::TooMany => Violation::TooMany {
                     what: "calls at once",
                     max: u64::from(max),
+                    rule: Rule::CALLS_AT_ONCE,
                 },
             })?;
         Ok(Some(Event::Call {
@@ -383,6 +403,7 @@ impl Session {
             JoinError::TooMany { max } => Violation::TooMany {
                 what: "messages in fragments at once",
                 max,
+                rule: Rule::HALF_SENT,
             },
         })?;
         Ok(joined.map(|(opening, bytes)| Whole {
@@ -407,7 +428,11 @@ impl Whole<'_> {
             }
         };
         if method.is_empty() {
-            return Err(value(frame, "the extension method is missing"));
+            return Err(value(
+                frame,
+                "the extension method is missing",
+                Rule::METHOD,
+            ));
         }
         Ok((method, deadline))
     }
@@ -454,10 +479,18 @@ fn check_flags(frame: &Frame<'_>) -> Result<(), Violation> {
         return Err(Violation::CriticalExtension { extension, kind });
     }
     if flags.contains(Flags::COMPRESSED) {
-        return Err(unexpected(frame, "compressed, which was not agreed"));
+        return Err(unexpected(
+            frame,
+            "compressed, which was not agreed",
+            Rule::COMPRESSED,
+        ));
     }
     if flags.contains(Flags::END_TO_END_SEALED) {
-        return Err(unexpected(frame, "sealed, which was not agreed"));
+        return Err(unexpected(
+            frame,
+            "sealed, which was not agreed",
+            Rule::SEALED,
+        ));
     }
     Ok(())
 }
@@ -469,10 +502,11 @@ pub(crate) const fn body(frame: &Frame<'_>, error: PayloadError) -> Violation {
     }
 }
 
-pub(crate) const fn value(frame: &Frame<'_>, problem: &'static str) -> Violation {
+pub(crate) const fn value(frame: &Frame<'_>, problem: &'static str, rule: Rule) -> Violation {
     Violation::Value {
         kind: frame.header.kind,
         problem,
+        rule,
     }
 }
 

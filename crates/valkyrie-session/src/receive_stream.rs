@@ -12,6 +12,7 @@ use crate::handshake::{decode, unexpected};
 use crate::join::Opening;
 use crate::limits::{EMPTY_FRAMES_MAX, UNACCEPTED_MAX};
 use crate::receive::{Fault, Handled, body, value};
+use crate::rule::Rule;
 use crate::session::Session;
 use crate::state::{Change, StreamState};
 use crate::streams::{Counting, Listed};
@@ -34,6 +35,7 @@ impl Session {
                 stream,
                 kind,
                 problem,
+                rule: Rule::PLACE,
             }));
         }
         match self.streams.get(stream).map(|open| open.state) {
@@ -65,6 +67,7 @@ impl Session {
                 stream,
                 kind,
                 problem,
+                rule: Rule::PARITY,
             })
         };
         if !stream.is_stream() {
@@ -74,7 +77,7 @@ impl Session {
             return Err(wrong("its parity belongs to the other side"));
         }
         if self.streams.get(stream).is_some() {
-            return Err(unexpected(frame, "on a stream that is open").into());
+            return Err(unexpected(frame, "on a stream that is open", Rule::OPENED_ONCE).into());
         }
         if self.is_closing() {
             return self.turn_away(frame, Violation::Draining);
@@ -86,13 +89,15 @@ impl Session {
                 Violation::TooMany {
                     what: "streams at once",
                     max,
+                    rule: Rule::STREAMS_AT_ONCE,
                 },
             );
         }
         if kind == MessageType::STREAM_OPEN && self.streams.unaccepted() >= UNACCEPTED_MAX {
             let max = UNACCEPTED_MAX as u64;
             let what = "streams that are not accepted";
-            return self.turn_away(frame, Violation::TooMany { what, max });
+            let rule = Rule::STREAMS_AT_ONCE;
+            return self.turn_away(frame, Violation::TooMany { what, max, rule });
         }
         self.streams
             .insert(stream, StreamState::Offered, &self.own, &self.peer);
@@ -115,7 +120,7 @@ impl Session {
         let stream = frame.header.stream;
         let open: v2::StreamOpen = decode(frame)?;
         if open.metadata.len() > valkyrie_frame::limits::METADATA_MAX {
-            return Err(value(frame, "more than 64 metadata entries").into());
+            return Err(value(frame, "more than 64 metadata entries", Rule::METADATA).into());
         }
         let refused = self.offer(frame);
         if matches!(
@@ -159,7 +164,9 @@ impl Session {
             return Ok(None);
         };
         if open.receiving != Counting::Bytes && stream.class() != StreamClass::Logs {
-            return Err(unexpected(frame, "on a stream that carries a file").into());
+            return Err(
+                unexpected(frame, "on a stream that carries a file", Rule::FILE_ORDER).into(),
+            );
         }
         open.flow
             .receive
@@ -174,6 +181,7 @@ impl Session {
             return Err(Violation::TooMany {
                 what: "empty frames in a row",
                 max,
+                rule: Rule::EMPTY_FRAMES,
             }
             .into());
         }
@@ -226,6 +234,7 @@ impl Session {
                 stream,
                 kind,
                 problem,
+                rule: Rule::RESET,
             }));
         }
         let reset = StreamReset::parse(frame.body).map_err(|error| body(frame, error))?;
@@ -241,6 +250,7 @@ impl Session {
             Fault::Connection(Violation::TooMany {
                 what: "resets at once",
                 max,
+                rule: Rule::RESETS,
             })
         })?;
         if state.can_send() {
@@ -350,6 +360,7 @@ impl Session {
                 stream,
                 kind,
                 problem,
+                rule: Rule::PLACE,
             }));
         }
         let opens = kind == MessageType::JOB_REQUEST
@@ -416,14 +427,16 @@ impl Session {
             return self.late(frame);
         }
         if stream.class() != StreamClass::Logs {
-            return Err(unexpected(frame, "outside the streams for logs").into());
+            return Err(unexpected(frame, "outside the streams for logs", Rule::PLACE).into());
         }
         let entry = LogEntry::parse(frame.body).map_err(|error| body(frame, error))?;
         let Some(open) = self.streams.get_mut(stream) else {
             return Ok(None);
         };
         if open.state.is_offered() {
-            return Err(unexpected(frame, "before the stream is accepted").into());
+            return Err(
+                unexpected(frame, "before the stream is accepted", Rule::LOG_OFFSET).into(),
+            );
         }
         let expected = open.flow.receive.position();
         if entry.offset != expected {
@@ -456,7 +469,7 @@ impl Session {
             return self.late(frame);
         }
         if stream.class() == StreamClass::Logs {
-            return Err(unexpected(frame, "on a stream for logs").into());
+            return Err(unexpected(frame, "on a stream for logs", Rule::PLACE).into());
         }
         if frame.header.flags.contains(Flags::ACK) {
             return self.on_file_ack(frame);
@@ -495,7 +508,9 @@ impl Session {
         let start = FileStart::parse(frame.body).map_err(|error| body(frame, error))?;
         if let Some(open) = self.streams.get_mut(stream) {
             if open.receiving == Counting::FileOffered {
-                return Err(unexpected(frame, "while another file is offered").into());
+                return Err(
+                    unexpected(frame, "while another file is offered", Rule::FILE_ORDER).into(),
+                );
             }
             open.receiving = Counting::FileOffered;
         }
@@ -519,7 +534,9 @@ impl Session {
         let chunk = FileChunk::parse(frame.body).map_err(|error| body(frame, error))?;
         if let Some(open) = self.streams.get_mut(stream) {
             if open.receiving != Counting::File {
-                return Err(unexpected(frame, "before the file is wanted").into());
+                return Err(
+                    unexpected(frame, "before the file is wanted", Rule::FILE_ORDER).into(),
+                );
             }
             let expected = open.flow.receive.position();
             if chunk.offset != expected {

@@ -22,6 +22,7 @@ use crate::limits::{
     DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
 };
 use crate::outbox::{Band, Outbox};
+use crate::rule::Rule;
 use crate::streams::Streams;
 
 /// One end of a connection as a state machine without I/O and without a clock.
@@ -409,7 +410,7 @@ impl Session {
         }
         self.counters.count_error(violation.code(), Origin::Local);
         self.outbox.keep_control_only();
-        let text = violation.to_string();
+        let text = violation.text();
         self.control(MessageType::ERROR, |out| {
             let flags = ErrorFlags::CONNECTION_ENDS;
             ErrorPayload {
@@ -533,14 +534,19 @@ impl Session {
         }
         self.counters.count_error(violation.code(), Origin::Local);
         // A refused call costs no more than a skipped frame; a reset ends work of the peer's own.
-        let (budget, what) = match stream.is_channel() {
-            true => (&mut self.budgets.skips, "refused messages at once"),
-            false => (&mut self.budgets.resets, "resets at once"),
+        let (budget, what, rule) = match stream.is_channel() {
+            true => (
+                &mut self.budgets.skips,
+                "refused messages at once",
+                Rule::SKIPPED,
+            ),
+            false => (&mut self.budgets.resets, "resets at once", Rule::RESETS),
         };
         if let Err(max) = budget.take(self.now) {
             self.fail(Violation::TooMany {
                 what,
                 max: u64::from(max),
+                rule,
             });
             return None;
         }
@@ -550,7 +556,7 @@ impl Session {
         } else {
             ErrorFlags::NONE
         };
-        self.send_error(stream, correlation, code, flags, &violation.to_string());
+        self.send_error(stream, correlation, code, flags, &violation.text());
         if stream.is_channel() || self.streams.get(stream).is_none() {
             return None;
         }

@@ -64,25 +64,25 @@ fn a_sender_past_its_credit_loses_the_stream_and_past_the_connections_credit_the
 
 #[test]
 fn ids_of_the_wrong_side_or_range_end_the_connection() {
-    for (kind, stream) in [
-        (MessageType::STREAM_OPEN, 0),
-        (MessageType::STREAM_OPEN, 1),
-        (MessageType::STREAM_OPEN, 1002),
-        (MessageType::JOB_REQUEST, 1001),
-        (MessageType::JOB_REQUEST, 100),
-        (MessageType::CALL, 1001),
-        (MessageType::STREAM_DATA, 1000),
-        (MessageType::STREAM_RESET, 0),
-        (MessageType::LOG_ENTRY, 0),
+    for (kind, stream, rule) in [
+        (MessageType::STREAM_OPEN, 0, "R-8.1"),
+        (MessageType::STREAM_OPEN, 1, "R-8.1"),
+        (MessageType::STREAM_OPEN, 1002, "R-8.1"),
+        (MessageType::JOB_REQUEST, 1001, "R-4.2"),
+        (MessageType::JOB_REQUEST, 100, "R-4.2"),
+        (MessageType::CALL, 1001, "R-4.2"),
+        (MessageType::STREAM_DATA, 1000, "R-4.2"),
+        (MessageType::STREAM_RESET, 0, "R-8.7"),
+        (MessageType::LOG_ENTRY, 0, "R-4.2"),
     ] {
         let error = expect_connection_error(
             frame(kind, stream, Flags::NONE, b""),
             ErrorCode::WRONG_RANGE,
         );
-        assert!(
-            error.to_string().contains("streams"),
-            "the rule is named: {error}"
-        );
+        let SessionError::Violation(violation) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(violation.rule().as_str(), rule, "{kind} on {stream}");
     }
 }
 
@@ -92,10 +92,9 @@ fn frames_for_a_stream_that_is_not_open_are_refused_without_harm() {
     let wrong = frame(MessageType::STREAM_DATA, 1001, Flags::NONE, b"x");
     assert_eq!(give(&mut pair.server, NOW, leak(wrong)), []);
     let said = take(&mut pair.server, NOW);
-    assert_eq!(
-        ErrorPayload::parse(frames(said)[0].body).unwrap().code,
-        ErrorCode::UNKNOWN_STREAM
-    );
+    let payload = ErrorPayload::parse(frames(said)[0].body).unwrap();
+    assert_eq!(payload.code, ErrorCode::UNKNOWN_STREAM);
+    assert!(payload.text.ends_with("(R-8.9)"), "{}", payload.text);
     let events = give(&mut pair.client, NOW, said);
     assert!(matches!(
         &events[..],
@@ -200,6 +199,11 @@ fn expect_connection_error(bytes: Vec<u8>, code: ErrorCode) -> SessionError {
     let payload = ErrorPayload::parse(last.body).unwrap();
     assert_eq!(payload.code, code);
     assert_eq!(payload.flags.0 & 2, 2, "the connection ends");
+    let SessionError::Violation(violation) = &error else {
+        panic!("{error}");
+    };
+    let rule = format!("({})", violation.rule());
+    assert!(payload.text.ends_with(&rule), "{}", payload.text);
     assert!(pair.server.is_finished());
     error
 }

@@ -74,7 +74,7 @@ fn an_older_minor_version_is_spoken_and_another_major_refused_with_both_named() 
     let text = ErrorPayload::parse(frames(said)[0].body).unwrap().text;
     assert_eq!(
         text,
-        "peer speaks versions 3.0 to 3.1, this side 2.0 to 2.0"
+        "peer speaks versions 3.0 to 3.1, this side 2.0 to 2.0 (R-7.2)"
     );
     let told = read_to_error(&mut client, said);
     assert!(matches!(

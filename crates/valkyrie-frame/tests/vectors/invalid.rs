@@ -12,11 +12,12 @@ struct Vector {
     input: String,
     bytes: Hex,
     code: u16,
+    rule: String,
     payload_bytes_max: Option<u32>,
 }
 
-/// Parses whole frames until the first error and returns its code.
-fn frame_code(vector: &Vector) -> Option<u16> {
+/// Parses whole frames until the first error and returns its code and rule.
+fn frame_refusal(vector: &Vector) -> Option<(u16, &'static str)> {
     let limits = FrameLimits {
         payload_bytes_max: vector.payload_bytes_max?,
     };
@@ -25,7 +26,7 @@ fn frame_code(vector: &Vector) -> Option<u16> {
         match Frame::parse(&mut input, limits) {
             Ok(Some(_)) => {}
             Ok(None) => return None,
-            Err(error) => return Some(error.code().0),
+            Err(error) => return Some((error.code().0, error.rule())),
         }
     }
 }
@@ -55,10 +56,13 @@ fn payload_error(kind: &str, body: &[u8]) -> Option<PayloadError> {
 }
 
 #[test]
-fn invalid_bytes_are_refused_with_their_code() {
+fn invalid_bytes_are_refused_with_their_code_and_frames_with_their_rule() {
     for vector in load::<Vector>("invalid.json") {
         let code = match vector.input.as_str() {
-            "frame" => frame_code(&vector),
+            "frame" => frame_refusal(&vector).map(|(code, rule)| {
+                assert_eq!(rule, vector.rule, "{}", vector.name);
+                code
+            }),
             kind => payload_error(kind, &vector.bytes.0).map(|error| error.code().0),
         };
         assert_eq!(code, Some(vector.code), "{}", vector.name);
