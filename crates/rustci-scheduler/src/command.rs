@@ -37,6 +37,11 @@ pub enum Command {
         /// The runner.
         runner: RunnerId,
     },
+    /// A runner takes no new jobs on this connection; its next [`RunnerUp`] changes that.
+    RunnerLeaving {
+        /// The runner.
+        runner: RunnerId,
+    },
     /// Whether a runner gets new jobs. Lasts over restarts.
     RunnerDrain {
         /// The runner.

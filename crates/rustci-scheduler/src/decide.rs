@@ -42,6 +42,7 @@ impl<'a> Turn<'a> {
             Command::ForgetRun { run } => self.forget_run(run),
             Command::RunnerUp(up) => Ok(self.runner_up(up)),
             Command::RunnerDown { runner } => Ok(self.runner_down(runner)),
+            Command::RunnerLeaving { runner } => Ok(self.runner_leaving(runner)),
             Command::RunnerDrain { runner, drain } => self.runner_drain(runner, drain),
             Command::Pause(pause) => Ok(self.pause(pause)),
             Command::Accepted { runner, token } | Command::Renew { runner, token } => {

@@ -87,12 +87,23 @@ impl fmt::Display for Waiting {
                 }
             }
             Self::Unavailable { runners } => {
-                write!(f, "{runners} suitable runner(s) take no jobs now")
+                write!(
+                    f,
+                    "{}",
+                    suitable(*runners, "takes no jobs now", "take no jobs now")
+                )
             }
             Self::Capacity { runners } => {
-                write!(f, "{runners} suitable runner(s) are busy")
+                write!(f, "{}", suitable(*runners, "is busy", "are busy"))
             }
         }
+    }
+}
+
+fn suitable(runners: usize, one: &str, many: &str) -> String {
+    match runners {
+        1 => format!("the only suitable runner {one}"),
+        _ => format!("all {runners} suitable runners {many}"),
     }
 }
 
@@ -135,7 +146,7 @@ impl Scheduler {
             runner.is_connected() && labels::matches(&runs_on, &runner.labels)
         };
         let mut suitable = self.pool.runners().filter(|(_, runner)| suits(runner));
-        if suitable.all(|(_, runner)| runner.draining || runner.resting) {
+        if suitable.all(|(_, runner)| runner.is_closed()) {
             Waiting::Unavailable { runners }
         } else {
             Waiting::Capacity { runners }

@@ -19,7 +19,7 @@ impl Turn<'_> {
             .connect(runner, &up.labels, &up.executors, up.capacity);
         self.scheduler.pool.update(runner, |pooled| {
             pooled.draining = draining;
-            pooled.resting = false;
+            (pooled.resting, pooled.leaving) = (false, false);
         });
         let keep = self.reconcile(runner, &up);
         Reply::Runner { runner, keep }
@@ -82,6 +82,14 @@ impl Turn<'_> {
 
     pub(super) fn runner_down(&mut self, runner: RunnerId) -> Reply {
         self.scheduler.pool.disconnect(runner);
+        Reply::Done
+    }
+
+    /// Lasts as long as the connection, so nothing of it is stored.
+    pub(super) fn runner_leaving(&mut self, runner: RunnerId) -> Reply {
+        self.scheduler
+            .pool
+            .update(runner, |pooled| pooled.leaving = true);
         Reply::Done
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct PoolRunner {
     pub(crate) draining: bool,
     /// It has just refused a job and gets none for a moment.
     pub(crate) resting: bool,
+    /// It said that it ends when its jobs have.
+    pub(crate) leaving: bool,
     /// The classes it suits.
     pub(super) classes: Vec<ClassId>,
     /// The load under which it is in the lists of its classes.
@@ -43,6 +45,11 @@ impl PoolRunner {
         self.presence == Presence::Connected
     }
 
+    /// Whether it gets no new jobs, however many it could run.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.draining || self.resting || self.leaving
+    }
+
     /// Jobs it has.
     pub(crate) fn used(&self) -> u32 {
         u32::try_from(self.active.len()).unwrap_or(u32::MAX)
@@ -51,7 +58,7 @@ impl PoolRunner {
     /// Its load, when it can take another job.
     pub(super) fn load(&self) -> Option<Load> {
         let used = self.used();
-        let open = self.is_connected() && !self.draining && !self.resting && used < self.capacity;
+        let open = self.is_connected() && !self.is_closed() && used < self.capacity;
         open.then(|| {
             let load = u64::from(used) * 1_000_000 / u64::from(self.capacity.max(1));
             Load::try_from(load).unwrap_or(Load::MAX)

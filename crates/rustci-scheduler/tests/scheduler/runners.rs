@@ -44,6 +44,21 @@ fn queue_goes_by_run_and_then_by_place_in_the_plan() {
 }
 
 #[test]
+fn a_runner_that_leaves_gets_nothing_until_it_registers_again() {
+    let mut world = World::default();
+    let runner = world.up("r", 2);
+    world.handle(Command::RunnerLeaving { runner });
+    let run = world.submit([job("a")]);
+    assert_eq!(world.assigned(), []);
+    assert_eq!(
+        world.waiting(run, "a"),
+        "the only suitable runner takes no jobs now"
+    );
+    world.up("r", 2);
+    world.assigned_one();
+}
+
+#[test]
 fn labels_capacity_pause_and_drain_explain_why_a_job_waits() {
     let mut world = World::default();
     let run = world.submit([job("a").labels(&["os=linx"]), job("b"), job("c")]);
@@ -53,14 +68,14 @@ fn labels_capacity_pause_and_drain_explain_why_a_job_waits() {
         world.waiting(run, "a"),
         "no runner has the label os=linx; there is `os=linux`, was that meant by `os=linx`?"
     );
-    assert_eq!(world.waiting(run, "c"), "1 suitable runner(s) are busy");
+    assert_eq!(world.waiting(run, "c"), "the only suitable runner is busy");
     world.handle(Command::RunnerDrain {
         runner,
         drain: Drain::On,
     });
     assert_eq!(
         world.waiting(run, "c"),
-        "1 suitable runner(s) take no jobs now"
+        "the only suitable runner takes no jobs now"
     );
     world.handle(Command::Pause(Pause::On));
     assert_eq!(world.waiting(run, "c"), "the queue is paused");

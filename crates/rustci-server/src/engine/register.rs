@@ -99,6 +99,17 @@ impl Core {
         }
     }
 
+    /// A runner wants no new jobs on this connection.
+    ///
+    /// # Errors
+    /// A sentence for the runner's operator.
+    pub(super) fn runner_leaves(&mut self, runner: RunnerId) -> Result<(), &'static str> {
+        match self.command(Command::RunnerLeaving { runner }) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("the scheduler did not take it"),
+        }
+    }
+
     fn forget_streams(&mut self, runner: RunnerId, link: &Link) {
         self.job_streams.retain(|(id, _), _| *id != link.id());
         for active in self

@@ -24,6 +24,7 @@ use crate::logs::LogKey;
 
 /// The first call of every connection.
 const REGISTER: &str = "rustci.v1.Runner/Register";
+const DRAIN: &str = "rustci.v1.Runner/Drain";
 const LOG_APPEND: &str = "rustci.v1.Log/Append";
 const JOB_RESUME: &str = "rustci.v1.Job/Resume";
 const SOURCE_GET: &str = "rustci.v1.Source/Get";
@@ -145,8 +146,10 @@ impl RunnerHandler {
                 tracing::debug!(%error, method, "a call was not answered");
             }
         };
-        if method != REGISTER {
-            return refuse(ErrorCode::UNEXPECTED, "there is no such method");
+        match method {
+            REGISTER => {}
+            DRAIN => return self.drain(link, call),
+            _ => return refuse(ErrorCode::UNEXPECTED, "there is no such method"),
         }
         let Ok(request) = v1::RegisterRequest::decode(body) else {
             return refuse(ErrorCode::MALFORMED, "the body is not a RegisterRequest");
@@ -154,6 +157,22 @@ impl RunnerHandler {
         match self.core.borrow_mut().register(link, call, request) {
             Ok(runner) => self.runner = Some(runner),
             Err(text) => refuse(ErrorCode::REJECTED, text),
+        }
+    }
+
+    /// The runner is about to leave: it keeps what it has and gets nothing new.
+    fn drain(&mut self, link: &Link, call: Correlation) {
+        let done = match self.runner {
+            Some(runner) => self.core.borrow_mut().runner_leaves(runner),
+            None => Err("register first"),
+        };
+        let mut session = link.session();
+        let answered = match done {
+            Ok(()) => session.reply(call, &[]),
+            Err(text) => session.reply_error(call, ErrorCode::REJECTED, text),
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a runner that leaves was not answered");
         }
     }
 
