@@ -112,7 +112,9 @@ impl Session {
         if is_charged(kind) {
             self.charge_connection(frame)?;
         }
-        check_flags(frame)?;
+        if let Err(violation) = check_flags(frame) {
+            return self.refuse_frame(frame, violation);
+        }
         match kind {
             MessageType::CALL | MessageType::REPLY | MessageType::CANCEL | MessageType::MESSAGE => {
                 self.on_channel_frame(frame)

@@ -1,8 +1,9 @@
 //! What each frame of a stream does.
 
+use valkyrie_frame::limits::{METADATA_MAX, STREAM_WINDOW_BYTES_MAX};
 use valkyrie_frame::{
-    FileChunk, FileComplete, FileStart, Flags, Frame, LogEntry, MessageType, StreamAck,
-    StreamClass, StreamClose, StreamId, StreamReset, v2,
+    Correlation, FileChunk, FileComplete, FileStart, Flags, Frame, LogEntry, MessageType,
+    StreamAck, StreamClass, StreamClose, StreamId, StreamReset, v2,
 };
 
 use crate::credit::Raised;
@@ -18,10 +19,11 @@ use crate::state::{Change, StreamState};
 use crate::streams::{Counting, Listed};
 
 /// What may be done with a frame of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admitted {
     /// The stream takes it.
     Yes,
-    /// This side has reset the stream; the frame was under way.
+    /// This side has reset the stream; the frame was under way, or was itself the reason.
     Late,
 }
 
@@ -116,42 +118,79 @@ impl Session {
         Err(violation.into())
     }
 
+    /// Whether the frame is the first of a stream.
+    fn is_opening(&self, frame: &Frame<'_>) -> bool {
+        let (stream, kind) = (frame.header.stream, frame.header.kind);
+        let key = crate::join::JoinKey {
+            stream,
+            correlation: frame.header.correlation,
+            kind,
+        };
+        kind == MessageType::STREAM_OPEN
+            || kind == MessageType::JOB_REQUEST
+                && stream.class() == StreamClass::Jobs
+                && !frame.header.flags.contains(Flags::ACK)
+                && !self.joins.contains(key)
+    }
+
+    /// Refuses a frame before anything else is done with it.
+    pub(crate) fn refuse_frame<'b>(
+        &mut self,
+        frame: &Frame<'b>,
+        violation: Violation,
+    ) -> Handled<'b> {
+        if self.is_opening(frame) {
+            return self.refuse_opening(frame, violation);
+        }
+        Err(violation.into())
+    }
+
+    /// Refuses the frame that opens a stream: the stream is registered only to be reset, or it
+    /// would stay open at the peer.
+    fn refuse_opening<'b>(&mut self, frame: &Frame<'b>, violation: Violation) -> Handled<'b> {
+        if self.admit_opening(frame)? == Admitted::Late {
+            return Ok(None);
+        }
+        let stream = frame.header.stream;
+        if end_of(frame) == End::Yes {
+            self.streams.change(stream, Change::ReceiveEnd);
+        }
+        self.refuse(stream, Correlation::NONE, violation);
+        Ok(None)
+    }
+
+    /// Registers a stream of the peer; `Late` when it was turned away, of which the application
+    /// hears nothing.
+    fn admit_opening(&mut self, frame: &Frame<'_>) -> Result<Admitted, Fault> {
+        match self.offer(frame) {
+            Ok(()) => Ok(Admitted::Yes),
+            Err(Fault::Subject(violation @ (Violation::Draining | Violation::TooMany { .. }))) => {
+                self.refuse(frame.header.stream, Correlation::NONE, violation);
+                Ok(Admitted::Late)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
     pub(crate) fn on_stream_open<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let stream = frame.header.stream;
-        let open: v2::StreamOpen = decode(frame)?;
-        if open.metadata.len() > valkyrie_frame::limits::METADATA_MAX {
-            return Err(value(frame, "more than 64 metadata entries", Rule::METADATA).into());
+        let open = match opening(frame) {
+            Ok(open) => open,
+            Err(violation) => return self.refuse_opening(frame, violation),
+        };
+        if self.admit_opening(frame)? == Admitted::Late {
+            return Ok(None);
         }
-        let refused = self.offer(frame);
-        if matches!(
-            refused,
-            Err(Fault::Subject(
-                Violation::Draining | Violation::TooMany { .. }
-            ))
-        ) {
-            return self.hide(stream, refused);
-        }
-        refused?;
         if open.window != 0
             && let Some(flow) = self.streams.flow_mut(stream)
         {
-            flow.send = crate::credit::SendCredit::new(u64::from(
-                open.window
-                    .min(valkyrie_frame::limits::STREAM_WINDOW_BYTES_MAX),
-            ));
+            flow.send =
+                crate::credit::SendCredit::new(u64::from(open.window.min(STREAM_WINDOW_BYTES_MAX)));
         }
         if frame.header.flags.contains(Flags::END_OF_STREAM) {
             self.streams.change(stream, Change::ReceiveEnd);
         }
         Ok(Some(Event::Opened { stream, open }))
-    }
-
-    /// Resets a stream that the application has never seen, without telling it.
-    fn hide<'b>(&mut self, stream: StreamId, refused: Result<(), Fault>) -> Handled<'b> {
-        if let Err(Fault::Subject(violation)) = refused {
-            self.refuse(stream, valkyrie_frame::Correlation::NONE, violation);
-        }
-        Ok(None)
     }
 
     pub(crate) fn on_data<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
@@ -363,24 +402,8 @@ impl Session {
                 rule: Rule::PLACE,
             }));
         }
-        let opens = kind == MessageType::JOB_REQUEST
-            && !frame.header.flags.contains(Flags::ACK)
-            && !self.joins.contains(crate::join::JoinKey {
-                stream,
-                correlation: frame.header.correlation,
-                kind,
-            });
-        if opens {
-            let refused = self.offer(frame);
-            if matches!(
-                refused,
-                Err(Fault::Subject(
-                    Violation::Draining | Violation::TooMany { .. }
-                ))
-            ) {
-                return self.hide(stream, refused);
-            }
-            refused?;
+        if self.is_opening(frame) && self.admit_opening(frame)? == Admitted::Late {
+            return Ok(None);
         }
         if let Admitted::Late = self.admit(frame)? {
             return self.late(frame);
@@ -559,6 +582,16 @@ impl Session {
             bytes: chunk.bytes,
         })
     }
+}
+
+/// The body of STREAM_OPEN.
+fn opening(frame: &Frame<'_>) -> Result<v2::StreamOpen, Violation> {
+    let open: v2::StreamOpen = decode(frame)?;
+    if open.metadata.len() > METADATA_MAX {
+        let problem = "more than 64 metadata entries";
+        return Err(value(frame, problem, Rule::METADATA));
+    }
+    Ok(open)
 }
 
 const fn end_of(frame: &Frame<'_>) -> End {

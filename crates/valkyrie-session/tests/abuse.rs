@@ -6,7 +6,7 @@ mod pair;
 
 use std::time::Duration;
 
-use valkyrie_frame::{ErrorCode, ErrorPayload, Flags, MessageType, StreamClass, StreamId};
+use valkyrie_frame::{ErrorCode, ErrorPayload, Flags, MessageType, StreamClass, StreamId, v2};
 use valkyrie_session::{Event, SessionError, Violation};
 
 use pair::*;
@@ -104,6 +104,74 @@ fn frames_for_a_stream_that_is_not_open_are_refused_without_harm() {
         }]
     ));
     assert!(pair.server.is_ready());
+}
+
+#[test]
+fn an_opening_that_is_refused_leaves_the_stream_open_on_neither_side() {
+    let crowded = v2::StreamOpen {
+        metadata: (0..65).map(|n: u8| (n.to_string(), vec![n])).collect(),
+        ..Default::default()
+    };
+    let crowded = prost::Message::encode_to_vec(&crowded);
+    let open = MessageType::STREAM_OPEN;
+    for (kind, flags, body, code, rule) in [
+        (
+            open,
+            Flags::NONE,
+            &[0xff][..],
+            ErrorCode::MALFORMED,
+            "(R-4.5)",
+        ),
+        (
+            open,
+            Flags::END_OF_STREAM,
+            &crowded,
+            ErrorCode::MALFORMED,
+            "(R-8.3)",
+        ),
+        (
+            open,
+            Flags::COMPRESSED,
+            b"",
+            ErrorCode::UNEXPECTED,
+            "(R-6.7)",
+        ),
+        (
+            open,
+            Flags::EXTENSIONS,
+            &[0, 3, 0xC0, 0, 0],
+            ErrorCode::CRITICAL_EXTENSION,
+            "(R-5.5)",
+        ),
+        (
+            MessageType::JOB_REQUEST,
+            Flags::COMPRESSED,
+            b"",
+            ErrorCode::UNEXPECTED,
+            "(R-6.7)",
+        ),
+    ] {
+        let mut pair = Pair::new();
+        // The client believes that this is the opening that arrives.
+        let stream = pair
+            .client
+            .open(StreamClass::Jobs, &v2::StreamOpen::default())
+            .unwrap();
+        if flags.contains(Flags::END_OF_STREAM) {
+            pair.client.finish(stream);
+        }
+        take(&mut pair.client, NOW);
+        let wrong = frame(kind, stream.0, flags, body);
+        assert_eq!(give(&mut pair.server, NOW, leak(wrong)), [], "never shown");
+        let said = take(&mut pair.server, NOW);
+        let text = ErrorPayload::parse(frames(said)[0].body).unwrap().text;
+        assert!(text.ends_with(rule), "{text}");
+        let events = give(&mut pair.client, NOW, said);
+        assert_eq!(events.last(), Some(&Event::Reset { stream, code }));
+        assert_eq!(pair.client.streams_open(), 0);
+        pair.reach_server();
+        assert_eq!(pair.server.streams_open(), 0, "{rule}");
+    }
 }
 
 #[test]
