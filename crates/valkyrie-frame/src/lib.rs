@@ -3,7 +3,7 @@
 //! A frame is a 24-byte [`Header`], an optional block of [`Extensions`] and a body. [`Frame::parse`]
 //! reads one in place: nothing is copied or allocated, whatever the length field says. Bodies are
 //! Protocol Buffers ([`v2`]) or, where they are hot, the fixed layouts of [`payload`], [`log`] and
-//! [`file`]. The text that all of this obeys is `spec/protocol.md`.
+//! [`mod@file`]. The text that all of this obeys is `spec/protocol.md`.
 //!
 //! ```
 //! use valkyrie_frame::{Frame, FrameLimits, Header, MessageType, StreamId};
