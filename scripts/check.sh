@@ -8,6 +8,9 @@ deny_version=0.20
 echo "== formatting"
 cargo fmt --all --check
 
+echo "== lock file"
+cargo metadata --locked --format-version 1 >/dev/null
+
 echo "== lints"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 
