@@ -9,6 +9,7 @@ use crate::config::{Agreement, Limits, Role, Side};
 use crate::credit::SendCredit;
 use crate::error::Violation;
 use crate::event::Event;
+use crate::receive::value;
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
 use crate::streams::Streams;
@@ -129,9 +130,18 @@ impl Session {
                 what: "a feature chosen was not offered",
             });
         }
-        let version = self.choose_version(ack.version, ack.version)?;
+        let offered = self.config.version_min..=self.config.version_max;
+        if !offered.contains(&ack.version) {
+            return Err(Violation::Downgrade {
+                what: "the version chosen was not offered",
+            });
+        }
+        if !matches!(ack.session.len(), 0 | 16) {
+            let problem = "session must have 16 bytes or none";
+            return Err(value(frame, problem, Rule::IDENTITY));
+        }
         self.agreement = Some(Box::new(Agreement {
-            version,
+            version: ack.version,
             mode,
             features: ack.features,
             th0: th0(&self.hello, raw),

@@ -44,6 +44,9 @@ pub const WAITING_MESSAGES_MAX: usize = 16 * 1024;
 /// Streams that the peer may have opened by STREAM_OPEN and this side has not accepted.
 pub const UNACCEPTED_MAX: usize = 100;
 
+/// Streams of the peer over its limit that may wait for it to answer their reset.
+pub(crate) const UNANSWERED_MAX: u32 = 1024;
+
 /// Resets, by the peer or provoked by it, in one burst.
 pub(crate) const RESET_BURST: u32 = 100;
 /// Resets per second in the long run.

@@ -90,6 +90,11 @@ impl Queue {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES);
             self.head = 0;
+        } else if self.head > KEPT_BYTES.max(self.bytes.len() / 2) {
+            // A band that never runs dry would keep every byte it ever sent. Less is moved than
+            // was sent since the last time.
+            self.bytes.drain(..self.head);
+            self.head = 0;
         }
     }
 
@@ -390,6 +395,21 @@ mod tests {
             .collect();
         let jobs = next.iter().filter(|frame| frame.0 == 101).count();
         assert!((98..=102).contains(&jobs), "{jobs}");
+    }
+
+    #[test]
+    fn a_band_that_never_runs_dry_keeps_only_what_waits() {
+        let mut outbox = Outbox::default();
+        put(&mut outbox, Band::Data, 1001, 200_000);
+        for _ in 0..500 {
+            put(&mut outbox, Band::Data, 1001, 20_000);
+            put(&mut outbox, Band::Data, 1001, 20_000);
+            outbox.transmit(Time::ZERO, &mut Vec::new());
+            put(&mut outbox, Band::Data, 1001, 30_000);
+            assert!(outbox.waiting(Band::Data) > 0);
+        }
+        let waiting = outbox.waiting(Band::Data);
+        assert!(outbox.data.bytes.len() <= 2 * waiting + 2 * KEPT_BYTES);
     }
 
     #[test]

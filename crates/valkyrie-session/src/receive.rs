@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use valkyrie_frame::{
-    ClosePayload, Correlation, ErrorFlags, ErrorPayload, Flags, Frame, MessageType, PayloadError,
-    Ping, StreamId,
+    ClosePayload, Correlation, ErrorFlags, ErrorPayload, Flags, Frame, Header, MessageType,
+    PayloadError, Ping, StreamId,
 };
 
 use crate::calls::Refused;
@@ -60,10 +60,37 @@ impl Session {
                 self.fail(violation);
                 None
             }
-            Err(Fault::Subject(violation)) => {
-                self.refuse(header.stream, header.correlation, violation)
-            }
+            Err(Fault::Subject(violation)) => self.refuse_subject(header, violation),
         }
+    }
+
+    /// Refuses what a frame is about. Each side numbers its own calls and messages, so only the
+    /// ERROR of a CALL has its correlation: that of another frame would hit a call of the peer
+    /// which happens to have the same number.
+    pub(crate) fn refuse_subject(
+        &mut self,
+        header: &Header,
+        violation: Violation,
+    ) -> Option<Event<'static>> {
+        let (stream, call) = (header.stream, header.correlation);
+        if !stream.is_channel() || header.kind == MessageType::CALL {
+            return self.refuse(stream, call, violation);
+        }
+        let failed = (header.kind == MessageType::REPLY).then(|| self.fail_call(call, &violation));
+        self.refuse(stream, Correlation::NONE, violation);
+        failed.flatten()
+    }
+
+    /// Fails a call of this side whose answer cannot be taken.
+    fn fail_call(&mut self, call: Correlation, violation: &Violation) -> Option<Event<'static>> {
+        let class = self.outgoing.close(call)?;
+        self.forget_call(class.channel(), call);
+        Some(Event::CallFailed {
+            call,
+            code: violation.code(),
+            retry: Retry::No,
+            text: violation.text().into(),
+        })
     }
 
     /// The gate before AUTH_SUCCESS: few types, all on stream 0.
@@ -114,6 +141,13 @@ impl Session {
         }
         if let Err(violation) = check_flags(frame) {
             return self.refuse_frame(frame, violation);
+        }
+        let control = matches!(
+            kind,
+            MessageType::PING | MessageType::PONG | MessageType::CLOSE
+        );
+        if control && frame.header.stream != StreamId::CONTROL {
+            return Err(misplaced(frame, "it belongs on stream 0"));
         }
         match kind {
             MessageType::CALL | MessageType::REPLY | MessageType::CANCEL | MessageType::MESSAGE => {
@@ -225,7 +259,11 @@ impl Session {
             return Ok(None);
         }
         let retry = retry_of(&error);
-        if stream.is_channel() && self.outgoing.close(call).is_some() {
+        if stream.is_channel() && !call.is_none() {
+            if self.outgoing.close(call).is_none() {
+                // As a late REPLY: the call was canceled or timed out.
+                return self.skip();
+            }
             self.forget_call(stream, call);
             let text = error.text.into();
             return Ok(Some(Event::CallFailed {
@@ -259,12 +297,7 @@ impl Session {
         let (stream, kind) = (frame.header.stream, frame.header.kind);
         if !stream.is_channel() {
             let problem = "calls and messages use the channels 1, 100, 1000 and 10000";
-            return Err(Fault::Connection(Violation::WrongRange {
-                stream,
-                kind,
-                problem,
-                rule: Rule::PLACE,
-            }));
+            return Err(misplaced(frame, problem));
         }
         if kind != MessageType::CANCEL {
             self.charge_channel(stream, frame.body.len() as u64)?;
@@ -279,7 +312,7 @@ impl Session {
 
     /// Takes channel credit and gives it back at once: the handler runs before the next frame,
     /// and what waits beyond that is bounded by the number of calls and the size of joins.
-    fn charge_channel(&mut self, stream: StreamId, bytes: u64) -> Result<(), Fault> {
+    pub(crate) fn charge_channel(&mut self, stream: StreamId, bytes: u64) -> Result<(), Fault> {
         let Some(flow) = self.streams.flow_mut(stream) else {
             return Ok(());
         };
@@ -358,10 +391,11 @@ impl Session {
             correlation: call,
             kind: MessageType::CALL,
         });
+        // Also of a call that was answered: the answer may still wait here.
+        self.lanes.drop_call(stream, MessageType::REPLY, call);
         if !self.incoming.cancel(call) {
             return self.skip();
         }
-        self.lanes.drop_call(stream, MessageType::REPLY, call);
         Ok(Some(Event::CallCanceled { call }))
     }
 
@@ -379,6 +413,13 @@ impl Session {
             kind: header.kind,
         };
         let (max, now) = (self.own.message_max(), self.now);
+        if frame.body.len() > max as usize {
+            self.joins.drop_join(key);
+            return Err(Violation::TooLarge {
+                kind: key.kind,
+                max: u64::from(max),
+            });
+        }
         let begun = self.joins.contains(key);
         let joined = match (begun, more) {
             (false, false) => {
@@ -495,6 +536,16 @@ fn check_flags(frame: &Frame<'_>) -> Result<(), Violation> {
         ));
     }
     Ok(())
+}
+
+/// A type on a stream or channel where it does not belong.
+const fn misplaced(frame: &Frame<'_>, problem: &'static str) -> Fault {
+    Fault::Connection(Violation::WrongRange {
+        stream: frame.header.stream,
+        kind: frame.header.kind,
+        problem,
+        rule: Rule::PLACE,
+    })
 }
 
 pub(crate) const fn body(frame: &Frame<'_>, error: PayloadError) -> Violation {

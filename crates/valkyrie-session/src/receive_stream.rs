@@ -11,8 +11,8 @@ use crate::error::Violation;
 use crate::event::{End, Event, Payload};
 use crate::handshake::{decode, unexpected};
 use crate::join::Opening;
-use crate::limits::{EMPTY_FRAMES_MAX, UNACCEPTED_MAX};
-use crate::receive::{Fault, Handled, body, value};
+use crate::limits::{EMPTY_FRAMES_MAX, UNACCEPTED_MAX, UNANSWERED_MAX};
+use crate::receive::{Fault, Handled, body, is_charged, value};
 use crate::rule::Rule;
 use crate::session::Session;
 use crate::state::{Change, StreamState};
@@ -54,11 +54,21 @@ impl Session {
     }
 
     /// A frame for a stream that this side has reset: only its end matters.
+    ///
+    /// What the peer had credit for was rightly sent before it saw the reset, in frames as short
+    /// as it likes; more than that is skipped like anything without meaning.
     fn late<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        let (stream, bytes) = (frame.header.stream, frame.body.len() as u64);
+        let rightful = bytes > 0
+            && is_charged(frame.header.kind)
+            && self
+                .streams
+                .flow_mut(stream)
+                .is_some_and(|flow| flow.receive.receive(bytes).is_ok());
         if frame.header.flags.contains(Flags::END_OF_STREAM) {
-            self.streams.change(frame.header.stream, Change::ReceiveEnd);
+            self.streams.change(stream, Change::ReceiveEnd);
         }
-        self.skip()
+        if rightful { Ok(None) } else { self.skip() }
     }
 
     /// Registers a stream of the peer after everything about its id was checked.
@@ -110,6 +120,15 @@ impl Session {
     /// sent behind the opening finds it.
     fn turn_away(&mut self, frame: &Frame<'_>, violation: Violation) -> Result<(), Fault> {
         let stream = frame.header.stream;
+        // Each waits for the peer to answer the reset; one that never does would fill the table.
+        let max = self.own.streams_max().saturating_add(UNANSWERED_MAX);
+        if self.streams.peers() >= max {
+            return Err(Fault::Connection(Violation::TooMany {
+                what: "streams at once, with those whose reset is not answered",
+                max: u64::from(max),
+                rule: Rule::STREAMS_AT_ONCE,
+            }));
+        }
         self.streams
             .insert(stream, StreamState::Offered, &self.own, &self.peer);
         if frame.header.flags.contains(Flags::END_OF_STREAM) {
@@ -141,6 +160,15 @@ impl Session {
     ) -> Handled<'b> {
         if self.is_opening(frame) {
             return self.refuse_opening(frame, violation);
+        }
+        let (stream, kind) = (frame.header.stream, frame.header.kind);
+        if kind == MessageType::ERROR {
+            // Never answered by an ERROR about a part of the connection.
+            return Err(Fault::Connection(violation));
+        }
+        if stream.is_channel() && is_charged(kind) {
+            // The sender has spent it, whatever becomes of the message.
+            self.charge_channel(stream, frame.body.len() as u64)?;
         }
         Err(violation.into())
     }
@@ -491,8 +519,8 @@ impl Session {
         if let Admitted::Late = self.admit(frame)? {
             return self.late(frame);
         }
-        if stream.class() == StreamClass::Logs {
-            return Err(unexpected(frame, "on a stream for logs", Rule::PLACE).into());
+        if stream.class() != StreamClass::Data {
+            return Err(unexpected(frame, "outside the streams for data", Rule::PLACE).into());
         }
         if frame.header.flags.contains(Flags::ACK) {
             return self.on_file_ack(frame);
@@ -530,6 +558,10 @@ impl Session {
         let stream = frame.header.stream;
         let start = FileStart::parse(frame.body).map_err(|error| body(frame, error))?;
         if let Some(open) = self.streams.get_mut(stream) {
+            if open.state.is_offered() {
+                let when = "before the stream is accepted";
+                return Err(unexpected(frame, when, Rule::FILE_ORDER).into());
+            }
             if open.receiving == Counting::FileOffered {
                 return Err(
                     unexpected(frame, "while another file is offered", Rule::FILE_ORDER).into(),

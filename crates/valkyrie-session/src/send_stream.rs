@@ -26,7 +26,10 @@ impl Session {
         class: StreamClass,
         open: &v2::StreamOpen,
     ) -> Result<StreamId, SendError> {
-        let bytes = prost::Message::encode_to_vec(open);
+        let mut open = open.clone();
+        // The peer takes the number as it stands, so it must be the one that is held here.
+        open.window = open.window.min(self.own.window(class));
+        let bytes = prost::Message::encode_to_vec(&open);
         let max = FRAME_PAYLOAD_BYTES_FLOOR as usize;
         if bytes.len() > max {
             return Err(SendError::TooLarge {
@@ -35,11 +38,10 @@ impl Session {
             });
         }
         let stream = self.new_stream(class, MessageType::STREAM_OPEN)?;
-        let own = self.own.window(class);
         if let Some(flow) = self.streams.flow_mut(stream)
             && open.window != 0
         {
-            flow.receive = crate::credit::ReceiveCredit::new(u64::from(open.window.min(own)));
+            flow.receive = crate::credit::ReceiveCredit::new(u64::from(open.window));
         }
         self.on_stream(MessageType::STREAM_OPEN, stream, Flags::NONE, |out| {
             out.extend_from_slice(&bytes);
@@ -56,7 +58,7 @@ impl Session {
         if !open.state.is_offered() {
             return;
         }
-        if open.receiving == Counting::Log {
+        if open.receiving == Counting::Log && open.flow.receive.position() == 0 {
             open.flow.receive.begin(consumed);
         }
         let ack = open.flow.receive.grant();
@@ -243,7 +245,7 @@ impl Session {
         // hold more than a fragment of records, so a sixty-fourth is far more than they need.
         let connection = self.send.available();
         let connection = connection.saturating_sub(connection / 64 + 64);
-        send.limit().min(send.position() + connection)
+        send.limit().min(send.position().saturating_add(connection))
     }
 
     /// Tells the peer that its log is durable up to `offset`, and lets it send on.
@@ -254,12 +256,18 @@ impl Session {
     /// Offers a file. [`FileVerified`](crate::Event::FileVerified) says where to begin.
     ///
     /// # Errors
-    /// Nothing was sent: see [`SendError`].
+    /// Nothing was sent; [`SendError::NoCredit`] before the stream is accepted, with a
+    /// [`Writable`](crate::Event::Writable) to follow.
     pub fn file_start(&mut self, stream: StreamId, start: &FileStart<'_>) -> Result<(), SendError> {
         let open = self.sendable(stream)?;
-        if !matches!(open.sending, Counting::Bytes | Counting::File) {
-            let (class, kind) = (stream.class(), MessageType::FILE_TRANSFER_START);
+        let class = stream.class();
+        if class != StreamClass::Data || !matches!(open.sending, Counting::Bytes | Counting::File) {
+            let kind = MessageType::FILE_TRANSFER_START;
             return Err(SendError::WrongClass { class, kind });
+        }
+        if open.state.is_opening() {
+            // The acknowledgement that accepts the stream would be taken for the file's.
+            return Err(self.no_credit(stream));
         }
         open.sending = Counting::FileOffered;
         self.on_stream(
@@ -454,8 +462,9 @@ impl Session {
             let Some(flow) = self.streams.flow_mut(stream) else {
                 continue;
             };
-            flow.listed = Listed::No;
-            if receives {
+            // A stream that was opened again since then owes nothing yet.
+            let listed = std::mem::replace(&mut flow.listed, Listed::No);
+            if receives && listed == Listed::Yes {
                 let ack = flow.receive.grant();
                 self.send_ack(stream, ack);
             }

@@ -22,7 +22,9 @@ use crate::limits::{
     DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
 };
 use crate::outbox::{Band, Outbox};
+use crate::receive::Fault;
 use crate::rule::Rule;
+use crate::state::StreamState;
 use crate::streams::Streams;
 
 /// One end of a connection as a state machine without I/O and without a clock.
@@ -215,8 +217,7 @@ impl Session {
                 self.keepalive.deadline(),
                 self.outgoing.deadline(),
                 self.joins.deadline(),
-                self.closing.sent,
-                self.closing.received,
+                self.closing_deadline(),
             ]
             .into_iter()
             .flatten()
@@ -468,7 +469,8 @@ impl Session {
                 kind: key.kind,
                 seconds,
             };
-            if let Some(event) = self.refuse(key.stream, key.correlation, violation) {
+            let header = Header::new(key.kind, key.stream, 0).with_correlation(key.correlation);
+            if let Some(event) = self.refuse_subject(&header, violation) {
                 self.events.push_back(event);
             }
         }
@@ -478,11 +480,18 @@ impl Session {
     /// the streams and calls that it is meant to let through.
     fn say_close(&mut self, now: Time) {
         let due = self.closing.sent.is_some_and(|deadline| now >= deadline);
-        if (due || self.outbox.is_empty())
+        if (due || self.outbox.is_empty() && self.lanes.is_empty())
             && let Some(close) = self.closing.unsaid.take()
         {
             self.control(MessageType::CLOSE, |out| close.append(out));
         }
+    }
+
+    /// When time moves the orderly end on. A deadline that has come is not named again: what is
+    /// left then waits for the transport, not for time.
+    fn closing_deadline(&self) -> Option<Time> {
+        let deadline = self.closing.sent.or(self.closing.received)?;
+        (self.closing.sent.is_none() || self.now < deadline).then_some(deadline)
     }
 
     /// Answers the peer's CLOSE when nothing runs any more, or its time is over.
@@ -532,6 +541,11 @@ impl Session {
             self.fail(violation);
             return None;
         }
+        let state = self.streams.get(stream).map(|open| open.state);
+        if state == Some(StreamState::ResetSent) {
+            // What was under way when the stream was reset is dropped, right or wrong.
+            return self.skip().unwrap_or_else(|fault| self.end_by(fault));
+        }
         self.counters.count_error(violation.code(), Origin::Local);
         // A refused call costs no more than a skipped frame; a reset ends work of the peer's own.
         let (budget, what, rule) = match stream.is_channel() {
@@ -557,11 +571,28 @@ impl Session {
             ErrorFlags::NONE
         };
         self.send_error(stream, correlation, code, flags, &violation.text());
-        if stream.is_channel() || self.streams.get(stream).is_none() {
+        if stream.is_channel() || state.is_none() {
             return None;
         }
         self.reset(stream, code);
         Some(Event::Reset { stream, code })
+    }
+
+    /// Ends the connection, whatever the fault was about.
+    fn end_by<'b>(&mut self, fault: Fault) -> Option<Event<'b>> {
+        let (Fault::Connection(violation) | Fault::Subject(violation)) = fault;
+        self.fail(violation);
+        None
+    }
+
+    /// The owner's transport is gone: nothing is sent or received any more, and what waits is
+    /// dropped.
+    pub fn abandon(&mut self) {
+        self.phase = Phase::Failed;
+        self.outbox = Outbox::default();
+        self.lanes = Lanes::default();
+        self.joins = Joins::default();
+        self.events.clear();
     }
 
     /// Sends an ERROR about a stream or a message on it.

@@ -123,6 +123,28 @@ fn a_mode_outside_the_allowed_ones_is_neither_accepted_nor_believed() {
 }
 
 #[test]
+fn an_answer_with_a_version_that_was_not_offered_or_half_a_session_is_refused() {
+    for (version, session, code) in [
+        (0x0201, 0, ErrorCode::DOWNGRADE),
+        (0x0100, 16, ErrorCode::DOWNGRADE),
+        (0x0200, 5, ErrorCode::MALFORMED),
+    ] {
+        let mut client = Session::new(Side::Initiator, SessionConfig::default(), [1; 32]);
+        let ack = v2::HelloAck {
+            version,
+            mode: 1,
+            hello_sha256: valkyrie_hash(take(&mut client, NOW)),
+            random: vec![7; 32],
+            session: vec![1; session],
+            ..Default::default()
+        };
+        let body = prost::Message::encode_to_vec(&ack);
+        let ack = leak(frame(MessageType::HELLO_ACK, 0, Flags::NONE, &body));
+        assert_eq!(read_to_error(&mut client, ack).code(), code);
+    }
+}
+
+#[test]
 fn a_changed_hello_is_noticed() {
     let mut client = Session::new(Side::Initiator, SessionConfig::default(), [1; 32]);
     let mut server = Session::new(Side::Acceptor, SessionConfig::default(), [2; 32]);
