@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valkyrie::frame::{ErrorPayload, Flags, Frame, FrameLimits, Header};
 use valkyrie::{
-    Endpoint, ErrorCode, LinkConfig, MessageType, Meter, StreamClass, StreamId, connect,
+    Endpoint, ErrorCode, Link, LinkConfig, MessageType, Meter, StreamClass, StreamId, connect,
 };
 
 use crate::service::{Recorder, Service};
 use crate::{on_every_transport, start};
 
-/// Sends `bytes` and returns the code of the ERROR that comes back before the end.
+/// Sends `bytes` and returns the code of the ERROR that comes back before the end. Its text names
+/// the rule.
 async fn provoke(at: &Endpoint, bytes: &[u8]) -> Option<ErrorCode> {
     let mut connection = valkyrie_transport::connect(at).await.unwrap();
     // The other side may close while this is still being written.
@@ -23,10 +24,21 @@ async fn provoke(at: &Endpoint, bytes: &[u8]) -> Option<ErrorCode> {
     let mut code = None;
     while let Some(frame) = Frame::parse(&mut rest, FrameLimits::DEFAULT).unwrap() {
         if frame.header.kind == MessageType::ERROR {
-            code = Some(ErrorPayload::parse(frame.body).unwrap().code);
+            let error = ErrorPayload::parse(frame.body).unwrap();
+            assert!(error.text.contains(" (R-"), "{}", error.text);
+            code = Some(error.code);
         }
     }
     code
+}
+
+/// Asks whether a connection still works.
+async fn echo(link: &Link) {
+    let wait = Duration::from_secs(5);
+    let answer = link
+        .call(StreamClass::System, "test.Echo/Say", b"ok", wait)
+        .await;
+    assert_eq!(answer.unwrap(), b"ok".as_slice());
 }
 
 fn header(kind: MessageType, length: u32) -> Vec<u8> {
@@ -83,11 +95,7 @@ fn each_kind_of_garbage_is_told_apart_and_leaves_others_alone() {
                 text.contains(&format!("code=\"{}\"", code.name())),
                 "{code} is not counted"
             );
-            let wait = Duration::from_secs(5);
-            let answer = link
-                .call(StreamClass::System, "test.Echo/Say", b"ok", wait)
-                .await;
-            assert_eq!(answer.unwrap(), b"ok".as_slice());
+            echo(&link).await;
         }
         let text = metrics.encode();
         assert!(
@@ -103,7 +111,14 @@ fn each_kind_of_garbage_is_told_apart_and_leaves_others_alone() {
 #[test]
 fn a_peer_that_stops_in_the_middle_of_a_frame_is_only_lost() {
     on_every_transport("half", |endpoint| async move {
-        let at = start(&endpoint, LinkConfig::default(), |_| Service::default()).await;
+        let metrics = telemetry::Metrics::new();
+        let config = LinkConfig {
+            meter: Some(Meter::new(&metrics.valkyrie)),
+            ..LinkConfig::default()
+        };
+        let at = start(&endpoint, config, |_| Service::default()).await;
+        let (handler, _events) = Recorder::new();
+        let other = connect(&at, LinkConfig::default(), handler).await.unwrap();
         let mut connection = valkyrie_transport::connect(&at).await.unwrap();
         connection
             .write_all(&header(MessageType::HELLO, 100))
@@ -113,8 +128,36 @@ fn a_peer_that_stops_in_the_middle_of_a_frame_is_only_lost() {
         let mut answer = Vec::new();
         connection.read_to_end(&mut answer).await.unwrap();
         assert!(answer.is_empty());
+        let text = metrics.encode();
+        assert!(
+            text.contains("valkyrie_disconnections_total{reason=\"lost\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("code=\"lost\""), "{text}");
+        echo(&other).await;
+    });
+}
+
+#[test]
+fn noise_behind_a_true_beginning_ends_only_its_own_connection() {
+    on_every_transport("noise", |endpoint| async move {
+        let at = start(&endpoint, LinkConfig::default(), |_| Service::default()).await;
         let (handler, _events) = Recorder::new();
-        assert!(connect(&at, LinkConfig::default(), handler).await.is_ok());
+        let link = connect(&at, LinkConfig::default(), handler).await.unwrap();
+        let session = valkyrie::SessionConfig::default();
+        let mut hello = Vec::new();
+        valkyrie::Session::new(valkyrie_session::Side::Initiator, session, [5; 32])
+            .transmit(valkyrie::Time::ZERO, &mut hello);
+        for seed in 1..40 {
+            let mut early = b"RC\x02".to_vec();
+            early.extend(noise(seed, 400).iter().skip(1));
+            let length = u32::from_be_bytes(*early.get(12..).unwrap().first_chunk().unwrap());
+            assert!(length > 16_384, "a seed whose header asks for more");
+            assert_eq!(provoke(&at, &early).await, Some(ErrorCode::TOO_LARGE));
+            let late = [&hello[..], &noise(seed, 4000)].concat();
+            assert_eq!(provoke(&at, &late).await, Some(ErrorCode::MAGIC));
+        }
+        echo(&link).await;
     });
 }
 
