@@ -103,6 +103,8 @@ impl<H: Handler> Driver<H> {
                 meter.error(ErrorCode::LOST);
             }
         }
+        // Or whoever still has the link would fill it with what nobody sends.
+        link.driver_session().abandon();
         self.open = None;
         if let Some(sender) = self.ready.take() {
             drop(sender.send(Err(reason.clone())));
@@ -236,6 +238,9 @@ impl<H: Handler> Driver<H> {
                 Ok(Some(event)) => self.dispatch(event),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(CloseReason::Session(error)),
+            }
+            if self.link.is_aborted() {
+                return Err(CloseReason::Aborted);
             }
             // Whoever makes a whole write's worth in one tick does not wait for its end.
             if self.link.driver_session().queued_bytes() >= TRANSMIT_BYTES

@@ -1,8 +1,13 @@
 //! How connections end.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use valkyrie::{CloseReason, End, ErrorCode, LinkConfig, Meter, StreamClass, connect};
+use valkyrie::{
+    CloseReason, End, ErrorCode, Event, Handler, Link, LinkConfig, Meter, SendError, StreamClass,
+    connect,
+};
 
 use crate::service::{CLASS, Recorder, Seen, Service};
 use crate::{on_every_transport, start};
@@ -84,6 +89,43 @@ fn a_link_that_is_over_refuses_calls_and_keeps_its_reason() {
             .await;
         assert!(again.is_err());
         assert!(link.is_closed());
+        // Nor does it take what would wait for ever.
+        let message = link.session().message(CLASS, "test.Echo/Say", b"");
+        assert_eq!(message, Err(SendError::Closed));
+    });
+}
+
+/// Aborts its link at the first message.
+struct Leaver(Rc<Cell<u32>>);
+
+impl Handler for Leaver {
+    fn event(&mut self, link: &Link, event: Event<'_>) {
+        if matches!(event, Event::Message { .. }) {
+            self.0.set(self.0.get() + 1);
+            link.abort();
+        }
+    }
+}
+
+#[test]
+fn nothing_is_heard_after_an_abort_not_even_what_came_with_it() {
+    on_every_transport("leave", |endpoint| async move {
+        let config = LinkConfig::default();
+        let heard = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&heard);
+        let at = start(&endpoint, config.clone(), move |_| {
+            Leaver(Rc::clone(&counter))
+        })
+        .await;
+        let (handler, _events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        for _ in 0..10 {
+            link.session()
+                .message(CLASS, "test.Some/Thing", b"")
+                .unwrap();
+        }
+        link.closed().await;
+        assert_eq!(heard.get(), 1);
     });
 }
 
