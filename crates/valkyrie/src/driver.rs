@@ -193,7 +193,7 @@ impl<H: Handler> Driver<H> {
         let session = self.link.driver_session();
         match session.failure() {
             Some(failure) => CloseReason::Session(failure.clone()),
-            None if session.is_closing() => CloseReason::Closed,
+            None if session.peer_closed() => CloseReason::Closed,
             None => CloseReason::Lost,
         }
     }

@@ -11,7 +11,7 @@ use valkyrie_transport::AcceptError;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// In order, after one of the sides said CLOSE.
+    /// In order: the peer said CLOSE, or this side did and its drain is over.
     #[error("closed in order")]
     Closed,
     /// This side ended it at once.

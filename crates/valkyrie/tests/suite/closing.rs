@@ -1,6 +1,6 @@
 //! How connections end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -92,6 +92,35 @@ fn a_link_that_is_over_refuses_calls_and_keeps_its_reason() {
         // Nor does it take what would wait for ever.
         let message = link.session().message(CLASS, "test.Echo/Say", b"");
         assert_eq!(message, Err(SendError::Closed));
+    });
+}
+
+#[test]
+fn a_peer_that_goes_without_a_close_is_lost_also_when_it_was_told_one() {
+    on_every_transport("gone", |endpoint| async move {
+        let config = LinkConfig::default();
+        let (server, mut on_server) = Recorder::new();
+        let links = Rc::new(RefCell::new(Vec::new()));
+        let made = Rc::clone(&links);
+        let at = start(&endpoint, config.clone(), move |link| {
+            made.borrow_mut().push(link.clone());
+            server.clone()
+        })
+        .await;
+        let (handler, mut events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        let stream = link.session().open(CLASS, &Default::default()).unwrap();
+        link.session().data(stream, b"x", End::No).unwrap();
+        while !matches!(on_server.recv().await.unwrap(), Seen::Data(_)) {}
+        let other = links.borrow().first().cloned().unwrap();
+        other.close(ErrorCode::NONE, Duration::from_secs(10));
+        while events.recv().await.unwrap() != Seen::Closing {}
+        link.abort();
+        let reason = other.closed().await;
+        assert!(
+            matches!(reason, CloseReason::Lost | CloseReason::Io(_)),
+            "{reason}"
+        );
     });
 }
 
