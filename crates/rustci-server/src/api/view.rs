@@ -178,6 +178,9 @@ pub struct JobView {
     pub status: Status,
     /// How it ended.
     pub conclusion: Option<Conclusion>,
+    /// It failed and was allowed to, by its `continue-on-error`.
+    #[serde(default)]
+    pub allowed: bool,
     /// Why it waits, or why it ended as it did; one line for people.
     pub reason: Option<String>,
     /// Its attempts, the first one first.

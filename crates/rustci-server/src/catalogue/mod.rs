@@ -78,6 +78,8 @@ pub struct JobState {
     pub status: Status,
     /// How it ended.
     pub conclusion: Option<Conclusion>,
+    /// It failed and was allowed to.
+    pub allowed: bool,
     /// Why it waits or ended so.
     pub reason: Option<String>,
     /// Its attempts.

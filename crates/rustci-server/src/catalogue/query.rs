@@ -11,7 +11,7 @@ use crate::catalogue::{Catalogue, CatalogueError};
 const RUN_COLUMNS: &str = "id, project, pipeline, file, status, conclusion, digest, event,
     created_ms, started_ms, finished_ms, seq";
 const JOB_COLUMNS: &str = "id, key, job_id, name, needs, step_names, status, conclusion, reason,
-    attempts, outputs, queued_ms, started_ms, finished_ms, seq";
+    attempts, outputs, queued_ms, started_ms, finished_ms, allowed, seq";
 
 /// Which runs a list shows.
 #[derive(Debug, Clone, Copy)]
@@ -193,6 +193,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
         needs: column(row, 4)?,
         status: word(row, 6)?,
         conclusion: optional_word(row, 7)?,
+        allowed: row.get(14)?,
         reason: row.get(8)?,
         attempts,
         steps: (0..)
@@ -204,7 +205,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
         started_ms: row.get(12)?,
         finished_ms: row.get(13)?,
     };
-    Ok((job, row.get(14)?))
+    Ok((job, row.get(15)?))
 }
 
 /// A column of JSON text.

@@ -8,7 +8,7 @@ use crate::catalogue::Catalogue;
 use crate::limits::CATALOGUE_CACHE_KIB;
 
 /// Format of the tables. A catalogue of another format is made anew from the journal.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// SQLite before 3.51.3 can lose committed writes when a checkpoint races a writer.
 const SQLITE_FLOOR: i32 = 3_051_003;
 
@@ -104,6 +104,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     queued_ms INTEGER,
     started_ms INTEGER,
     finished_ms INTEGER,
+    allowed INTEGER NOT NULL DEFAULT 0,
     seq INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (run, id);

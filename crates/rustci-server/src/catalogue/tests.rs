@@ -51,6 +51,7 @@ fn job(run: u64, status: Status, attempts: u32) -> Change {
         id: run * 10,
         status,
         conclusion: None,
+        allowed: false,
         reason: Some("waits".into()),
         attempts: attempts.collect(),
         outputs: [("version".to_owned(), "1.2".to_owned())].into(),

@@ -113,7 +113,8 @@ impl Writer<'_> {
 
     fn job(&self, job: &JobState) -> Result<(), CatalogueError> {
         let sql = "UPDATE jobs SET status = ?2, conclusion = ?3, reason = ?4, attempts = ?5,
-            outputs = ?6, queued_ms = ?7, started_ms = ?8, finished_ms = ?9, seq = ?10 WHERE id = ?1";
+            outputs = ?6, queued_ms = ?7, started_ms = ?8, finished_ms = ?9, allowed = ?10,
+            seq = ?11 WHERE id = ?1";
         self.transaction.prepare_cached(sql)?.execute(params![
             job.id,
             job.status.as_str(),
@@ -124,6 +125,7 @@ impl Writer<'_> {
             job.queued_ms,
             job.started_ms,
             job.finished_ms,
+            job.allowed,
             self.seq,
         ])?;
         Ok(())

@@ -72,6 +72,7 @@ pub(crate) fn job_state(scheduler: &Scheduler, run: &Run, place: usize, job: &Jo
         id: run.job_id(place).0,
         status,
         conclusion: job.conclusion.and_then(conclusion),
+        allowed: job.tolerated && failed(job),
         reason: Some(job.reason.clone()).filter(|reason| !reason.is_empty()),
         attempts: attempts.collect(),
         outputs: job
@@ -87,6 +88,13 @@ pub(crate) fn job_state(scheduler: &Scheduler, run: &Run, place: usize, job: &Jo
             .map(WallTime::as_millis),
         finished_ms: job.finished.map(WallTime::as_millis),
     }
+}
+
+/// Whether it ended badly. That is not what its outcome says, which forgives what is allowed.
+fn failed(job: &Job) -> bool {
+    use Recorded::{Canceled, Skipped, Success};
+    job.conclusion
+        .is_some_and(|ended| !matches!(ended, Success | Skipped | Canceled))
 }
 
 fn attempt_view(scheduler: &Scheduler, number: u32, attempt: &Attempt) -> AttemptView {
@@ -172,6 +180,7 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
             needs: planned.needs.clone(),
             status: state.status,
             conclusion: state.conclusion,
+            allowed: state.allowed,
             reason: state.reason,
             attempts: state.attempts,
             steps: (0..)

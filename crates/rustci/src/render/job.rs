@@ -177,7 +177,7 @@ impl<'a> Row<'a> {
 /// How a job stands in its run: one that failed in a run that succeeded was allowed to.
 pub(crate) fn mood(job: &JobView, run: &RunView) -> Mood {
     match Mood::of(job.status, job.conclusion) {
-        Mood::Bad if run.conclusion == Some(Conclusion::Success) => Mood::Tolerated,
+        Mood::Bad if job.allowed || run.conclusion == Some(Conclusion::Success) => Mood::Tolerated,
         mood => mood,
     }
 }
