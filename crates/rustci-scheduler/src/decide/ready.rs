@@ -87,7 +87,7 @@ impl Run {
 
 fn decision(run: &Run, place: usize) -> Decision {
     if let Some(reason) = &run.cancel_reason {
-        let reason = format!("the run was canceled: {reason}");
+        let reason = super::run::cancel_text(reason);
         return Decision::End {
             conclusion: Conclusion::Canceled,
             reason,

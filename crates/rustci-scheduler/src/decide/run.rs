@@ -57,7 +57,7 @@ impl Turn<'_> {
             return Ok(Reply::Done);
         }
         let jobs: Vec<_> = (0..run.jobs.len()).map(|place| run.job_id(place)).collect();
-        let text = format!("the run was canceled: {reason}");
+        let text = cancel_text(&reason);
         self.record(Kind::RunCanceled(RunCanceled { run: id.0, reason }));
         for job in jobs {
             self.stop(job, StopReason::Canceled, &text);
@@ -212,11 +212,19 @@ impl Turn<'_> {
         else {
             return;
         };
-        let text = format!("the run was canceled: {reason}");
+        let text = cancel_text(reason);
         let jobs: Vec<_> = (0..run.jobs.len()).map(|place| run.job_id(place)).collect();
         for job in jobs {
             self.stop(job, StopReason::Canceled, &text);
         }
+    }
+}
+
+/// What a job says that ended with its run; `reason` may be empty.
+pub(super) fn cancel_text(reason: &str) -> String {
+    match reason {
+        "" => "the run was canceled".to_owned(),
+        reason => format!("the run was canceled: {reason}"),
     }
 }
 
