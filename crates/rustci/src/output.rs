@@ -13,6 +13,8 @@ use crate::render::text::width;
 
 /// Columns of lines in files.
 const FILE_COLUMNS: usize = 80;
+/// Lines are erased one by one: some terminals keep in their history what an erased screen held.
+const ERASE_LINE: &str = "\u{1b}[K";
 /// Size of a terminal that does not tell.
 const UNKNOWN_SIZE: (usize, usize) = (80, 24);
 
@@ -115,12 +117,13 @@ impl Output {
     pub(crate) fn draw(&mut self, lines: &[String]) -> Result<(), Failure> {
         let columns = self.size().0.max(1);
         let mut text = String::from("\u{1b}[?2026h\u{1b}[?25l");
-        text.push_str(&self.erase(columns));
+        text.push_str(&up(self.rows(columns)));
         for line in lines {
+            text.push_str(ERASE_LINE);
             text.push_str(line);
             text.push('\n');
         }
-        text.push_str("\u{1b}[?2026l");
+        text.push_str("\u{1b}[J\u{1b}[?2026l");
         self.picture = lines.iter().map(|line| width(line)).collect();
         write(&text)
     }
@@ -133,23 +136,26 @@ impl Output {
         if self.picture.is_empty() {
             return Ok(());
         }
-        let text = self.erase(self.size().0.max(1)) + "\u{1b}[?25h";
+        let rows = self.rows(self.size().0.max(1));
+        let blank = format!("{ERASE_LINE}\n").repeat(rows);
+        let text = up(rows) + &blank + &up(rows) + "\u{1b}[?25h";
         self.picture.clear();
         write(&text)
     }
 
-    /// Moves to the start of the picture and erases from there. Lines that a narrower terminal has
-    /// wrapped since count as what they are now.
-    fn erase(&self, columns: usize) -> String {
-        let rows: usize = self
-            .picture
-            .iter()
-            .map(|wide| wide.div_ceil(columns).max(1))
-            .sum();
-        match rows {
-            0 => String::new(),
-            rows => format!("\r\u{1b}[{rows}A\u{1b}[J"),
-        }
+    /// Rows of the picture. Lines that a narrower terminal has wrapped since count as what they
+    /// are now.
+    fn rows(&self, columns: usize) -> usize {
+        let rows = |wide: &usize| wide.div_ceil(columns).max(1);
+        self.picture.iter().map(rows).sum()
+    }
+}
+
+/// Moves to the start of the line, `rows` further up.
+fn up(rows: usize) -> String {
+    match rows {
+        0 => String::new(),
+        rows => format!("\r\u{1b}[{rows}A"),
     }
 }
 
