@@ -250,17 +250,39 @@ pub(crate) struct PlaceArgs {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
+/// The values of `--status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunStatus {
+    /// No job has begun.
+    Queued,
+    /// Going on.
+    Running,
+    /// Over, however it ended.
+    Finished,
+}
+
+impl RunStatus {
+    /// The name used by the API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finished => "finished",
+        }
+    }
+}
+
 /// The commands of `rustci runs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
     /// List runs, the newest first
     List {
-        /// How many
-        #[arg(long, default_value_t = 20)]
+        /// How many, at most 200
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
         limit: u32,
-        /// Only those that are queued, running or finished
-        #[arg(long)]
-        status: Option<String>,
+        /// Only runs in this state
+        #[arg(long, value_enum)]
+        status: Option<RunStatus>,
     },
     /// Show one run: its jobs, steps and why anything failed or waits
     View {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, RunnerError, Stop};
 use rustci_server::catalogue::CatalogueError;
 use rustci_server::secrets::SecretsSource;
@@ -12,6 +13,9 @@ use valkyrie::{Endpoint, Shard};
 use crate::api::client::Api;
 use crate::api::view::RunList;
 use crate::failure::Failure;
+
+/// What runners of this program offer; a job gets the native one unless its label asks for another.
+pub(crate) const EXECUTORS: [Executor; 2] = [Executor::Native, Executor::Dummy];
 
 /// What to run with.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ impl Engine {
         cancel_leftovers(&api).await?;
         let config = RunnerConfig {
             keep_workspaces: options.keep_workspaces,
+            executors: EXECUTORS.to_vec(),
             ..RunnerConfig::new("local", endpoint, options.data.join("runner"))
         };
         let (stop, stopped) = watch::channel(Stop::No);

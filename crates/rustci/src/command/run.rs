@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
 use tracing::level_filters::LevelFilter;
 
+use super::runs::distinct;
 use super::source::{Source, load_all, refuse_errors, shown};
 use super::watch::{OnInterrupt, Show, watch};
 use crate::api::client::Api;
@@ -209,8 +210,7 @@ fn with_job<'a>(chosen: &[&'a Source], wanted: &str) -> Result<Vec<&'a Source>, 
     if !having.is_empty() {
         return Ok(having);
     }
-    let mut known: Vec<String> = chosen.iter().flat_map(|source| jobs(source)).collect();
-    known.dedup();
+    let known = distinct(chosen.iter().flat_map(|source| jobs(source)));
     let subject = match chosen {
         [only] => only.shown.clone(),
         _ => "the project".to_owned(),

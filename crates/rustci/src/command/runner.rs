@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use rustci_runner::{RunnerConfig, Stop};
+use rustci_server::limits::JOB_STREAMS_MAX;
 use serde_json::json;
 use telemetry::logging::{LogFormat, init};
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use valkyrie::{Endpoint, EndpointError};
 
 use crate::args::RunnerArgs;
 use crate::dirs;
+use crate::engine::EXECUTORS;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -44,12 +46,21 @@ fn config(args: &RunnerArgs) -> Result<RunnerConfig, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     let state_dir = dirs::runner_state(args.state_dir.as_deref(), &name);
     let mut config = RunnerConfig::new(name, endpoint, state_dir);
+    config.executors = EXECUTORS.to_vec();
     config.labels.extend(args.labels.iter().cloned());
-    config.capacity = args.capacity.unwrap_or(config.capacity);
+    config.capacity = args
+        .capacity
+        .unwrap_or(config.capacity.min(JOB_STREAMS_MAX));
     if config.capacity == 0 {
         return Err(Failure::Usage {
             message: "--capacity is 0, so the runner could run nothing".to_owned(),
             hint: "set it to 1 or more".to_owned(),
+        });
+    }
+    if config.capacity > JOB_STREAMS_MAX {
+        return Err(Failure::Usage {
+            message: format!("--capacity is {}, more than a server uses", config.capacity),
+            hint: format!("set it to {JOB_STREAMS_MAX} or less, or start a second runner"),
         });
     }
     Ok(config)

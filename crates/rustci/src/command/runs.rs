@@ -8,7 +8,7 @@ use super::tails::load_tails;
 use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
 use crate::api::follow::{Lines, Logs, follow, log_path};
 use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
-use crate::args::{RunsArgs, RunsCommand};
+use crate::args::{RunStatus, RunsArgs, RunsCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -36,7 +36,7 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
     match &args.command {
         RunsCommand::List { limit, status } => {
             for (at, place) in places.iter().enumerate() {
-                list(place, *limit, status.as_deref(), at, out).await?;
+                list(place, *limit, *status, at, out).await?;
             }
             Ok(Exit::Success)
         }
@@ -68,16 +68,16 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
 async fn list(
     place: &Place,
     limit: u32,
-    status: Option<&str>,
+    status: Option<RunStatus>,
     at: usize,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let status = status
-        .map(|status| format!("&status={status}"))
+    let wanted = status
+        .map(|status| format!("&status={}", status.as_str()))
         .unwrap_or_default();
     let list: RunList = place
         .api
-        .get(&format!("/api/v1/runs?limit={limit}{status}"))
+        .get(&format!("/api/v1/runs?limit={limit}{wanted}"))
         .await?;
     if out.format() == Format::Json {
         return out.json(&json!({"place": place.name, "runs": list.runs, "next": list.next}));
@@ -89,7 +89,8 @@ async fn list(
         ))?;
     }
     match list.runs.as_slice() {
-        [] if at == 0 => out.text(&format!("no such runs {}\n", place.name)),
+        [] if at == 0 && status.is_some() => out.text(&format!("no such runs {}\n", place.name)),
+        [] if at == 0 => out.text(&format!("no runs yet {}\n", place.name)),
         [] => Ok(()),
         runs => out.text(&table::runs(runs, out.look(), now_ms())),
     }
@@ -196,7 +197,8 @@ fn select(run: &RunView, wanted: Option<&str>, which: Which) -> Result<Vec<JobVi
     Ok(kept.cloned().collect())
 }
 
-fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+/// Without those that came before.
+pub(super) fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     names.filter(|name| seen.insert(name.clone())).collect()
 }

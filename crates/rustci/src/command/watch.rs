@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::tails::load_tails;
 use crate::api::client::Api;
@@ -21,6 +21,9 @@ use crate::signals::Signals;
 
 /// Time between two pictures.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(80);
+
+/// Silence after which plain lines say what the run waits for.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What Ctrl-C means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +59,14 @@ pub(crate) async fn watch(
     view.begin(out)?;
     let mut ticks = tokio::time::interval(PICTURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut quiet = tokio::time::interval_at(Instant::now() + QUIET, QUIET);
     let mut signals = Signals::listen()?;
     let mut interrupted = false;
     loop {
         tokio::select! {
             update = followed.next() => match update? {
                 Some(update) => {
+                    quiet.reset();
                     view.take_all(update, &mut followed, out)?;
                     // A picture needs the ends of logs only, and can have them at once.
                     if view.ended && view.is_picture() {
@@ -71,6 +76,7 @@ pub(crate) async fn watch(
                 None => break,
             },
             _ = ticks.tick(), if view.is_picture() => view.draw(out)?,
+            _ = quiet.tick() => view.waits(out)?,
             () = signals.next() => {
                 if interrupted {
                     out.clear()?;
@@ -231,6 +237,14 @@ impl View {
         };
         self.tick += 1;
         out.draw(&frame(&self.board, &moment))
+    }
+
+    /// Says in plain lines what the run waits for.
+    fn waits(&mut self, out: &mut Output) -> Result<(), Failure> {
+        match &mut self.way {
+            Way::Plain(plain) => out.text(&plain.waiting(&self.board)),
+            _ => Ok(()),
+        }
     }
 
     /// Shows the footer at once.

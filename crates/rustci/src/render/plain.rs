@@ -3,7 +3,7 @@
 //! Events and log lines reach us on different ways. A step's result is therefore held back until
 //! the log has gone past the step, or has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::board::{Board, Channel, LogLine, Mood, elapsed, word};
@@ -27,6 +27,8 @@ pub(crate) struct Plain {
     look: Look,
     prefix: Prefix,
     jobs: BTreeMap<u64, Printed>,
+    /// What was waited for, so that it is said once.
+    waits: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ impl Plain {
             look,
             prefix,
             jobs: BTreeMap::new(),
+            waits: BTreeSet::new(),
         }
     }
 
@@ -76,6 +79,23 @@ impl Plain {
         out
     }
 
+    /// What the run waits for while nothing goes on, as for a runner; each reason once.
+    pub(crate) fn waiting(&mut self, board: &Board) -> String {
+        let mut out = String::new();
+        let jobs = &board.run.jobs;
+        if jobs.iter().any(|job| job.status == Status::Running) {
+            return out;
+        }
+        for job in jobs.iter().filter(|job| job.status == Status::Queued) {
+            let why = note(job, &board.run);
+            if self.waits.insert(why.clone()) {
+                let text = format!("{} {why}", Mood::Waiting.symbol(None));
+                self.line(job, &self.look.paint(Mood::Waiting, &text), &mut out);
+            }
+        }
+        out
+    }
+
     /// A line of a log, below the heading of its step.
     pub(crate) fn log(&mut self, board: &Board, line: &LogLine) -> String {
         let mut out = String::new();
@@ -90,6 +110,7 @@ impl Plain {
         if line.step.is_some() && line.step != printed.step {
             printed.step = line.step;
             self.settle(board, job, &mut out);
+            self.release(job, None, &mut out);
             self.heading(job, line.step, &mut out);
         }
         let keep = match self.look.colour {
@@ -320,6 +341,19 @@ mod tests {
             test (beta, 漢字) | ✓ job succeeded (3.5s)
         "#]].assert_eq(&out);
         assert!(!out.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_run_waits_for_is_said_once() {
+        let mut board = sample::running();
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Job);
+        assert_eq!(plain.waiting(&board), "", "something runs");
+        board.run.jobs.retain(|job| job.status != Status::Running);
+        expect![[r#"
+            test (beta, 漢字) | ○ no runner has the label `gpu`; connected runners: 1
+        "#]]
+        .assert_eq(&plain.waiting(&board));
+        assert_eq!(plain.waiting(&board), "");
     }
 
     #[test]

@@ -18,12 +18,37 @@ fn the_tour_shows_every_feature_and_passes() {
     said.says("passed on try 2");
     said.says("publish | – skipped");
     said.says("slow | ✗ would sleep a minute");
+    said.says("slow | ! job timed out");
     said.says("✓ run 1 succeeded");
     assert!(
         !said.out.contains("(b, 2)") && !said.out.contains("never printed"),
         "{}",
         said.out
     );
+}
+
+#[test]
+fn an_allowed_failure_is_no_failure_also_when_the_run_fails() {
+    let world = World::with_pipeline(
+        "jobs:\n  may: { continue-on-error: true, steps: [{ run: exit 3 }] }\n  \
+         must: { needs: [may], steps: [{ run: exit 4 }] }\n",
+    );
+    let said = world.rustci(&["run"]).ended_with(1);
+    said.says("may | ! job failed: `exit 3`: exit code 3 (allowed)");
+    said.says("must › exit 4: exit code 4");
+    said.says("1 of 2 jobs failed, 1 failed as allowed");
+    assert!(!said.out.contains("may › exit 3"), "{}", said.out);
+}
+
+#[test]
+fn the_dummy_executor_takes_what_asks_for_it() {
+    let world = World::with_pipeline(
+        "jobs:\n  pretend:\n    runs-on: executor=dummy\n    \
+         env: { DUMMY_OUTPUT_BYTES: 64, DUMMY_EXIT_CODE: 9 }\n    steps: [{ run: touch ran }]\n",
+    );
+    let said = world.rustci(&["run"]).ended_with(1);
+    said.says("pretend | ✗ job failed");
+    assert!(!world.path("ran").exists());
 }
 
 #[test]

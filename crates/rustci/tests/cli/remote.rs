@@ -70,6 +70,17 @@ fn a_run_on_a_server_shows_the_same_as_one_here() {
 }
 
 #[test]
+fn a_run_that_waits_says_for_what() {
+    let remote = remote("jobs: { a: { runs-on: gpu, steps: [{ run: echo } ] } }\n");
+    let mut run = remote.world.start(&["run", "--server", &remote.url]);
+    run.wait_for("a | ○ no runner has the label gpu");
+    run.signal("INT");
+    let (code, rest) = run.finish();
+    assert_eq!(code, Some(130), "{rest}");
+    assert!(rest.contains("the run was canceled\n"), "{rest}");
+}
+
+#[test]
 fn a_wrong_token_is_a_matter_of_its_own() {
     let remote = remote("jobs: { a: { steps: [{ run: echo } ] } }\n");
     let args = ["runs", "list", "--server", &remote.url, "--token", "guess"];
