@@ -5,7 +5,21 @@
 //! `{"bench","peer","metric","value","unit"}`; `peer` is `ours` for this project.
 
 mod codec;
+mod disk;
+mod dispatch;
+mod footprint;
+mod http;
+mod logs;
+mod node;
+mod observed;
+mod plans;
+mod processes;
+mod queue;
 mod report;
+mod script;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -30,6 +44,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Started by a runner, for one job.
+    #[command(name = "__job", hide = true)]
+    Job { directory: PathBuf },
+    /// The step of the bench `logs` whose lines are timed.
+    #[command(hide = true)]
+    EmitLines,
 }
 
 struct Bench {
@@ -38,29 +58,53 @@ struct Bench {
     run: fn(&mut Report) -> Result<()>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "codec",
-    about: "frames encoded and parsed in place per second, one core",
-    run: codec::run,
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "codec",
+        about: "frames encoded and parsed in place per second, one core",
+        run: codec::run,
+    },
+    Bench {
+        name: "dispatch",
+        about: "from a submitted run to its job at a runner, durable",
+        run: dispatch::run,
+    },
+    Bench {
+        name: "queue",
+        about: "jobs per second from plan to completion; restart with a full queue",
+        run: queue::run,
+    },
+    Bench {
+        name: "logs",
+        about: "a million lines of one step, ingest, latency of a line",
+        run: logs::run,
+    },
+    Bench {
+        name: "footprint",
+        about: "memory of idle programs, what `rustci run` adds to a step",
+        run: footprint::run,
+    },
+];
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::List => {
             for bench in BENCHES {
                 report::line(&format!("{:<10} {}", bench.name, bench.about));
             }
-            Ok(())
         }
-        Command::Run { names, json } => run(
-            &names,
-            if json {
+        Command::Run { names, json } => {
+            let form = if json {
                 report::Form::Json
             } else {
                 report::Form::Table
-            },
-        ),
+            };
+            run(&names, form)?;
+        }
+        Command::Job { directory } => return Ok(rustci_runner::job::main(&directory)),
+        Command::EmitLines => logs::emit()?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(names: &[String], form: report::Form) -> Result<()> {
@@ -76,7 +120,6 @@ fn run(names: &[String], form: report::Form) -> Result<()> {
     {
         let mut report = Report::new(bench.name, form);
         (bench.run)(&mut report).with_context(|| format!("bench {}", bench.name))?;
-        report.finish();
     }
     Ok(())
 }

@@ -9,11 +9,10 @@ pub(crate) enum Form {
     Json,
 }
 
-/// Collects the figures of one bench.
+/// The figures of one bench.
 pub(crate) struct Report {
     bench: &'static str,
     form: Form,
-    rows: Vec<Row>,
 }
 
 struct Row {
@@ -26,11 +25,7 @@ struct Row {
 
 impl Report {
     pub(crate) fn new(bench: &'static str, form: Form) -> Self {
-        Self {
-            bench,
-            form,
-            rows: Vec::new(),
-        }
+        Self { bench, form }
     }
 
     /// Adds a figure of ours with the target it is held against.
@@ -41,7 +36,7 @@ impl Report {
         unit: &'static str,
         target: impl Into<String>,
     ) {
-        self.rows.push(Row {
+        self.add(&Row {
             peer: "ours",
             metric,
             value,
@@ -58,7 +53,7 @@ impl Report {
         value: f64,
         unit: &'static str,
     ) {
-        self.rows.push(Row {
+        self.add(&Row {
             peer,
             metric,
             value,
@@ -67,30 +62,28 @@ impl Report {
         });
     }
 
-    /// Prints everything.
-    pub(crate) fn finish(self) {
-        for row in &self.rows {
-            match self.form {
-                Form::Json => line(
-                    &json!({
-                        "bench": self.bench,
-                        "peer": row.peer,
-                        "metric": row.metric,
-                        "value": row.value,
-                        "unit": row.unit,
-                    })
-                    .to_string(),
-                ),
-                Form::Table => line(&format!(
-                    "{:<10} {:<6} {:<26} {:>14} {:<8} {}",
-                    self.bench,
-                    row.peer,
-                    row.metric,
-                    number(row.value),
-                    row.unit,
-                    row.target.as_deref().unwrap_or(""),
-                )),
-            }
+    /// Prints a figure as soon as it is known: a bench that fails later has said what it had.
+    fn add(&self, row: &Row) {
+        match self.form {
+            Form::Json => line(
+                &json!({
+                    "bench": self.bench,
+                    "peer": row.peer,
+                    "metric": row.metric,
+                    "value": row.value,
+                    "unit": row.unit,
+                })
+                .to_string(),
+            ),
+            Form::Table => line(&format!(
+                "{:<10} {:<9} {:<26} {:>14} {:<4} {}",
+                self.bench,
+                row.peer,
+                row.metric,
+                number(row.value),
+                row.unit,
+                row.target.as_deref().unwrap_or(""),
+            )),
         }
     }
 }

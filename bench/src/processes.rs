@@ -1,0 +1,78 @@
+//! The real programs, started and watched from outside.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The `rustci` program: the one that `RUSTCI_BENCH_PROGRAM` names, or one built beside this.
+pub(crate) fn rustci() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("RUSTCI_BENCH_PROGRAM") {
+        return Ok(program.into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "rustci"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(built.success(), "cargo build -p rustci failed");
+    let path = std::env::current_exe()?.with_file_name("rustci");
+    ensure!(path.exists(), "{} is missing", path.display());
+    Ok(path)
+}
+
+/// A process that ends with its handle.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn start(program: &Path, arguments: &[&str], directory: &Path) -> Result<Self> {
+        let child = Command::new(program)
+            .args(arguments)
+            .env("XDG_STATE_HOME", directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self(child))
+    }
+
+    /// Resident memory in MB.
+    pub(crate) fn rss_mb(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: f64 = line
+            .and_then(|line| line.split_whitespace().next())
+            .context("no VmRSS")?
+            .parse()?;
+        Ok(kib * 1024.0 / 1e6)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Tries until `probe` gives true.
+pub(crate) fn wait_for(what: &str, mut probe: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !probe() {
+        if Instant::now() > deadline {
+            bail!("{what} did not happen within 10 s");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
