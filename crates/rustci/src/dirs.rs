@@ -48,8 +48,10 @@ pub(crate) fn local_data_free(project: &Project, given: Option<&Path>) -> Result
                 hint: "wait for one of them, or pass --data-dir".to_owned(),
             })?,
     };
-    fs::create_dir_all(&dir).map_err(Failure::io(format!("create {}", dir.display())))?;
-    Ok(dir)
+    match fs::create_dir_all(&dir) {
+        Ok(()) => Ok(dir),
+        Err(cause) => Err(Failure::DataDir { path: dir, cause }),
+    }
 }
 
 /// `path` with the home directory as `~`.

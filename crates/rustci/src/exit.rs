@@ -83,6 +83,7 @@ impl From<&Failure> for Exit {
             | Failure::BadAnswer { .. }
             | Failure::ServerError { .. }
             | Failure::Io { .. }
+            | Failure::DataDir { .. }
             | Failure::Engine { .. } => Self::System,
         }
     }

@@ -72,6 +72,12 @@ pub(crate) enum Failure {
         doing: String,
         cause: std::io::Error,
     },
+    /// The directory for runs and logs cannot be made.
+    #[error("cannot create {}: {cause}", path.display())]
+    DataDir {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     /// Nobody reads standard output any more, as in `rustci runs logs | head`.
     #[error("standard output was closed")]
     OutputClosed,
@@ -108,6 +114,7 @@ impl Failure {
             ),
             Self::FileMissing { known, .. } => Some(format!("the project has {}", one_line(known))),
             Self::Usage { hint, .. } | Self::UnknownRun { hint, .. } => Some(hint.clone()),
+            Self::DataDir { .. } => Some("--data-dir puts runs and logs elsewhere".to_owned()),
             Self::NoRuns { .. } => Some("`rustci run` makes one".to_owned()),
             Self::UnknownJob { job, known, .. } => Some(job_hint(job, known)),
             Self::Refused { hint, .. } | Self::ServerError { hint, .. } => hint.clone(),
