@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 
 /// How to print; accepted before and after the command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Print JSON; streams are one object per line
     #[arg(long, global = true)]
@@ -202,6 +203,7 @@ pub(crate) struct RunnerArgs {
 
 /// Which server to ask.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
 pub(crate) struct ServerArgs {
     /// A control plane, such as http://127.0.0.1:8000
     #[arg(long, value_name = "URL", env = "RUSTCI_SERVER")]
@@ -229,6 +231,7 @@ pub(crate) struct RunsArgs {
 
 /// Where runs are looked for.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where the runs are")]
 pub(crate) struct PlaceArgs {
     /// A control plane, such as http://127.0.0.1:8000; default: this project's own runs
     #[arg(long, global = true, value_name = "URL", env = "RUSTCI_SERVER")]
