@@ -15,8 +15,8 @@ done
 cat <<END
 
 All example pipelines passed. Try next:
-  $rustci runs list                       in examples/tour: the runs of that project
-  $rustci plan examples/tour              the plan a run follows, and its digest
-  $rustci lint examples/*/.rustci*        every mistake of a file at once
-  $rustci serve                           a server; it prints how to start a runner and submit
+  $rustci runs list --project examples/tour   the runs of that project
+  $rustci plan examples/tour                  the plan a run follows, and its digest
+  $rustci lint examples                       every mistake of a file at once
+  $rustci serve                               a server; it prints how to start a runner and submit
 END
