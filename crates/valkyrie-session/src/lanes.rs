@@ -38,6 +38,8 @@ pub(crate) struct Lanes {
     logs: VecDeque<Lane>,
     bytes: usize,
     messages: usize,
+    /// How many lanes of all classes are not of a channel.
+    of_streams: usize,
 }
 
 impl Lanes {
@@ -62,10 +64,13 @@ impl Lanes {
             .find(|lane| lane.stream == stream && !stream.is_channel());
         match known {
             Some(lane) => lane.messages.push_back(message),
-            None => lanes.push_back(Lane {
-                stream,
-                messages: VecDeque::from([message]),
-            }),
+            None => {
+                lanes.push_back(Lane {
+                    stream,
+                    messages: VecDeque::from([message]),
+                });
+                self.of_streams += usize::from(!stream.is_channel());
+            }
         }
     }
 
@@ -91,6 +96,11 @@ impl Lanes {
         self.messages == 0
     }
 
+    /// Whether all that waits is on channels.
+    pub(crate) const fn only_channels(&self) -> bool {
+        self.of_streams == 0
+    }
+
     /// The lane whose turn it is.
     pub(crate) fn front(&mut self, class: StreamClass) -> Option<&mut Lane> {
         self.class_mut(class).front_mut()
@@ -107,7 +117,9 @@ impl Lanes {
             self.bytes -= message.body.len();
             self.messages -= 1;
         }
-        if !lane.messages.is_empty() {
+        if lane.messages.is_empty() {
+            self.of_streams -= usize::from(!lane.stream.is_channel());
+        } else {
             self.class_mut(class).push_back(lane);
         }
     }
@@ -128,7 +140,7 @@ impl Lanes {
         if self.messages == 0 {
             return;
         }
-        let (mut bytes, mut messages) = (0, 0);
+        let (mut bytes, mut messages, mut of_streams) = (0, 0, 0);
         self.class_mut(class).retain_mut(|lane| {
             let stream = lane.stream;
             lane.messages.retain(|message| {
@@ -139,8 +151,12 @@ impl Lanes {
                 }
                 kept
             });
+            if lane.messages.is_empty() {
+                of_streams += usize::from(!stream.is_channel());
+            }
             !lane.messages.is_empty()
         });
+        self.of_streams -= of_streams;
         self.bytes -= bytes;
         self.messages -= messages;
     }
@@ -169,4 +185,40 @@ impl Lanes {
 pub(crate) enum Done {
     Yes,
     No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Outgoing {
+        Outgoing {
+            kind: MessageType::CALL,
+            correlation: Correlation::NONE,
+            flags: Flags::NONE,
+            extensions: Vec::new(),
+            body: vec![0; bytes],
+            sent: 0,
+        }
+    }
+
+    #[test]
+    fn lanes_of_streams_are_counted_until_they_are_gone() {
+        let mut lanes = Lanes::default();
+        let (channel, first, second) = (StreamId(100), StreamId(101), StreamId(103));
+        for stream in [channel, channel, first, first, second] {
+            lanes.push(stream, message(10));
+        }
+        assert_eq!((lanes.len(StreamClass::Jobs), lanes.of_streams), (4, 2));
+        lanes.rotate(StreamClass::Jobs, Done::No);
+        lanes.rotate(StreamClass::Jobs, Done::Yes);
+        lanes.rotate(StreamClass::Jobs, Done::Yes);
+        lanes.rotate(StreamClass::Jobs, Done::Yes);
+        assert!(!lanes.only_channels(), "one message of the first is left");
+        lanes.drop_stream(first);
+        assert!(lanes.only_channels());
+        lanes.drop_stream(channel);
+        assert_eq!((lanes.bytes, lanes.messages, lanes.of_streams), (0, 0, 0));
+        assert!(lanes.is_empty());
+    }
 }

@@ -353,6 +353,8 @@ impl Session {
                         self.lanes.rotate(class, done);
                         stuck = 0;
                     }
+                    // The lanes of a channel share its credit: where one has none, thousands may.
+                    None if self.lanes.only_channels() => break,
                     None => {
                         self.lanes.rotate(class, Done::No);
                         stuck += 1;
