@@ -21,6 +21,10 @@ pub(crate) enum Update {
     Line(LogLine),
     /// The log of an attempt of this job is complete.
     LogEnded(u64),
+    /// The server cannot be reached; it is tried again.
+    Away,
+    /// The server has been reached again.
+    Back,
 }
 
 /// Which logs are followed.
@@ -45,6 +49,8 @@ impl Logs {
 const UPDATES_MAX: usize = 4_096;
 /// Tries to get an interrupted stream back: 15 of them last about half a minute.
 const RECONNECTS_MAX: u32 = 15;
+/// Failed tries after which the server counts as away: a restart is quicker.
+const AWAY_TRIES: u32 = 4;
 
 /// A run as it was when following began, and what happens from then on.
 #[derive(Debug)]
@@ -92,6 +98,8 @@ pub(crate) async fn follow(api: &Api, run: u64, logs: Logs) -> Result<Option<Fol
         path,
         events: Some(events),
         last: None,
+        is_away: false,
+        away: Some(sender.clone()),
     };
     let mut follower = Follower {
         api: api.clone(),
@@ -119,6 +127,10 @@ struct Reconnecting {
     path: String,
     events: Option<super::client::Events>,
     last: Option<String>,
+    /// Who is told that the server is away; one stream of a run does this for all.
+    away: Option<mpsc::Sender<Result<Update, Failure>>>,
+    /// Whether that was told.
+    is_away: bool,
 }
 
 impl Reconnecting {
@@ -138,7 +150,11 @@ impl Reconnecting {
                     self.events = None;
                     tries += 1;
                     if tries > RECONNECTS_MAX {
-                        return Err(error);
+                        return Err(lost(error));
+                    }
+                    if tries == AWAY_TRIES {
+                        self.is_away = true;
+                        self.tell(Update::Away).await;
                     }
                     tokio::time::sleep(Duration::from_millis(100 << tries.min(5))).await;
                 }
@@ -147,14 +163,32 @@ impl Reconnecting {
         }
     }
 
+    async fn tell(&mut self, update: Update) {
+        if let Some(sender) = &self.away {
+            // Nobody listens any more if this fails, and the next event finds that out.
+            let _ = sender.send(Ok(update)).await;
+        }
+    }
+
     async fn attempt(&mut self) -> Result<Option<Event>, Failure> {
         if self.events.is_none() {
             self.events = self.api.events(&self.path, self.last.as_deref()).await?;
+            if std::mem::take(&mut self.is_away) {
+                self.tell(Update::Back).await;
+            }
         }
         match &mut self.events {
             Some(events) => events.next().await,
             None => Ok(None),
         }
+    }
+}
+
+/// What it means for a run that is followed that its server is away.
+fn lost(error: Failure) -> Failure {
+    match error {
+        Failure::Unreachable { server, cause } => Failure::Interrupted { server, cause },
+        other => other,
     }
 }
 
@@ -211,6 +245,8 @@ impl Follower {
                     path,
                     events: None,
                     last: None,
+                    is_away: false,
+                    away: None,
                 };
                 self.tasks.spawn(log(source, job.id, self.sender.clone()));
             }

@@ -25,6 +25,14 @@ const PICTURE_INTERVAL: Duration = Duration::from_millis(80);
 /// Silence after which plain lines say what the run waits for.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// Tries to tell an unreachable server to cancel, and the time between two.
+const CANCELS_MAX: u32 = 100;
+const CANCEL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Said while the server is away, and when it is back.
+const AWAY: &str = "the server cannot be reached; trying again";
+const BACK: &str = "the server is back";
+
 /// What Ctrl-C means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnInterrupt {
@@ -114,7 +122,16 @@ pub(crate) async fn watch(
 fn cancel(api: &Api, run: u64) {
     let api = api.clone();
     tokio::spawn(async move {
-        let _ = api.act(&format!("/api/v1/runs/{run}/cancel")).await;
+        let path = format!("/api/v1/runs/{run}/cancel");
+        // A server that is being restarted has to hear of it too. The watch ends before these do.
+        for _ in 0..CANCELS_MAX {
+            match api.act(&path).await {
+                Err(Failure::Unreachable { .. } | Failure::Interrupted { .. }) => {
+                    tokio::time::sleep(CANCEL_INTERVAL).await;
+                }
+                _ => return,
+            }
+        }
     });
 }
 
@@ -132,6 +149,8 @@ struct View {
     way: Way,
     tick: usize,
     footer: Option<&'static str>,
+    /// The server cannot be reached at the moment.
+    away: bool,
     /// The run has ended; its logs may still be on their way.
     ended: bool,
 }
@@ -156,6 +175,7 @@ impl View {
             way,
             tick: 0,
             footer: None,
+            away: false,
             ended: false,
         }
     }
@@ -208,26 +228,31 @@ impl View {
             }
             Update::Line(line) => self.board.log(line),
             Update::LogEnded(_) => {}
+            Update::Away => self.away = true,
+            Update::Back => self.away = false,
         }
         let board = &self.board;
         Ok(match &mut self.way {
             Way::Picture => String::new(),
+            Way::Lines(_) if matches!(update, Update::Away | Update::Back) => String::new(),
             Way::Plain(plain) | Way::Lines(plain) => match &update {
                 Update::State(_) => plain.update(board),
                 Update::Line(line) => plain.log(board, line),
                 Update::LogEnded(job) => plain.log_ended(board, *job),
+                Update::Away => format!("{AWAY}\n"),
+                Update::Back => format!("{BACK}\n"),
             },
             Way::Json => match &update {
                 Update::State(event) => json_line(event)?,
                 Update::Line(line) => json_line(&log_json(board, line))?,
-                Update::LogEnded(_) => String::new(),
+                Update::LogEnded(_) | Update::Away | Update::Back => String::new(),
             },
         })
     }
 
     fn draw(&mut self, out: &mut Output) -> Result<(), Failure> {
         let (_, rows) = out.size();
-        let footer = self.footer;
+        let footer = if self.away { Some(AWAY) } else { self.footer };
         let moment = Moment {
             look: out.look(),
             rows,

@@ -6,7 +6,8 @@ struct Remote {
     world: World,
     url: String,
     _runner: Running,
-    _server: Running,
+    server: Running,
+    socket: String,
 }
 
 /// A server and a runner that have found each other.
@@ -38,7 +39,8 @@ fn remote(pipeline: &str) -> Remote {
         world,
         url,
         _runner: runner,
-        _server: server,
+        server,
+        socket,
     }
 }
 
@@ -105,4 +107,30 @@ fn a_run_on_a_server_is_followed_and_canceled() {
     let (code, rest) = run.finish();
     assert_eq!(code, Some(3), "{rest}");
     assert_eq!(logs.finish().0, Some(0));
+}
+
+#[test]
+fn a_cancel_reaches_a_server_that_was_away() {
+    let remote = remote("jobs: { a: { steps: [{ run: echo begun; sleep 64.5 }] } }\n");
+    let world = &remote.world;
+    let mut run = world.start(&["run", "--server", &remote.url]);
+    run.wait_for("a | begun");
+    remote.server.signal("KILL");
+    run.wait_for("the server cannot be reached");
+    run.signal("INT");
+    run.wait_for("canceling");
+    let http = remote.url.trim_start_matches("http://");
+    let mut server = world.start(&[
+        "serve",
+        "--json",
+        "--http",
+        http,
+        "--valkyrie",
+        &remote.socket,
+    ]);
+    server.wait_for("http");
+    let (code, rest) = run.finish();
+    assert_eq!(code, Some(130), "{rest}");
+    assert!(rest.contains("the server is back"), "{rest}");
+    assert!(rest.contains("run 1 was canceled"), "{rest}");
 }
