@@ -10,7 +10,8 @@ use rustci_pipeline::{Diagnostic, Pipeline, PlanRequest, Planned};
 use crate::failure::{Failure, plural};
 use crate::project::Project;
 use crate::render::job::Look;
-use crate::render::style::Colour;
+use crate::render::style::{Colour, Sink};
+use crate::render::text::{Keep, clean, width, wrap};
 
 /// A pipeline file and what became of it.
 #[derive(Debug)]
@@ -112,9 +113,27 @@ impl Source {
         let rendered = self
             .diagnostics
             .iter()
-            .map(|found| found.render(&self.text, colour) + "\n");
-        rendered.collect()
+            .map(|found| found.render(&self.text, colour) + "\n")
+            .collect::<String>();
+        match look.sink {
+            Sink::Terminal => wrap_help(&rendered, look.columns),
+            Sink::Stream => rendered,
+        }
     }
+}
+
+/// Breaks lines of help that are too long between words, and indents what follows.
+fn wrap_help(text: &str, columns: usize) -> String {
+    const INDENT: &str = "\n          ";
+    let lines = text.split_inclusive('\n').map(|line| {
+        let is_help = clean(line, Keep::Text).trim_start().starts_with("= help: ");
+        if is_help && width(line) > columns {
+            wrap(line, columns.saturating_sub(INDENT.len())).join(INDENT)
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect()
 }
 
 /// Loads all files of a project.
@@ -155,4 +174,19 @@ pub(crate) fn shown(path: &Path) -> String {
         .ok()
         .filter(|rest| !rest.as_os_str().is_empty());
     relative.unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_help_breaks_between_words_and_source_lines_stay() {
+        let text = "3 |   # = help: one two three four\n  = help: one two three four\n";
+        assert_eq!(
+            wrap_help(text, 24),
+            "3 |   # = help: one two three four\n  = help: one\n          two three\n          four\n"
+        );
+        assert_eq!(wrap_help(text, 40), text);
+    }
 }
