@@ -81,7 +81,8 @@ pub(crate) async fn runner(
 pub(crate) async fn register(link: &Link, name: &str, capacity: u32, executor: &str) -> Result<()> {
     let request = v1::RegisterRequest {
         name: name.to_owned(),
-        labels: vec![format!("executor={executor}")],
+        // Its name is a label too, so that a job can ask for this very runner.
+        labels: vec![format!("executor={executor}"), name.to_owned()],
         capacity,
         executors: vec![executor.to_owned()],
         version: "bench".to_owned(),
