@@ -223,6 +223,28 @@ impl Runner {
         .await
     }
 
+    /// The next job, begun.
+    async fn begun(&self) -> (StreamId, v2::Attempt) {
+        let (stream, request) = self.job().await;
+        let attempt = request.attempt.unwrap();
+        self.begin(stream, attempt);
+        (stream, attempt)
+    }
+
+    async fn accepted(&self) {
+        self.wait(|heard| matches!(heard, Heard::Accepted { .. }).then_some(()))
+            .await;
+    }
+
+    async fn acked(&self) {
+        self.wait(|heard| matches!(heard, Heard::Acked { .. }).then_some(()))
+            .await;
+    }
+
+    fn log(&self, attempt: v2::Attempt) -> StreamId {
+        self.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt)
+    }
+
     fn say(&self, stream: StreamId, kind: MessageType, body: &impl Message, end: End) {
         self.link.session().job(stream, kind, body, end).unwrap();
     }
@@ -352,6 +374,12 @@ impl Fixture {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// The log store will find a file where the run's directory would be.
+    fn block_logs(&self, run: u64) {
+        let place = self.dir.path().join(format!("logs/{run}"));
+        std::fs::write(place, b"in the way").unwrap();
+    }
+
     async fn log(&self, query: &str) -> String {
         let path = format!("/api/v1/runs/1/jobs/a/log{query}");
         let (status, body) = self.http("GET", &path, Body::empty()).await;
@@ -421,14 +449,12 @@ fn a_completion_waits_until_the_log_is_durable() {
         let fixture = Fixture::start("log");
         let runner = Runner::connect(fixture.server(), &[]).await;
         fixture.submit(ONE_JOB).await;
-        let (stream, request) = runner.job().await;
-        let attempt = request.attempt.unwrap();
-        runner.begin(stream, attempt);
+        let (stream, attempt) = runner.begun().await;
         let records = [line("one"), line("two")].concat();
         let bytes = records.len() as u64;
         // The completion comes first: it may not count before the log is there.
         runner.complete(stream, attempt, bytes);
-        let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
+        let log = runner.log(attempt);
         assert_eq!(
             runner.next().await,
             Heard::Accepted {
@@ -438,21 +464,20 @@ fn a_completion_waits_until_the_log_is_durable() {
         );
         assert_eq!(fixture.run().await.status, Status::Running);
         runner.link.session().log(log, 0, &records).unwrap();
-        let rest = [runner.next().await, runner.next().await];
-        assert!(
-            rest.contains(&Heard::Acked {
+        let mut rest = vec![
+            Heard::Acked {
                 stream,
-                kind: MessageType::JOB_COMPLETE
-            }),
-            "{rest:?}"
-        );
-        assert!(
-            rest.contains(&Heard::Durable {
+                kind: MessageType::JOB_COMPLETE,
+            },
+            Heard::Durable {
                 stream: log,
-                offset: bytes
-            }),
-            "{rest:?}"
-        );
+                offset: bytes,
+            },
+        ];
+        while !rest.is_empty() {
+            let heard = runner.next().await;
+            rest.retain(|wanted| *wanted != heard);
+        }
         assert_eq!(fixture.run().await.jobs[0].attempts[0].log_bytes, bytes);
         let lines = fixture.log("").await;
         assert_eq!(lines.lines().count(), 2);
@@ -481,9 +506,18 @@ impl Stream {
 impl Fixture {
     async fn follow(&self, query: &str, last_event_id: Option<u64>) -> Stream {
         let path = format!("/api/v1/runs/1/jobs/a/log?follow=true{query}");
+        self.stream(&path, last_event_id).await
+    }
+
+    async fn stream(&self, path: &str, last_event_id: Option<u64>) -> Stream {
+        self.stream_as(path, "text/event-stream", last_event_id)
+            .await
+    }
+
+    async fn stream_as(&self, path: &str, accept: &str, last_event_id: Option<u64>) -> Stream {
         let token = format!("Bearer {}", self.server().token().expose());
         let request = Request::get(path).header("authorization", token);
-        let request = request.header("accept", "text/event-stream");
+        let request = request.header("accept", accept);
         let request = match last_event_id {
             Some(id) => request.header("last-event-id", id),
             None => request,
@@ -504,13 +538,9 @@ fn a_live_log_is_pushed_and_resumes_at_its_offset() {
         let fixture = Fixture::start("live");
         let runner = Runner::connect(fixture.server(), &[]).await;
         fixture.submit(ONE_JOB).await;
-        let (stream, request) = runner.job().await;
-        let attempt = request.attempt.unwrap();
-        runner.begin(stream, attempt);
-        let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
-        runner
-            .wait(|heard| matches!(heard, Heard::Accepted { .. }).then_some(()))
-            .await;
+        let (stream, attempt) = runner.begun().await;
+        let log = runner.log(attempt);
+        runner.accepted().await;
         let mut live = fixture.follow("", None).await;
         let (one, two) = (line("one"), line("two"));
         let half = one.len() as u64;
@@ -635,13 +665,9 @@ fn a_held_attempt_goes_on_after_a_restart_of_the_server() {
         let mut fixture = Fixture::start("restart");
         let runner = Runner::connect(fixture.server(), &[]).await;
         fixture.submit(ONE_JOB).await;
-        let (stream, request) = runner.job().await;
-        let attempt = request.attempt.unwrap();
-        runner.begin(stream, attempt);
-        let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
-        runner
-            .wait(|heard| matches!(heard, Heard::Accepted { .. }).then_some(()))
-            .await;
+        let (_, attempt) = runner.begun().await;
+        let log = runner.log(attempt);
+        runner.accepted().await;
         let (one, two) = (line("one"), line("two"));
         let half = one.len() as u64;
         runner.link.session().log(log, 0, &one).unwrap();
@@ -663,7 +689,7 @@ fn a_held_attempt_goes_on_after_a_restart_of_the_server() {
         let runner = Runner::connect(fixture.server(), &[attempt]).await;
         assert_eq!(runner.reply.keep.len(), 1);
         let stream = runner.open(StreamClass::Jobs, "rustci.v1.Job/Resume", attempt);
-        let log = runner.open(StreamClass::Logs, "rustci.v1.Log/Append", attempt);
+        let log = runner.log(attempt);
         let mut heard = [runner.next().await, runner.next().await];
         heard
             .sort_by_key(|heard| matches!(heard, Heard::Accepted { stream, .. } if *stream == log));
@@ -676,9 +702,7 @@ fn a_held_attempt_goes_on_after_a_restart_of_the_server() {
         );
         runner.link.session().log(log, half, &two).unwrap();
         runner.complete(stream, attempt, half + two.len() as u64);
-        runner
-            .wait(|heard| matches!(heard, Heard::Acked { .. }).then_some(()))
-            .await;
+        runner.acked().await;
         let run = fixture.run().await;
         assert_eq!(run.jobs[0].attempts.len(), 1);
         assert_eq!(run.conclusion, Some(Conclusion::Success));
@@ -829,9 +853,7 @@ fn a_failing_sync_stops_the_server_and_acknowledges_nothing_more() {
         let running = tokio::task::spawn_local(engine.run(stopped));
         let runner = Runner::connect_to(&endpoint, &[]).await;
         let run = handle.submit(submission()).await.unwrap();
-        let (stream, request) = runner.job().await;
-        let attempt = request.attempt.unwrap();
-        runner.begin(stream, attempt);
+        let (stream, attempt) = runner.begun().await;
         disk.set_faults(Faults {
             syncs_left: Some(0),
             ..Faults::default()
@@ -855,6 +877,71 @@ fn a_failing_sync_stops_the_server_and_acknowledges_nothing_more() {
             Engine::new(EngineConfig::default(), Box::new(journal), &recovered, 0).unwrap();
         drop(handle);
         assert!(recovered.last().get() >= run.id);
+    });
+}
+
+#[test]
+fn a_storage_failure_ends_what_is_followed_with_an_error() {
+    const EVENTS: &str = "/api/v1/runs/1/events";
+    script(async {
+        let fixture = Fixture::start("broken");
+        let runner = Runner::connect(fixture.server(), &[]).await;
+        fixture.submit(ONE_JOB).await;
+        let (_, attempt) = runner.begun().await;
+        let mut states = fixture.stream(EVENTS, None).await;
+        let mut live = fixture.follow("", None).await;
+        let raw = "/api/v1/runs/1/jobs/a/log?follow=true";
+        let mut raw = fixture
+            .stream_as(raw, "application/octet-stream", None)
+            .await;
+        states.until("event: run").await;
+        fixture.block_logs(1);
+        runner.log(attempt);
+        for stream in [&mut states, &mut live] {
+            stream.until("\"code\":\"storage_failed\"").await;
+            assert!(stream.1.contains("event: error\n"), "{}", stream.1);
+            assert!(stream.0.next().await.is_none(), "{}", stream.1);
+            assert!(!stream.1.contains("event: end"), "{}", stream.1);
+        }
+        let cut = tokio::time::timeout(PATIENCE, raw.0.next()).await.unwrap();
+        assert!(cut.unwrap().is_err(), "nobody may take it for whole");
+        // Who comes later learns the states, and that no more will come.
+        let (status, late) = fixture.http("GET", EVENTS, Body::empty()).await;
+        let late = String::from_utf8(late).unwrap();
+        assert_eq!(status, 200);
+        assert!(late.contains("event: job") && late.contains("event: error"));
+        assert_eq!(fixture.run().await.status, Status::Running);
+        let cancel = fixture.http("POST", "/api/v1/runs/1/cancel", Body::empty());
+        assert_eq!(cancel.await.0, 503);
+    });
+}
+
+#[test]
+fn after_a_storage_failure_a_finished_run_is_read_to_its_end() {
+    script(async {
+        let fixture = Fixture::start("readable");
+        let runner = Runner::connect(fixture.server(), &[]).await;
+        fixture.submit(ONE_JOB).await;
+        let (stream, attempt) = runner.begun().await;
+        let log = runner.log(attempt);
+        let records = line("kept");
+        runner.accepted().await;
+        runner.link.session().log(log, 0, &records).unwrap();
+        runner.complete(stream, attempt, records.len() as u64);
+        runner.acked().await;
+        fixture.submit(ONE_JOB).await;
+        let (_, second) = runner.begun().await;
+        fixture.block_logs(2);
+        runner.log(second);
+        runner
+            .wait(|heard| (heard == Heard::Closed).then_some(()))
+            .await;
+        let mut live = fixture.follow("", None).await;
+        live.until("event: end").await;
+        assert!(live.1.contains("\"text\":\"kept\""), "{}", live.1);
+        let mut states = fixture.stream("/api/v1/runs/1/events", None).await;
+        states.until("event: end").await;
+        assert!(!states.1.contains("event: error"), "{}", states.1);
     });
 }
 

@@ -12,12 +12,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::App;
+use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::{number, say_why};
 use crate::api::view::{JobView, RunEvent, Status};
 use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE};
 
-/// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`.
+/// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`, or `error`
+/// when no more of them will come.
 pub(crate) async fn follow(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -71,10 +73,19 @@ impl States {
             if self.over {
                 return None;
             }
-            self.wake.changed().await.ok()?;
+            let change = tokio::select! {
+                changed = self.wake.changed() => changed.map_err(|_| ApiError::Stopping),
+                error = failed(&self.app) => Err(error),
+            };
             // Under load a run changes thousands of times a second; who looks sees fifty of them.
             tokio::time::sleep_until(self.loaded + SSE_PAUSE).await;
-            self.load().await.ok()?;
+            // Also after a failure: what came before it is still told, perhaps even the end.
+            if let Err(error) = self.load().await.and(change)
+                && !self.over
+            {
+                self.over = true;
+                self.ready.extend(broken_off(&error));
+            }
         }
         self.ready.pop_front()
     }
@@ -117,6 +128,17 @@ fn jobs_in(events: &mut [(u64, RunEvent)]) -> Vec<&mut JobView> {
         _ => None,
     });
     jobs.collect()
+}
+
+/// The last event of a stream that ends before its time. A server that is shutting down says
+/// nothing: whoever comes back with `Last-Event-ID` finds the next one.
+pub(crate) fn broken_off(error: &ApiError) -> Option<Event> {
+    let problem = match error {
+        ApiError::Stopping => return None,
+        error => error.to_problem(),
+    };
+    let data = serde_json::to_string(&problem).unwrap_or_default();
+    Some(Event::default().event("error").data(data))
 }
 
 fn encode(event: &RunEvent, id: Option<u64>) -> Event {

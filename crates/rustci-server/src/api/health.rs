@@ -38,6 +38,11 @@ pub(crate) async fn version() -> Json<Value> {
     Json(json!({ "name": "rustci", "version": env!("CARGO_PKG_VERSION") }))
 }
 
+/// Waits until the storage fails: from then on nothing that anybody waits for will come.
+pub(crate) async fn failed(app: &App) -> ApiError {
+    ApiError::Storage(app.health.failed().await)
+}
+
 /// Whether the server takes something new.
 pub(crate) fn accepting(app: &App) -> Result<(), ApiError> {
     match app.health.get() {

@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use valkyrie_frame::log::LogRecord;
 
 use crate::api::App;
-use crate::api::events::last_event_id;
+use crate::api::events::{broken_off, last_event_id};
+use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::{find, number};
 use crate::api::view::{JobView, LogLine, Status};
@@ -74,6 +75,7 @@ pub(crate) async fn read(
         reader,
         follow: query.follow,
         looked: 0,
+        broken: None,
     };
     log.place(offset, query.tail)?;
     Ok(match format(&headers) {
@@ -129,7 +131,10 @@ async fn find_attempt(
         if query.follow == Follow::False || view.status == Status::Finished {
             return Err(no_attempt(&view, query.attempt));
         }
-        wake.changed().await.map_err(|_| ApiError::Stopping)?;
+        tokio::select! {
+            changed = wake.changed() => changed.map_err(|_| ApiError::Stopping)?,
+            error = failed(app) => return Err(error),
+        }
     }
 }
 
@@ -173,6 +178,8 @@ struct OpenLog {
     follow: Follow,
     /// Up to here nothing more was readable: the bytes of a record that is not whole yet.
     looked: u64,
+    /// Why it ends before its time.
+    broken: Option<ApiError>,
 }
 
 impl OpenLog {
@@ -185,7 +192,8 @@ impl OpenLog {
         }
     }
 
-    /// Waits until there is something to read and says up to where; `None` at the end.
+    /// Waits until there is something to read and says up to where; `None` at the end, which
+    /// has come too early when `broken` says why.
     async fn readable(&mut self) -> Option<u64> {
         loop {
             // Asked before the length, or the last bytes of an attempt could be missed.
@@ -198,7 +206,10 @@ impl OpenLog {
             if over || finished || self.follow == Follow::False {
                 return None;
             }
-            self.changed().await.ok()?;
+            if let Err(error) = self.changed().await {
+                self.broken = Some(error);
+                return None;
+            }
         }
     }
 
@@ -214,6 +225,7 @@ impl OpenLog {
                 self.attempt = known.unwrap_or(self.attempt);
                 Ok(())
             }
+            error = failed(&self.app) => Err(error),
         }
     }
 
@@ -225,7 +237,7 @@ impl OpenLog {
             match self.reader.read(end).map(Bytes::copy_from_slice) {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Some(self.taken(bytes)),
-                Err(error) => return self.broken(&error),
+                Err(error) => return self.unreadable(error),
             }
         }
     }
@@ -238,7 +250,7 @@ impl OpenLog {
             match self.reader.read_lines(end, |line| encode(&line, &mut out)) {
                 Ok(()) if self.reader.position() == before => {}
                 Ok(()) => return Some(self.taken(out)),
-                Err(error) => return self.broken(&error),
+                Err(error) => return self.unreadable(error),
             }
         }
     }
@@ -249,10 +261,17 @@ impl OpenLog {
         out
     }
 
-    /// The answer has begun, so all that can be done is to end it early and say so here.
-    fn broken<T>(&self, error: &ReadError) -> Option<T> {
+    /// The answer has begun, so all that can be done is to end it early.
+    fn unreadable<T>(&mut self, error: ReadError) -> Option<T> {
         tracing::error!(log = %self.attempt.key, %error, "a log could not be read on");
+        self.broken = Some(error.into());
         None
+    }
+
+    /// What follows the last bytes of a body: nothing, or an error, which cuts the connection so
+    /// that nobody takes the body for whole.
+    fn end(mut self) -> Option<(Result<Bytes, ApiError>, Option<Self>)> {
+        self.broken.take().map(|error| (Err(error), None))
     }
 }
 
@@ -275,9 +294,12 @@ fn view(line: &ReadLine<'_>) -> LogLine {
 }
 
 fn json_lines(log: OpenLog) -> Response {
-    let lines = stream::unfold(log, |mut log| async {
-        let bytes = log.lines(json_line, Vec::new()).await?;
-        Some((Ok::<_, Infallible>(Bytes::from(bytes)), log))
+    let lines = stream::unfold(Some(log), |log| async {
+        let mut log = log?;
+        match log.lines(json_line, Vec::new()).await {
+            Some(bytes) => Some((Ok(Bytes::from(bytes)), Some(log))),
+            None => log.end(),
+        }
     });
     body("application/jsonl", Body::from_stream(lines))
 }
@@ -289,9 +311,12 @@ fn json_line(line: &ReadLine<'_>, out: &mut Vec<u8>) {
 }
 
 fn raw(log: OpenLog) -> Response {
-    let records = stream::unfold(log, |mut log| async {
-        let bytes = log.raw().await?;
-        Some((Ok::<_, Infallible>(bytes), log))
+    let records = stream::unfold(Some(log), |log| async {
+        let mut log = log?;
+        match log.raw().await {
+            Some(bytes) => Some((Ok(bytes), Some(log))),
+            None => log.end(),
+        }
     });
     body("application/octet-stream", Body::from_stream(records))
 }
@@ -300,20 +325,28 @@ fn body(kind: &'static str, body: Body) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response()
 }
 
-/// One event per line, then `end`. The id is the offset behind the line, so a client that comes
+/// One event per line, then `end`, or `error` when it breaks off. The id is the offset behind the line, so a client that comes
 /// back with it misses nothing and sees nothing twice.
 fn live(log: OpenLog) -> Response {
     let batches = stream::unfold(Some(log), |log| async {
         let mut log = log?;
         match log.lines(event, Vec::new()).await {
             Some(events) => Some((events, Some(log))),
-            None => Some((vec![Event::default().event("end").data("{}")], None)),
+            None => Some((last(log.broken.as_ref()), None)),
         }
     });
     let events = batches.flat_map(|events| stream::iter(events).map(Ok::<_, Infallible>));
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(SSE_KEEPALIVE))
         .into_response()
+}
+
+fn last(broken: Option<&ApiError>) -> Vec<Event> {
+    let event = match broken {
+        Some(error) => broken_off(error),
+        None => Some(Event::default().event("end").data("{}")),
+    };
+    event.into_iter().collect()
 }
 
 fn event(line: &ReadLine<'_>, out: &mut Vec<Event>) {
