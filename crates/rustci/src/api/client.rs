@@ -300,11 +300,13 @@ impl Events {
     ///
     /// # Errors
     /// [`Failure::Interrupted`] when the connection broke, [`Failure::BadAnswer`] when the stream is
-    /// not one of events.
+    /// not one of events, [`Failure::ServerError`] when the server says that no more will come.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
-            if let Some(event) = self.ready.next() {
-                return Ok(Some(event));
+            match self.ready.next() {
+                Some(event) if event.name == "error" => return Err(self.broken_off(&event)),
+                Some(event) => return Ok(Some(event)),
+                None => {}
             }
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
@@ -324,6 +326,30 @@ impl Events {
                     cause: error.to_string(),
                 })?;
             self.ready = events.into_iter();
+        }
+    }
+
+    /// The stream has ended where it should have gone on.
+    pub(crate) fn cut_off(&self) -> Failure {
+        Failure::Interrupted {
+            server: self.place.clone(),
+            cause: "the stream was cut off".to_owned(),
+        }
+    }
+
+    /// What an `error` event says.
+    fn broken_off(&self, event: &Event) -> Failure {
+        let server = self.place.clone();
+        match serde_json::from_str::<Problem>(&event.data) {
+            Ok(problem) => Failure::ServerError {
+                server,
+                message: problem.detail,
+                hint: Some(problem.hint).filter(|hint| !hint.is_empty()),
+            },
+            Err(error) => Failure::BadAnswer {
+                server,
+                cause: error.to_string(),
+            },
         }
     }
 }

@@ -178,7 +178,11 @@ impl Reconnecting {
             }
         }
         match &mut self.events {
-            Some(events) => events.next().await,
+            Some(events) => match events.next().await? {
+                Some(event) => Ok(Some(event)),
+                // Who follows stops at the event `end`, so a stream that closes before was cut off.
+                None => Err(events.cut_off()),
+            },
             None => Ok(None),
         }
     }

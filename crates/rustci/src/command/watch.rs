@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::tails::load_tails;
 use crate::api::client::Api;
 use crate::api::follow::{Followed, Update};
-use crate::api::view::{RunEvent, RunView};
+use crate::api::view::{RunEvent, RunView, Status};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -65,42 +66,16 @@ pub(crate) async fn watch(
 ) -> Result<Exit, Failure> {
     let mut view = View::new(followed.run.clone(), out, show);
     view.begin(out)?;
-    let mut ticks = tokio::time::interval(PICTURE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut quiet = tokio::time::interval_at(Instant::now() + QUIET, QUIET);
-    let mut signals = Signals::listen()?;
-    let mut interrupted = false;
-    loop {
-        tokio::select! {
-            update = followed.next() => match update? {
-                Some(update) => {
-                    quiet.reset();
-                    view.take_all(update, &mut followed, out)?;
-                    // A picture needs the ends of logs only, and can have them at once.
-                    if view.ended && view.is_picture() {
-                        break;
-                    }
-                }
-                None => break,
-            },
-            _ = ticks.tick(), if view.is_picture() => view.draw(out)?,
-            _ = quiet.tick() => view.waits(out)?,
-            () = signals.next() => {
-                if interrupted {
-                    out.clear()?;
-                    return Err(Failure::Abandoned);
-                }
-                if on_interrupt == OnInterrupt::Leave {
-                    out.clear()?;
-                    return Ok(Exit::Interrupted);
-                }
-                interrupted = true;
-                view.footer = Some("canceling; press Ctrl-C again to stop at once");
-                view.notice(out)?;
-                cancel(api, view.board.run.id);
-            }
+    let watched = to_end(api, &mut followed, &mut view, out, on_interrupt).await;
+    let interrupted = match watched {
+        Ok(Watched::Ended) => false,
+        Ok(Watched::Canceled) => true,
+        Ok(Watched::Left) => return Ok(Exit::Interrupted),
+        Err(failure) => {
+            view.give_up(&failure, out)?;
+            return Err(failure);
         }
-    }
+    };
     let run = api
         .get::<RunView>(&format!("/api/v1/runs/{}", view.board.run.id))
         .await?;
@@ -118,21 +93,84 @@ pub(crate) async fn watch(
     Ok(exit)
 }
 
-/// Asks the server to cancel, beside everything else; the answer is the run's end.
-fn cancel(api: &Api, run: u64) {
-    let api = api.clone();
-    tokio::spawn(async move {
-        let path = format!("/api/v1/runs/{run}/cancel");
-        // A server that is being restarted has to hear of it too. The watch ends before these do.
-        for _ in 0..CANCELS_MAX {
-            match api.act(&path).await {
-                Err(Failure::Unreachable { .. } | Failure::Interrupted { .. }) => {
-                    tokio::time::sleep(CANCEL_INTERVAL).await;
+/// How watching ended.
+enum Watched {
+    /// With the run.
+    Ended,
+    /// With the run, after Ctrl-C.
+    Canceled,
+    /// With Ctrl-C; the run goes on.
+    Left,
+}
+
+/// Shows what happens until the run has ended.
+async fn to_end(
+    api: &Api,
+    followed: &mut Followed,
+    view: &mut View,
+    out: &mut Output,
+    on_interrupt: OnInterrupt,
+) -> Result<Watched, Failure> {
+    let mut ticks = tokio::time::interval(PICTURE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut quiet = tokio::time::interval_at(Instant::now() + QUIET, QUIET);
+    let mut signals = Signals::listen()?;
+    let mut canceling = JoinSet::new();
+    let mut end = Watched::Ended;
+    loop {
+        tokio::select! {
+            update = followed.next() => match update? {
+                Some(update) => {
+                    quiet.reset();
+                    view.take_all(update, followed, out)?;
+                    // A picture needs the ends of logs only, and can have them at once.
+                    if view.ended && view.is_picture() {
+                        return Ok(end);
+                    }
                 }
-                _ => return,
+                None => return Ok(end),
+            },
+            _ = ticks.tick(), if view.is_picture() => view.draw(out)?,
+            _ = quiet.tick() => view.waits(out)?,
+            Some(Ok(canceled)) = canceling.join_next() => canceled?,
+            () = signals.next() => {
+                if matches!(end, Watched::Canceled) {
+                    out.clear()?;
+                    return Err(Failure::Abandoned);
+                }
+                if on_interrupt == OnInterrupt::Leave {
+                    out.clear()?;
+                    return Ok(Watched::Left);
+                }
+                end = Watched::Canceled;
+                view.footer = Some("canceling; press Ctrl-C again to stop at once");
+                view.notice(out)?;
+                canceling.spawn(cancel(api.clone(), view.board.run.id));
             }
         }
-    });
+    }
+}
+
+/// Asks the server to cancel. What comes of it is the run's end; only a refusal is an answer.
+async fn cancel(api: Api, run: u64) -> Result<(), Failure> {
+    let path = format!("/api/v1/runs/{run}");
+    // A server that is being restarted has to hear of it too. The watch ends before these do.
+    for _ in 0..CANCELS_MAX {
+        let refused = match api.act(&format!("{path}/cancel")).await {
+            Ok(_) => return Ok(()),
+            Err(Failure::Unreachable { .. } | Failure::Interrupted { .. }) => {
+                tokio::time::sleep(CANCEL_INTERVAL).await;
+                continue;
+            }
+            Err(refused) => refused,
+        };
+        // One that ended meanwhile has nothing left to cancel.
+        return match api.find::<RunView>(&path).await {
+            Ok(Some(run)) if run.status == Status::Finished => Ok(()),
+            _ => Err(refused),
+        };
+    }
+    Ok(())
 }
 
 /// Unix milliseconds.
@@ -279,6 +317,16 @@ impl View {
             (Way::Plain(_), Some(footer)) => out.text(&format!("{footer}\n")),
             _ => Ok(()),
         }
+    }
+
+    /// Leaves the last picture without what holds no longer; the failure is told below it.
+    fn give_up(&mut self, failure: &Failure, out: &mut Output) -> Result<(), Failure> {
+        if !self.is_picture() || matches!(failure, Failure::Abandoned | Failure::OutputClosed) {
+            return Ok(());
+        }
+        self.footer = None;
+        self.away = false;
+        self.draw(out)
     }
 
     fn end(&mut self, out: &mut Output, next: &Next, exit: Exit) -> Result<(), Failure> {

@@ -110,12 +110,21 @@ fn a_run_on_a_server_is_followed_and_canceled() {
 }
 
 #[test]
-fn a_cancel_reaches_a_server_that_was_away() {
+fn a_cancel_reaches_a_server_that_was_killed() {
+    check_cancel_after_restart("KILL");
+}
+
+#[test]
+fn a_cancel_reaches_a_server_that_was_restarted() {
+    check_cancel_after_restart("TERM");
+}
+
+fn check_cancel_after_restart(signal: &str) {
     let remote = remote("jobs: { a: { steps: [{ run: echo begun; sleep 64.5 }] } }\n");
     let world = &remote.world;
     let mut run = world.start(&["run", "--server", &remote.url]);
     run.wait_for("a | begun");
-    remote.server.signal("KILL");
+    remote.server.signal(signal);
     run.wait_for("the server cannot be reached");
     run.signal("INT");
     run.wait_for("canceling");
