@@ -33,7 +33,7 @@ pub enum ApiError {
     #[error("the source snapshot {0} is not on the server")]
     BlobMissing(BlobDigest),
     /// The caller's pipeline wants secrets that the server does not have.
-    #[error("the pipeline uses secrets that the server does not have: {}", .0.join(", "))]
+    #[error("the pipeline uses secrets that are not set: {}", .0.join(", "))]
     SecretMissing(Vec<String>),
     /// The caller's bytes do not have the digest it promised.
     #[error("{0}")]

@@ -255,7 +255,12 @@ impl Api {
         let bytes = self.read(response.into_body()).await?;
         let problem: Problem = serde_json::from_slice(&bytes)
             .map_err(|_| self.not_understood(format!("HTTP status {status}")))?;
-        let hint = Some(problem.hint).filter(|hint| !hint.is_empty());
+        let hint = match &self.transport {
+            Transport::InProcess(_) if problem.code == "secret_missing" => {
+                Some("pass --secrets-file with NAME=VALUE lines, or set RUSTCI_SECRET_NAME".into())
+            }
+            _ => Some(problem.hint).filter(|hint| !hint.is_empty()),
+        };
         Err(if status.is_server_error() {
             Failure::ServerError {
                 server,

@@ -149,7 +149,10 @@ fn header(board: &Board, moment: &Moment<'_>) -> String {
     let colour = moment.look.colour;
     let left = format!(
         "{}  {}",
-        colour.bold(&clean(&run.pipeline, Keep::Text)),
+        colour.bold(&cut(
+            &clean(&run.pipeline, Keep::Text),
+            moment.look.columns / 2
+        )),
         colour.dim(&format!(
             "run {}, {done} of {} jobs done",
             run.id,

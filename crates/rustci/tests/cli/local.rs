@@ -200,6 +200,14 @@ fn a_run_whose_program_was_killed_is_canceled_by_the_next() {
 }
 
 #[test]
+fn a_secret_that_is_not_set_is_named_with_the_ways_to_set_it() {
+    let world = World::with_pipeline("jobs: { a: { secrets: [TOKEN], steps: [{ run: echo }] } }\n");
+    let said = world.rustci(&["run"]).ended_with(2);
+    said.complains("error: the pipeline uses secrets that are not set: TOKEN");
+    said.complains("hint: pass --secrets-file");
+}
+
+#[test]
 fn inputs_environment_and_secrets_reach_the_job_and_secrets_are_masked() {
     let world = World::with_pipeline(
         "on: { manual: { inputs: { who: { type: string, default: nobody } } } }\n\
