@@ -1,5 +1,7 @@
 //! One client over two ways to the API: TCP, and the router of a server in this process.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -32,6 +34,10 @@ enum Transport {
 
 /// Answers of more bytes than this are not read; logs come as streams.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// A machine that has not answered by then is away; the system itself would wait for minutes.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// A stream without a byte for so long is dead: the server sends a comment every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Api {
     /// A client for `url`, which has to be `http://host:port`.
@@ -164,6 +170,7 @@ impl Api {
             body,
             parser: Parser::default(),
             ready: Vec::new().into_iter(),
+            ended: false,
             place: self.place.clone(),
         }))
     }
@@ -213,8 +220,9 @@ impl Api {
             server: self.place.clone(),
             cause: cause.to_string(),
         };
-        let stream = TcpStream::connect(address)
-            .await
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await;
+        let stream = connected
+            .map_err(|_| unreachable(&"no answer"))?
             .map_err(|error| unreachable(&error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| unreachable(&error))?;
@@ -295,31 +303,34 @@ pub(crate) struct Events {
     body: Body,
     parser: Parser,
     ready: std::vec::IntoIter<Event>,
+    ended: bool,
     place: String,
 }
 
 impl Events {
-    /// The next event; none at the end of the stream.
+    /// The next event; none after the event `end`.
     ///
     /// Cancel safe: an event is either returned or still to come.
     ///
     /// # Errors
-    /// [`Failure::Interrupted`] when the connection broke, [`Failure::BadAnswer`] when the stream is
+    /// [`Failure::Interrupted`] when the connection broke or fell silent, [`Failure::BadAnswer`] when the stream is
     /// not one of events, [`Failure::ServerError`] when the server says that no more will come.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             match self.ready.next() {
                 Some(event) if event.name == "error" => return Err(self.broken_off(&event)),
-                Some(event) => return Ok(Some(event)),
+                Some(event) => {
+                    self.ended = event.name == "end";
+                    return Ok(Some(event));
+                }
+                None if self.ended => return Ok(None),
                 None => {}
             }
-            let Some(frame) = self.body.frame().await else {
-                return Ok(None);
-            };
-            let frame = frame.map_err(|error| Failure::Interrupted {
-                server: self.place.clone(),
-                cause: error.to_string(),
-            })?;
+            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+            let frame = frame
+                .map_err(|_| self.cut_off("it said nothing for a minute"))?
+                .ok_or_else(|| self.cut_off("the stream was cut off"))?
+                .map_err(|error| self.cut_off(error))?;
             let Some(bytes) = frame.data_ref() else {
                 continue;
             };
@@ -335,10 +346,10 @@ impl Events {
     }
 
     /// The stream has ended where it should have gone on.
-    pub(crate) fn cut_off(&self) -> Failure {
+    fn cut_off(&self, cause: impl std::fmt::Display) -> Failure {
         Failure::Interrupted {
             server: self.place.clone(),
-            cause: "the stream was cut off".to_owned(),
+            cause: cause.to_string(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::client::Api;
 use super::sse::Event;
@@ -47,8 +48,8 @@ impl Logs {
 
 /// Updates that may wait for the terminal; the server's stream waits when it is full.
 const UPDATES_MAX: usize = 4_096;
-/// Tries to get an interrupted stream back: 15 of them last about half a minute.
-const RECONNECTS_MAX: u32 = 15;
+/// How long an interrupted stream is tried to get back, and one answer to that waited for.
+const AWAY_MAX: Duration = Duration::from_secs(30);
 /// Failed tries after which the server counts as away: a restart is quicker.
 const AWAY_TRIES: u32 = 4;
 
@@ -97,6 +98,7 @@ pub(crate) async fn follow(api: &Api, run: u64, logs: Logs) -> Result<Option<Fol
         api: api.clone(),
         path,
         events: Some(events),
+        opened: Instant::now(),
         last: None,
         is_away: false,
         away: Some(sender.clone()),
@@ -126,6 +128,8 @@ struct Reconnecting {
     api: Api,
     path: String,
     events: Option<super::client::Events>,
+    /// When `events` began.
+    opened: Instant,
     last: Option<String>,
     /// Who is told that the server is away; one stream of a run does this for all.
     away: Option<mpsc::Sender<Result<Update, Failure>>>,
@@ -137,6 +141,7 @@ impl Reconnecting {
     /// The next event; none at the end.
     async fn next(&mut self) -> Result<Option<Event>, Failure> {
         let mut tries = 0;
+        let mut lost_at = None;
         loop {
             match self.attempt().await {
                 Ok(Some(event)) => {
@@ -147,9 +152,12 @@ impl Reconnecting {
                 }
                 Ok(None) => return Ok(None),
                 Err(error @ (Failure::Interrupted { .. } | Failure::Unreachable { .. })) => {
-                    self.events = None;
+                    if self.events.take().is_some() && self.opened.elapsed() > AWAY_MAX {
+                        // It was back and quiet in between: this is another interruption.
+                        (tries, lost_at) = (0, None);
+                    }
                     tries += 1;
-                    if tries > RECONNECTS_MAX {
+                    if lost_at.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
                         return Err(lost(error));
                     }
                     if tries == AWAY_TRIES {
@@ -172,19 +180,25 @@ impl Reconnecting {
 
     async fn attempt(&mut self) -> Result<Option<Event>, Failure> {
         if self.events.is_none() {
-            self.events = self.api.events(&self.path, self.last.as_deref()).await?;
+            let events = self.api.events(&self.path, self.last.as_deref());
+            let answer = tokio::time::timeout(AWAY_MAX, events).await;
+            self.events = answer.map_err(|_| silent(&self.api))??;
+            self.opened = Instant::now();
             if std::mem::take(&mut self.is_away) {
                 self.tell(Update::Back).await;
             }
         }
         match &mut self.events {
-            Some(events) => match events.next().await? {
-                Some(event) => Ok(Some(event)),
-                // Who follows stops at the event `end`, so a stream that closes before was cut off.
-                None => Err(events.cut_off()),
-            },
+            Some(events) => events.next().await,
             None => Ok(None),
         }
+    }
+}
+
+fn silent(api: &Api) -> Failure {
+    Failure::Unreachable {
+        server: api.place().to_owned(),
+        cause: "no answer".to_owned(),
     }
 }
 
@@ -248,6 +262,7 @@ impl Follower {
                     api: self.api.clone(),
                     path,
                     events: None,
+                    opened: Instant::now(),
                     last: None,
                     is_away: false,
                     away: None,
