@@ -7,4 +7,6 @@ mod local;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
+mod scripted;
+#[cfg(test)]
 mod world;
