@@ -114,14 +114,14 @@ impl Server {
         let blobs = Arc::new(Blobs::open(&layout.blobs())?);
         let metrics = Metrics::new();
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
+        let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
-        let catalogue = CatalogueThread::start(catalogue)?;
+        let catalogue = CatalogueThread::start(catalogue, health.clone())?;
         let logs = LogStore::start(&layout.logs(), metrics.rustci.clone());
         let logs = logs.map_err(|source| StartError::DataDir {
             dir: layout.logs(),
             source,
         })?;
-        let health = HealthCell::default();
         let engine = EngineConfig {
             scheduler: config.scheduler,
             secrets: config.secrets,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::view::{EventView, RunEvent};
+use crate::health::HealthCell;
 
 fn summary(id: u64, status: Status) -> RunSummary {
     RunSummary {
@@ -256,7 +257,7 @@ fn another_process_reads_while_one_writes() {
 #[tokio::test]
 async fn a_question_is_answered_behind_the_changes_before_it() {
     let (_dir, catalogue) = open();
-    let thread = CatalogueThread::start(catalogue).unwrap();
+    let thread = CatalogueThread::start(catalogue, HealthCell::default()).unwrap();
     let (queries, updates) = (thread.queries(), thread.updates());
     let mut follower = queries.subscriptions().follow(1);
     let mut changes = vec![new_run(1)];
@@ -268,4 +269,25 @@ async fn a_question_is_answered_behind_the_changes_before_it() {
     updates.checkpoint();
     queries.ask(|_| Ok(())).await.unwrap();
     assert_eq!(updates.durable(), 1);
+}
+
+#[tokio::test]
+async fn after_a_lost_change_nothing_is_taken_until_the_next_start() {
+    let (_dir, catalogue) = open();
+    let health = HealthCell::default();
+    let thread = CatalogueThread::start(catalogue, health.clone()).unwrap();
+    let (queries, updates) = (thread.queries(), thread.updates());
+    let writable = |is: bool| {
+        queries.ask(move |catalogue| {
+            let connection = catalogue.connection();
+            Ok(connection.pragma_update(None, "query_only", !is)?)
+        })
+    };
+    writable(false).await.unwrap();
+    updates.send(&mut vec![new_run(1)], 1);
+    assert!(health.failed().await.contains("catalogue"));
+    writable(true).await.unwrap();
+    updates.send(&mut vec![new_run(2)], 2);
+    let applied = queries.ask(|catalogue| catalogue.applied()).await;
+    assert_eq!(applied.unwrap(), 0, "the journal is read again from here");
 }

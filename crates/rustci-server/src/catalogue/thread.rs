@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::catalogue::query::data_version;
 use crate::catalogue::{Catalogue, CatalogueError, Change, Subscriptions};
+use crate::health::{Health, HealthCell};
 use crate::limits::{CATALOGUE_BATCH, CATALOGUE_QUEUE, READ_ONLY_POLL, THREAD_STACK_BYTES};
 
 type Query = Box<dyn FnOnce(&Catalogue) + Send>;
@@ -48,12 +49,12 @@ pub struct Updates {
 }
 
 impl CatalogueThread {
-    /// Starts a thread that owns `catalogue`.
+    /// Starts a thread that owns `catalogue`, and says in `health` when it cannot write it.
     ///
     /// # Errors
     /// [`CatalogueError::Thread`].
-    pub fn start(catalogue: Catalogue) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, Worker::run)
+    pub fn start(catalogue: Catalogue, health: HealthCell) -> Result<Self, CatalogueError> {
+        Self::spawn(catalogue, health, Worker::run)
     }
 
     /// Starts a thread for a catalogue that another process writes.
@@ -61,11 +62,12 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start_read_only(catalogue: Catalogue) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, Worker::poll)
+        Self::spawn(catalogue, HealthCell::default(), Worker::poll)
     }
 
     fn spawn(
         catalogue: Catalogue,
+        health: HealthCell,
         body: impl FnOnce(Worker) + Send + 'static,
     ) -> Result<Self, CatalogueError> {
         let (sender, receiver) = mpsc::channel(CATALOGUE_QUEUE);
@@ -78,6 +80,8 @@ impl CatalogueThread {
             subscriptions: subscriptions.clone(),
             durable: Arc::clone(&durable),
             applied: 0,
+            health,
+            is_behind: false,
             stop: Arc::clone(&stop),
         };
         let thread = thread::Builder::new()
@@ -199,6 +203,9 @@ struct Worker {
     subscriptions: Subscriptions,
     durable: Arc<AtomicU64>,
     applied: u64,
+    health: HealthCell,
+    /// A change was lost, so none after it may be taken.
+    is_behind: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -240,13 +247,25 @@ impl Worker {
                 Err(_) => break,
             }
         }
+        if self.is_behind {
+            return other;
+        }
         match self.catalogue.apply(&changes, applied) {
             Ok(()) => self.applied = applied,
-            // The journal has it all. The index stays behind, so the next start repairs this.
-            Err(error) => tracing::error!(%error, "the catalogue could not take a change"),
+            Err(error) => self.fall_behind(&error),
         }
         self.subscriptions.wake(&changes);
         other
+    }
+
+    /// The journal has it all. The index stays where it is, so the next start repairs this; who
+    /// waits for news until then would wait in vain.
+    fn fall_behind(&mut self, error: &CatalogueError) {
+        tracing::error!(%error, "the catalogue takes no more changes until the next start");
+        self.is_behind = true;
+        self.health.set(Health::Failed {
+            reason: error.to_string(),
+        });
     }
 
     fn checkpoint(&self) {
