@@ -12,7 +12,7 @@ use crate::api::follow::{Followed, Update};
 use crate::api::view::{RunEvent, RunView, Status};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, complain};
 use crate::render::board::{Board, Channel, LogLine};
 use crate::render::live::{Moment, frame};
 use crate::render::plain::{Plain, Prefix};
@@ -269,10 +269,14 @@ impl View {
             Update::Away => self.away = true,
             Update::Back => self.away = false,
         }
+        if let (Some(notice), Way::Lines(_) | Way::Json) = (notice(&update), &self.way) {
+            // Standard output has nothing but lines of the run there.
+            complain(&format!("{notice}\n"));
+            return Ok(String::new());
+        }
         let board = &self.board;
         Ok(match &mut self.way {
             Way::Picture => String::new(),
-            Way::Lines(_) if matches!(update, Update::Away | Update::Back) => String::new(),
             Way::Plain(plain) | Way::Lines(plain) => match &update {
                 Update::State(_) => plain.update(board),
                 Update::Line(line) => plain.log(board, line),
@@ -355,6 +359,15 @@ impl View {
                 out.json(&json!({"kind": "result", "exit_code": exit.code(), "run": board.run}))
             }
         }
+    }
+}
+
+/// What is to be said about the way to the server.
+fn notice(update: &Update) -> Option<&'static str> {
+    match update {
+        Update::Away => Some(AWAY),
+        Update::Back => Some(BACK),
+        _ => None,
     }
 }
 
