@@ -23,38 +23,33 @@ use crate::node::{NodeThread, Store};
 use crate::plans::submission;
 use crate::report::{Report, percentile};
 
-const LINES: usize = 4_000;
+const LINES: usize = 2_000;
+const ROUNDS: usize = 3;
 /// Lines at the start that do not count: processes, files and streams come into being.
 const WARM_UP: usize = 100;
 const INTERVAL: Duration = Duration::from_millis(2);
 
 pub(crate) fn run(report: &mut Report) -> Result<()> {
-    let (mut durable, mut raw) = to_server()?;
-    report.ours(
-        "line_to_server_p50_ms",
-        percentile(&mut durable, 0.5),
-        "ms",
-        "",
-    );
-    report.ours(
-        "line_to_server_p99_ms",
-        percentile(&mut durable, 0.99),
-        "ms",
-        "< 2",
-    );
+    let (mut middles, mut tails, mut raws, mut lives) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let (mut durable, mut raw) = to_server()?;
+        middles.push(percentile(&mut durable, 0.5));
+        tails.push(percentile(&mut durable, 0.99));
+        raws.push(percentile(&mut raw, 0.99));
+        lives.push(percentile(&mut to_reader()?, 0.99));
+    }
+    // One stall of a shared disk delays every line of its time: the median of the rounds is about
+    // this program, and not about the worst moment of its neighbours.
+    let median = |values: &mut Vec<f64>| percentile(values, 0.5);
+    report.ours("line_to_server_p50_ms", median(&mut middles), "ms", "");
+    report.ours("line_to_server_p99_ms", median(&mut tails), "ms", "< 2");
     report.peer(
         "fdatasync",
         "line_fdatasync_p99_ms",
-        percentile(&mut raw, 0.99),
+        median(&mut raws),
         "ms",
     );
-    let mut live = to_reader()?;
-    report.ours(
-        "live_line_p99_ms",
-        percentile(&mut live, 0.99),
-        "ms",
-        "< 100",
-    );
+    report.ours("live_line_p99_ms", median(&mut lives), "ms", "< 100");
     Ok(())
 }
 
