@@ -17,6 +17,38 @@ const ATTEMPT_ENDED: u32 = 6;
 /// Number of the field in front of it.
 const AT_MS: u32 = 1;
 
+/// Room for the records of ended attempts. Touched before anything is timed: page faults of the
+/// check are no cost of the product.
+const KEPT_BYTES: usize = 64 << 20;
+const KEPT_RECORDS: usize = 1 << 17;
+
+/// Records one behind the other.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Kept {
+    fn touched() -> Self {
+        let (mut bytes, mut ends) = (vec![1; KEPT_BYTES], vec![1; KEPT_RECORDS]);
+        bytes.clear();
+        ends.clear();
+        Self { bytes, ends }
+    }
+
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let spans = starts.zip(self.ends.iter().copied());
+        spans.map(|(start, end)| self.bytes.get(start..end).unwrap_or_default())
+    }
+}
+
 /// What was seen, for the thread that measures.
 #[derive(Default)]
 pub(crate) struct Observation {
@@ -26,7 +58,7 @@ pub(crate) struct Observation {
     /// Attempts that ended, and the index of the last such record.
     ended: AtomicU64,
     last_end: AtomicU64,
-    records: Mutex<Vec<Box<[u8]>>>,
+    records: Mutex<Kept>,
 }
 
 impl Observation {
@@ -46,13 +78,18 @@ impl Observation {
             && self.synced.load(Ordering::Acquire) >= self.last_end.load(Ordering::Acquire)
     }
 
+    /// Makes room for the records of a long measurement.
+    pub(crate) fn prepare(&self) {
+        *self.records.lock().unwrap_or_else(PoisonError::into_inner) = Kept::touched();
+    }
+
     /// Checks that every job of `plans` plans with `jobs` jobs each, submitted in that order, ended
     /// once, well, and with its own output.
     pub(crate) fn check(&self, plans: usize, jobs: usize) -> Result<()> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outputs = HashMap::new();
         for bytes in records.iter() {
-            let record = Record::decode(&bytes[..])?;
+            let record = Record::decode(bytes)?;
             let Some(Kind::AttemptEnded(ended)) = record.kind else {
                 anyhow::bail!("a record was taken for the end of an attempt");
             };
@@ -112,7 +149,7 @@ impl<J: Journal> Journal for Observed<J> {
                 .records
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            records.push(record.into());
+            records.push(record);
             self.seen.last_end.store(index.get(), Ordering::Release);
             self.seen.ended.fetch_add(1, Ordering::AcqRel);
         }

@@ -90,6 +90,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 fn throughput(store: Store<'_>, directory: &Path, plans: &[Arc<StoredPlan>]) -> Result<(f64, u64)> {
     let at: Endpoint = "valkyrie+mem://queue".parse()?;
     let node = NodeThread::start(store, &at, EngineConfig::default())?;
+    node.seen.prepare();
     let (stop, stopped) = watch::channel(Stop::No);
     let state = directory.join("runners");
     let runners = Shard::spawn("runners", move || run_runners(at, state, stopped))?;
