@@ -207,7 +207,10 @@ impl Plain {
     /// Prints the results that nothing in the log can come before any more.
     fn settle(&mut self, board: &Board, job: &JobView, out: &mut String) {
         let printed = self.jobs.entry(job.id).or_default();
-        let log_done = printed.logs_ended >= job.attempts.len();
+        // The news of a step can overtake that of its attempt; a job without any is over only when
+        // it says so, as a skipped one does.
+        let begun = !job.attempts.is_empty() || job.status == Status::Finished;
+        let log_done = begun && printed.logs_ended >= job.attempts.len();
         let (results, current) = (printed.results, printed.step.map_or(0, u32::from));
         let past = |step: &&StepView| {
             step.status == Status::Finished && (log_done || step.index < current)
@@ -341,6 +344,17 @@ mod tests {
             test (beta, 漢字) | ✓ job succeeded (3.5s)
         "#]].assert_eq(&out);
         assert!(!out.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_step_that_is_told_before_its_attempt_waits_for_the_log() {
+        let mut early = sample::failed();
+        for job in &mut early.run.jobs {
+            job.attempts.clear();
+            job.status = Status::Running;
+        }
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Job);
+        assert_eq!(plain.update(&early), "");
     }
 
     #[test]
