@@ -45,6 +45,7 @@ pub(crate) fn plan_of(shape: u64) -> Arc<StoredPlan> {
         file,
         env: Default::default(),
         jobs,
+        ..Plan::default()
     }))
 }
 
@@ -78,6 +79,6 @@ fn job(key: &str, needs: &[&str]) -> Job {
         timeout_ms: 120_000,
         retry: Retry::default(),
         continue_on_error: String::new(),
-        steps: Vec::new(),
+        ..Job::default()
     }
 }

@@ -28,8 +28,9 @@ pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use native::{lint, parse};
 pub use pipeline::Pipeline;
 pub use plan::{
-    Executor, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError, Retry, RetryOn, RunsOn,
-    Step,
+    Access, Approval, Artifact, Cache, CachePolicy, Concurrency, Download, DynamicMatrix,
+    Environment, Executor, IfMissing, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError,
+    Report, ReportKind, Retry, RetryOn, RunsOn, Step, When,
 };
 pub use planner::{PlanRefused, PlanRequest, Planned, compile, plan};
 

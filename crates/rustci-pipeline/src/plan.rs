@@ -17,7 +17,7 @@ use crate::canonical;
 pub const PLAN_VERSION: u32 = 1;
 
 /// A pipeline ready to be run: jobs, edges, conditions. A stored format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`PLAN_VERSION`] of the writer.
     pub version: u32,
@@ -28,6 +28,9 @@ pub struct Plan {
     /// Environment of every job; values are templates.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The slot that a whole run of it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
     /// In the order of the file, the instances of a matrix next to each other.
     pub jobs: Vec<Job>,
 }
@@ -72,8 +75,247 @@ pub struct Job {
     pub retry: Retry,
     /// `true`, `false` or a bare expression; see [`condition::flag`](crate::condition::flag).
     pub continue_on_error: String,
+    /// A matrix that is known only when the needs have ended; see [`DynamicMatrix`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<DynamicMatrix>,
+    /// The slot that the job holds while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Where it acts, and who has to agree first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// What the job's token may do: scope to access. Empty means nothing but reading the source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub permissions: BTreeMap<String, Access>,
+    /// Whether the workspace begins with the source.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub checkout: bool,
+    /// Directories kept between runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<Cache>,
+    /// Artifacts of jobs it needs, put into the workspace before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
+    /// Files kept after the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+    /// Files read as reports after the last step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<Report>,
     /// At least one.
     pub steps: Vec<Step>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// A slot that one holder has at a time, by name, in one project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The slot's name; a template.
+    pub group: String,
+    /// `true`, `false` or a bare expression: whether a newcomer cancels who holds or waits.
+    pub cancel_in_progress: String,
+    /// How many wait at most; the oldest one that waits is canceled for a newcomer. None means no
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+}
+
+/// A matrix whose axes or instances come from an output of another job.
+///
+/// The job stands in the plan once, under its id; when its needs have ended
+/// [`expand`](crate::expand) makes the instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DynamicMatrix {
+    /// A bare expression, such as `fromJSON(needs.plan.outputs.matrix)`. Its value is a mapping of
+    /// axes to lists, with `include` and `exclude`, or a list of mappings (the instances).
+    pub matrix: String,
+    /// Whether the first failure cancels the others.
+    pub fail_fast: bool,
+    /// How many instances run at once; none means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+}
+
+/// Where a job acts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// `production`; a template.
+    pub name: String,
+    /// Who has to agree before the job runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// An agreement that a job waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Names of people or `team/NAME`; empty means anybody who may approve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// How long it waits; then the job ends as blocked.
+    pub timeout_ms: u64,
+}
+
+/// What a token may do in one scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Access {
+    /// Nothing.
+    None,
+    /// Look.
+    Read,
+    /// Change.
+    Write,
+}
+
+/// When something is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum When {
+    /// The steps succeeded.
+    #[default]
+    Success,
+    /// They did not.
+    Failure,
+    /// However they ended, unless the job was canceled.
+    Always,
+}
+
+/// Directories that a later run finds again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// A template with the runner's contexts: `cargo-${{ hashFiles('Cargo.lock') }}`.
+    pub key: String,
+    /// Beginnings of other keys, tried in order; the newest entry wins. Templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restore_keys: Vec<String>,
+    /// Files or directories in the workspace, or under `~/`.
+    pub paths: Vec<String>,
+    /// Whether it is restored, saved, or both.
+    #[serde(default)]
+    pub policy: CachePolicy,
+    /// When it is saved.
+    #[serde(default)]
+    pub when: When,
+}
+
+/// What happens to a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CachePolicy {
+    /// Restored before the steps, saved after them when the key was not hit.
+    #[default]
+    PullPush,
+    /// Restored only.
+    Pull,
+    /// Saved only.
+    Push,
+}
+
+/// Files kept after a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Unique in the run; a template.
+    pub name: String,
+    /// Patterns in the workspace; `!` in front takes away.
+    pub paths: Vec<String>,
+    /// When it is kept.
+    #[serde(default)]
+    pub when: When,
+    /// How long it is kept; none means the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_ms: Option<u64>,
+    /// What to do when no file fits.
+    #[serde(default)]
+    pub if_missing: IfMissing,
+}
+
+/// What to do when no file fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IfMissing {
+    /// A line in the log.
+    #[default]
+    Warn,
+    /// The job fails.
+    Error,
+    /// Nothing.
+    Ignore,
+}
+
+/// An artifact of a job before this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    /// The artifact's name; a template.
+    pub name: String,
+    /// Where in the workspace; empty means the workspace itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
+
+/// Files read as reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Their format.
+    pub kind: ReportKind,
+    /// Patterns in the workspace.
+    pub paths: Vec<String>,
+}
+
+/// Formats of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReportKind {
+    /// `JUnit` XML, and what calls itself that.
+    Junit,
+}
+
+impl Default for Job {
+    /// A job without steps that begins with the source and may take an hour.
+    fn default() -> Self {
+        Self {
+            key: String::new(),
+            id: String::new(),
+            name: String::new(),
+            matrix: Map::new(),
+            group: None,
+            needs: Vec::new(),
+            condition: None,
+            runs_on: RunsOn::default(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            timeout_ms: 3_600_000,
+            retry: Retry::default(),
+            continue_on_error: "false".to_owned(),
+            dynamic: None,
+            concurrency: None,
+            environment: None,
+            permissions: BTreeMap::new(),
+            checkout: true,
+            caches: Vec::new(),
+            downloads: Vec::new(),
+            artifacts: Vec::new(),
+            reports: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
 }
 
 /// One command line or script of a job.

@@ -32,6 +32,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
         name: draft.name,
         file: report.source().file.to_owned(),
         env: environment(&draft.env),
+        concurrency: None,
         jobs,
     };
     Some(Pipeline {
@@ -180,6 +181,7 @@ fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
         retry: draft.retry.clone(),
         continue_on_error: flag(draft.continue_on_error.as_ref()),
         steps: draft.steps.iter().map(step).collect(),
+        ..Job::default()
     }
 }
 

@@ -221,7 +221,7 @@ fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
         outputs,
         steps,
         message,
-        duration_ms: 0,
+        ..Default::default()
     })
 }
 

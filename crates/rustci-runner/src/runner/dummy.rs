@@ -81,6 +81,7 @@ impl DummyJob {
             steps,
             message,
             duration_ms: millis(self.sleep),
+            ..Default::default()
         })
     }
 

@@ -90,6 +90,14 @@ impl State {
                 self.paused = record.paused;
                 Ok(())
             }
+            Kind::RunnerForgotten(_)
+            | Kind::QuotaSet(_)
+            | Kind::MatrixExpanded(_)
+            | Kind::ApprovalAsked(_)
+            | Kind::ApprovalGiven(_)
+            | Kind::SlotWanted(_)
+            | Kind::SlotGranted(_)
+            | Kind::DocumentSet(_) => Err(ReplayError::UnknownKind),
         }
     }
 

@@ -308,6 +308,7 @@ pub(crate) fn plan(jobs: impl IntoIterator<Item = Job>) -> Arc<StoredPlan> {
         file: "ci.yaml".to_owned(),
         env: BTreeMap::new(),
         jobs: jobs.into_iter().collect(),
+        ..Plan::default()
     }))
 }
 
@@ -327,7 +328,7 @@ pub(crate) fn job(key: &str) -> Job {
         timeout_ms: 60_000,
         retry: Retry::default(),
         continue_on_error: String::new(),
-        steps: Vec::new(),
+        ..Job::default()
     }
 }
 

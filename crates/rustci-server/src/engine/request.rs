@@ -203,7 +203,7 @@ fn meta(submission: &Submission) -> Result<RunMeta, ApiError> {
             .transpose()?
             .unwrap_or_default(),
         env: env.collect(),
-        extra: Vec::new(),
+        ..RunMeta::default()
     })
 }
 
