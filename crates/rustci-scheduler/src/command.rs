@@ -103,6 +103,16 @@ pub enum Command {
         /// Length of the attempt's log.
         log_bytes: u64,
     },
+    /// The control plane keeps something that the scheduler does not look into. Replaces what had
+    /// the same kind and key. Lasts over restarts.
+    SetDocument {
+        /// What sort of thing; [`Scheduler::documents`](crate::Scheduler::documents) lists by it.
+        kind: String,
+        /// Its name among those of its kind.
+        key: String,
+        /// The new value; `None` removes it.
+        value: Option<Vec<u8>>,
+    },
     /// Time has passed; see [`Scheduler::next_deadline`](crate::Scheduler::next_deadline).
     Tick,
 }
@@ -283,6 +293,22 @@ pub enum Refused {
     TooManyJobs {
         /// Jobs of the plan.
         jobs: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A document's value, kind or key is too long.
+    #[error("a document's {what} has {bytes} bytes; at most {max} are kept")]
+    DocumentTooLong {
+        /// `value`, `kind` or `key`.
+        what: &'static str,
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// There are too many documents for another one.
+    #[error("{max} documents are kept already; remove one first")]
+    TooManyDocuments {
         /// The limit.
         max: usize,
     },

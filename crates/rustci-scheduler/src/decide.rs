@@ -1,6 +1,7 @@
 //! Decisions: what follows from a command, as records and effects.
 
 mod attempt;
+mod document;
 mod ready;
 mod retry;
 mod run;
@@ -69,6 +70,7 @@ impl<'a> Turn<'a> {
                 let end = attempt::End::failed(cause, message, log_bytes);
                 self.reported(runner, token, end)
             }
+            Command::SetDocument { kind, key, value } => self.set_document(kind, key, value),
             Command::Tick => Ok(self.tick()),
         }
     }

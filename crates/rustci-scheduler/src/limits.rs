@@ -3,4 +3,14 @@
 /// Jobs of one run.
 pub const RUN_JOBS_MAX: usize = 10_000;
 
+/// Documents of all kinds together. With the longest values they would take 10 GB, but who writes
+/// them (pipelines, times of timed runs) stays far below.
+pub const DOCUMENTS_MAX: usize = 10_000;
+
+/// Bytes of one document's value.
+pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a document's kind, and of its key.
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 1_024;
+
 const _: () = assert!(rustci_pipeline::limits::JOBS_MAX <= RUN_JOBS_MAX);

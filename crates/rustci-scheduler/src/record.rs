@@ -6,6 +6,7 @@
 )]
 #![allow(
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     clippy::module_inception,
     unused_qualifications,
     reason = "generated code is not ours to shape"

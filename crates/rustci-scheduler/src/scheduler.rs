@@ -144,6 +144,11 @@ impl Scheduler {
         self.pool.queued()
     }
 
+    /// The documents of one kind, by key; see [`Command::SetDocument`].
+    pub fn documents(&self, kind: &str) -> impl Iterator<Item = (&str, &[u8])> {
+        self.state.documents.of(kind)
+    }
+
     /// Whether the queue is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {

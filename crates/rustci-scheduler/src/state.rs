@@ -1,6 +1,7 @@
 //! The durable state: what a replay of the journal gives.
 
 mod apply;
+mod document;
 mod model;
 mod snapshot;
 
@@ -8,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub(crate) use apply::Change;
 pub use apply::ReplayError;
+use document::Documents;
 pub use model::{Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, Stopping};
 
 use crate::{AttemptToken, JobId, RunId, RunnerId, StoredPlan};
@@ -25,6 +27,7 @@ pub(crate) struct State {
     first_jobs: BTreeMap<JobId, RunId>,
     runners: BTreeMap<RunnerId, KnownRunner>,
     names: BTreeMap<String, RunnerId>,
+    pub(crate) documents: Documents,
 }
 
 #[derive(Debug, Default, Clone, Copy)]

@@ -90,14 +90,17 @@ impl State {
                 self.paused = record.paused;
                 Ok(())
             }
+            Kind::DocumentSet(record) => {
+                self.documents.apply(record);
+                Ok(())
+            }
             Kind::RunnerForgotten(_)
             | Kind::QuotaSet(_)
             | Kind::MatrixExpanded(_)
             | Kind::ApprovalAsked(_)
             | Kind::ApprovalGiven(_)
             | Kind::SlotWanted(_)
-            | Kind::SlotGranted(_)
-            | Kind::DocumentSet(_) => Err(ReplayError::UnknownKind),
+            | Kind::SlotGranted(_) => Err(ReplayError::UnknownKind),
         }
     }
 

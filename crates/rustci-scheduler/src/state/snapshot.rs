@@ -38,6 +38,7 @@ impl State {
             plans: plans.collect(),
             runs: self.runs.values().map(run_state).collect(),
             runners: runners.collect(),
+            documents: self.documents.records(),
         };
         snapshot.encode_to_vec()
     }
@@ -68,6 +69,9 @@ impl State {
                 draining: runner.draining,
             };
             state.runners.insert(id, runner);
+        }
+        for document in &snapshot.documents {
+            state.documents.apply(document);
         }
         for run in snapshot.runs {
             let run = state.run_from(run)?;

@@ -1,6 +1,8 @@
 //! The scheduler from outside.
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod properties;
