@@ -20,6 +20,7 @@ mod pipeline;
 mod plan;
 mod planner;
 mod report;
+mod shape;
 pub mod template;
 pub mod v1;
 mod yaml;

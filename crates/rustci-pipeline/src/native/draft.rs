@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::pipeline::{Input, Triggers};
 use crate::plan::Retry;
+pub(super) use crate::shape::Binding;
 use crate::yaml::Node;
 
 /// A pipeline whose shape is right.
@@ -16,12 +17,6 @@ pub(super) struct Draft {
     pub(super) triggers: Triggers,
     pub(super) inputs: BTreeMap<String, Input>,
     pub(super) jobs: Vec<JobDraft>,
-}
-
-/// A name and a template.
-pub(super) struct Binding {
-    pub(super) name: String,
-    pub(super) value: Rc<Node>,
 }
 
 /// Settings that hold for all jobs that say nothing else.

@@ -1,41 +1,6 @@
 //! The keys of the format: those that this version does, and those that come later.
 
-use crate::diagnostic::Severity;
-
-/// A key that the format has and this version does not do.
-pub(super) struct Later {
-    pub(super) name: &'static str,
-    /// An error when the pipeline would run something else without it.
-    pub(super) severity: Severity,
-    /// What it is for.
-    pub(super) what: &'static str,
-}
-
-/// A key without which something else would run.
-const fn stops(name: &'static str, what: &'static str) -> Later {
-    Later {
-        name,
-        severity: Severity::Error,
-        what,
-    }
-}
-
-/// A key without which everything else runs as it should.
-const fn adds(name: &'static str, what: &'static str) -> Later {
-    Later {
-        name,
-        severity: Severity::Warning,
-        what,
-    }
-}
-
-/// The keys of one kind of mapping.
-pub(super) struct Keys {
-    /// What the mapping is, for messages: `job`.
-    pub(super) of: &'static str,
-    pub(super) known: &'static [&'static str],
-    pub(super) later: &'static [Later],
-}
+use crate::shape::{Keys, adds, stops};
 
 pub(super) const PIPELINE: Keys = Keys {
     of: "pipeline",
@@ -151,58 +116,3 @@ pub(super) const INPUT: Keys = Keys {
     known: &["type", "description", "required", "default", "options"],
     later: &[],
 };
-
-/// Names that other systems use for what is called otherwise here.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("timeout-minutes", "timeout"),
-    ("strategy", "matrix"),
-    ("container", "image"),
-    ("stages", "jobs"),
-    ("pipeline", "jobs"),
-    ("workflow", "jobs"),
-    ("script", "run"),
-    ("script", "steps"),
-    ("run", "steps"),
-    ("command", "run"),
-    ("commands", "run"),
-    ("commands", "steps"),
-    ("cmd", "run"),
-    ("depends_on", "needs"),
-    ("depends-on", "needs"),
-    ("dependencies", "needs"),
-    ("when", "if"),
-    ("condition", "if"),
-    ("environment", "env"),
-    ("variables", "env"),
-    ("tags", "runs-on"),
-    ("labels", "runs-on"),
-    ("allow_failure", "continue-on-error"),
-    ("workflow_dispatch", "manual"),
-    ("schedule", "cron"),
-    ("triggers", "on"),
-    ("cwd", "working-directory"),
-    ("directory", "working-directory"),
-];
-
-impl Keys {
-    /// The key of this name that comes later.
-    pub(super) fn later(&self, name: &str) -> Option<&'static Later> {
-        self.later.iter().find(|later| later.name == name)
-    }
-
-    /// The key that somebody meant by a name that is none.
-    pub(super) fn nearest(&self, name: &str) -> Option<&'static str> {
-        let names = || {
-            self.known
-                .iter()
-                .copied()
-                .chain(self.later.iter().map(|later| later.name))
-        };
-        let elsewhere = ELSEWHERE
-            .iter()
-            .find(|(other, ours)| *other == name && names().any(|name| name == *ours));
-        elsewhere
-            .map(|(_, ours)| *ours)
-            .or_else(|| crate::nearest::nearest(name, names()))
-    }
-}

@@ -6,7 +6,6 @@
 
 mod check;
 mod draft;
-mod fields;
 mod inputs;
 mod job;
 mod keys;
@@ -19,12 +18,12 @@ mod scope;
 mod step;
 mod taint;
 mod triggers;
-mod values;
 
 use crate::Parsed;
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::Pipeline;
 use crate::report::Report;
+use crate::shape::{fields, values};
 use crate::yaml::{self, Source};
 
 /// Reads a pipeline file. `file` is its path in the repository, as diagnostics name it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::draft::Binding;
+use super::Binding;
 use super::fields::entries;
 use crate::diagnostic::Code;
 use crate::duration;
@@ -14,7 +14,7 @@ use crate::template::is_template;
 use crate::yaml::{Core, Node, NodeKind};
 
 /// A scalar with some content, as it is written; templates are fine.
-pub(super) fn text(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<Rc<Node>> {
+pub(crate) fn text(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<Rc<Node>> {
     if node.scalar().is_none() {
         let message = format!("`{what}` has to be text, not {}", node.kind_name());
         report.error(Code::TYPE, node.at.clone(), message);
@@ -28,7 +28,7 @@ pub(super) fn text(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Opti
 }
 
 /// A scalar without expressions.
-pub(super) fn literal<'n>(
+pub(crate) fn literal<'n>(
     report: &mut Report<'_>,
     node: &'n Rc<Node>,
     what: &str,
@@ -44,7 +44,7 @@ pub(super) fn literal<'n>(
 }
 
 /// One of the words given.
-pub(super) fn word(
+pub(crate) fn word(
     report: &mut Report<'_>,
     node: &Rc<Node>,
     what: &str,
@@ -63,7 +63,7 @@ pub(super) fn word(
 }
 
 /// A boolean.
-pub(super) fn boolean(report: &mut Report<'_>, node: &Node, what: &str) -> Option<bool> {
+pub(crate) fn boolean(report: &mut Report<'_>, node: &Node, what: &str) -> Option<bool> {
     match node.scalar().map(|scalar| scalar.core) {
         Some(Core::Bool(flag)) => Some(flag),
         _ => {
@@ -78,7 +78,7 @@ pub(super) fn boolean(report: &mut Report<'_>, node: &Node, what: &str) -> Optio
 }
 
 /// A whole number in a range.
-pub(super) fn integer(
+pub(crate) fn integer(
     report: &mut Report<'_>,
     node: &Node,
     what: &str,
@@ -105,7 +105,7 @@ pub(super) fn integer(
 }
 
 /// A duration that is not zero, in milliseconds.
-pub(super) fn duration(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<u64> {
+pub(crate) fn duration(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<u64> {
     let value = literal(report, node, what)?;
     let (message, help) = match duration::parse_ms(value) {
         Some(0) => (
@@ -132,7 +132,7 @@ pub(super) fn duration(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> 
 }
 
 /// A text or a list of texts.
-pub(super) fn texts(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Vec<Rc<Node>> {
+pub(crate) fn texts(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Vec<Rc<Node>> {
     match &node.kind {
         NodeKind::Scalar(_) => text(report, node, what).into_iter().collect(),
         NodeKind::Sequence(items) => {
@@ -155,7 +155,7 @@ pub(super) fn texts(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Vec
 }
 
 /// Names to templates; an empty value is an empty text.
-pub(super) fn bindings(
+pub(crate) fn bindings(
     report: &mut Report<'_>,
     node: &Rc<Node>,
     what: &str,
@@ -181,7 +181,7 @@ pub(super) fn bindings(
 }
 
 /// Environment names to names of secrets, from a mapping or from a list of names that are both.
-pub(super) fn secrets(report: &mut Report<'_>, node: &Rc<Node>) -> BTreeMap<String, String> {
+pub(crate) fn secrets(report: &mut Report<'_>, node: &Rc<Node>) -> BTreeMap<String, String> {
     if let NodeKind::Mapping(entries) = &node.kind {
         let pairs = entries.iter().filter_map(|entry| {
             let variable = name(
@@ -205,7 +205,7 @@ pub(super) fn secrets(report: &mut Report<'_>, node: &Rc<Node>) -> BTreeMap<Stri
 
 /// What a name may consist of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum NameRule {
+pub(crate) enum NameRule {
     /// Letters, digits and `_`, no digit first.
     Environment,
     /// As for the environment, and `-` behind the first character.
@@ -213,7 +213,7 @@ pub(super) enum NameRule {
 }
 
 /// A name; reports one that is none.
-pub(super) fn name(
+pub(crate) fn name(
     report: &mut Report<'_>,
     node: &Node,
     what: &str,

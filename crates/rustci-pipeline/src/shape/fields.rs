@@ -2,19 +2,19 @@
 
 use std::rc::Rc;
 
-use super::keys::Keys;
+use super::Keys;
 use crate::diagnostic::{Code, Severity};
 use crate::report::Report;
 use crate::yaml::{Entry, Node, NodeKind};
 
 /// A mapping whose keys were checked.
-pub(super) struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     node: &'n Node,
 }
 
 impl<'n> Fields<'n> {
     /// Reads a mapping, reporting keys that it does not have. None when it is no mapping.
-    pub(super) fn read(report: &mut Report<'_>, node: &'n Node, keys: &Keys) -> Option<Self> {
+    pub(crate) fn read(report: &mut Report<'_>, node: &'n Node, keys: &Keys) -> Option<Self> {
         let entries = entries(report, node, &with_article(keys.of))?;
         for entry in entries {
             if !report.is_full() {
@@ -25,18 +25,18 @@ impl<'n> Fields<'n> {
     }
 
     /// The value under a key; none also when it is empty, which is reported elsewhere.
-    pub(super) fn get(&self, name: &str) -> Option<&'n Rc<Node>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'n Rc<Node>> {
         self.node.get(name).filter(|value| !value.is_null())
     }
 
     /// Whether the key stands there, with or without a value.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.node.get(name).is_some()
     }
 }
 
 /// The entries of a mapping; reports when `node` is none.
-pub(super) fn entries<'n>(
+pub(crate) fn entries<'n>(
     report: &mut Report<'_>,
     node: &'n Node,
     what: &str,
