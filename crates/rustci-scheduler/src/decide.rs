@@ -150,7 +150,7 @@ impl<'a> Turn<'a> {
             return;
         }
         if let Some(requirement) = requirement {
-            self.scheduler.pool.enqueue(job, &requirement);
+            self.scheduler.pool.enqueue(job, &requirement, run.share());
         }
         self.job_changed(job);
     }
@@ -164,16 +164,16 @@ impl<'a> Turn<'a> {
             let Some((run, index, _)) = self.scheduler.state.job(job) else {
                 break;
             };
-            let (run, first, requirement) = (run.id, run.started.is_none(), run.requirement(index));
+            if let Some(requirement) = run.requirement(index) {
+                self.scheduler.pool.dequeue(job, &requirement, run.share());
+            }
+            let (run, first) = (run.id, run.started.is_none());
             let fence = self.scheduler.state.next_fence();
             self.record(Kind::Leased(Leased {
                 job: job.0,
                 fence,
                 runner: runner.0,
             }));
-            if let Some(requirement) = requirement {
-                self.scheduler.pool.dequeue(job, &requirement);
-            }
             self.scheduler.pool.occupy(runner, job);
             self.scheduler
                 .leases

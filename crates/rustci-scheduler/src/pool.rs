@@ -7,6 +7,7 @@ mod class;
 mod leases;
 mod limits;
 mod runner;
+mod share;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,12 @@ use rustci_pipeline::labels;
 pub(crate) use leases::{Due, Leases};
 pub(crate) use limits::{Admission, ParallelLimits};
 pub(crate) use runner::PoolRunner;
+pub(crate) use share::Share;
 
 use crate::{JobId, RunnerId, plan::Requirement};
 use class::{Class, ClassId};
 use runner::Presence;
+use share::Place;
 
 /// Classes without jobs that are kept for the next job of their kind.
 const IDLE_CLASSES_MAX: usize = 256;
@@ -34,23 +37,23 @@ pub(crate) struct Pool {
     next_class: u64,
     runners: BTreeMap<RunnerId, PoolRunner>,
     /// The head of every class that has both a job and a runner with room.
-    ready: BTreeSet<(JobId, ClassId)>,
+    ready: BTreeSet<(Place, ClassId)>,
     queued: usize,
 }
 
 impl Pool {
     /// The job that goes next and the runner that gets it. Neither is taken yet.
     pub(crate) fn next(&self) -> Option<(JobId, RunnerId)> {
-        let (job, class) = self.ready.first()?;
+        let (Place(_, job), class) = self.ready.first()?;
         let (_, runner) = self.classes.get(class)?.free.first()?;
         Some((*job, *runner))
     }
 
     /// Adds a job to the queue of its class.
-    pub(crate) fn enqueue(&mut self, job: JobId, requirement: &Arc<Requirement>) {
+    pub(crate) fn enqueue(&mut self, job: JobId, requirement: &Arc<Requirement>, share: Share<'_>) {
         let id = self.class_for(requirement);
         if let Some(class) = self.classes.get_mut(&id)
-            && class.queue.insert(job)
+            && class.queue.insert(share.place(job))
         {
             self.queued += 1;
         }
@@ -58,12 +61,12 @@ impl Pool {
     }
 
     /// Takes a job out of the queue; does nothing when it is not there.
-    pub(crate) fn dequeue(&mut self, job: JobId, requirement: &Requirement) {
+    pub(crate) fn dequeue(&mut self, job: JobId, requirement: &Requirement, share: Share<'_>) {
         let Some(id) = self.ids.get(requirement).copied() else {
             return;
         };
         if let Some(class) = self.classes.get_mut(&id)
-            && class.queue.remove(&job)
+            && class.queue.remove(&share.place(job))
         {
             self.queued -= 1;
         }
@@ -252,10 +255,10 @@ impl Pool {
         if class.ready == head {
             return;
         }
-        if let Some(job) = class.ready {
-            self.ready.remove(&(job, id));
+        if let Some(place) = class.ready {
+            self.ready.remove(&(place, id));
         }
-        self.ready.extend(head.map(|job| (job, id)));
+        self.ready.extend(head.map(|place| (place, id)));
         class.ready = head;
     }
 }

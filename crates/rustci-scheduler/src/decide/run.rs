@@ -89,7 +89,7 @@ impl Turn<'_> {
             Phase::Blocked => self.end_job(id, Conclusion::Canceled, text.to_owned()),
             Phase::Queued => {
                 if let Some(requirement) = run.requirement(place) {
-                    self.scheduler.pool.dequeue(id, &requirement);
+                    self.scheduler.pool.dequeue(id, &requirement, run.share());
                 }
                 self.end_job(id, Conclusion::Canceled, text.to_owned());
             }

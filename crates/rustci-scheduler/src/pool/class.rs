@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use rustci_pipeline::RunsOn;
 
-use super::runner::Load;
-use crate::{JobId, RunnerId, plan::Requirement};
+use super::{runner::Load, share::Place};
+use crate::{RunnerId, plan::Requirement};
 
 /// Names a class inside its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +17,14 @@ pub(super) struct Class {
     pub(super) requirement: Arc<Requirement>,
     /// The requirement in the words of a plan.
     pub(super) runs_on: RunsOn,
-    /// In the order of submission.
-    pub(super) queue: BTreeSet<JobId>,
+    /// In the order in which they go.
+    pub(super) queue: BTreeSet<Place>,
     /// Connected runners that suit.
     pub(super) members: BTreeSet<RunnerId>,
     /// Those of them that have room, the least loaded first.
     pub(super) free: BTreeSet<(Load, RunnerId)>,
     /// The head under which the class is in the pool's list of ready ones.
-    pub(super) ready: Option<JobId>,
+    pub(super) ready: Option<Place>,
 }
 
 impl Class {
