@@ -1,8 +1,9 @@
-//! What a running program tells its operator: metric families for `/metrics`, and log events.
+//! What a running program tells its operator: metric families for `/metrics`, log events, and
+//! traces for a collector.
 //!
 //! [`Metrics`] owns every family under its final name; the rest of the code moves them through
 //! typed functions, so labels stay few and known. [`logging::init`] sends `tracing` events to
-//! standard error. Fields of events have the same names everywhere: `conn`, `stream`, `run`, `job`,
+//! standard error, [`otlp`] sends spans to a collector. Fields of events have the same names everywhere: `conn`, `stream`, `run`, `job`,
 //! `peer`, `bytes`, `elapsed`.
 //!
 //! ```
@@ -13,12 +14,15 @@
 
 pub mod logging;
 mod metrics;
+pub mod otlp;
 mod rustci;
 mod size;
+mod span_ids;
 mod tally;
 mod valkyrie;
 
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use rustci::{JobState, RustciMetrics};
+pub use span_ids::{Work, span_id};
 pub use tally::{FrameTally, Received};
 pub use valkyrie::{Direction, OpenConnection, ValkyrieMetrics};

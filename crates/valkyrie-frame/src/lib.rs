@@ -55,7 +55,7 @@ pub use payload::{
 };
 pub use stream::{Parity, StreamClass, StreamId};
 pub use time::{Time, WallTime};
-pub use trace::{TraceByte, TraceContext, TraceMode};
+pub use trace::{TraceByte, TraceContext, TraceMode, TraceTextError};
 
 /// Structured payloads, generated from `spec/proto/valkyrie/v2`.
 pub mod v2 {

@@ -1,5 +1,7 @@
 //! Where a frame's trace context is found, and the context itself.
 
+use std::{fmt, str::FromStr};
+
 use crate::read::Reader;
 
 /// The trace byte of a frame: bit 7 sampled, bit 6 random id, bits 5-4 the mode.
@@ -108,5 +110,93 @@ impl TraceContext {
             *to = *from;
         }
         bytes
+    }
+}
+
+impl fmt::Display for TraceContext {
+    /// The text of the HTTP header `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("00-")?;
+        self.trace_id
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("-")?;
+        self.parent_id
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "-{:02x}", self.flags)
+    }
+}
+
+/// The text is not a `traceparent` of W3C Trace Context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a traceparent; write 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, lower case")]
+pub struct TraceTextError;
+
+impl FromStr for TraceContext {
+    type Err = TraceTextError;
+
+    /// Reads version 00, and of later versions the part that is the same.
+    fn from_str(text: &str) -> Result<Self, TraceTextError> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next().ok_or(TraceTextError);
+        let [version] = hex::<1>(next()?)?;
+        let (trace_id, parent_id, [flags]) = (hex(next()?)?, hex(next()?)?, hex::<1>(next()?)?);
+        let more = parts.next().is_some();
+        let known = version != 0xFF && !(version == 0 && more);
+        let ids = trace_id != [0; 16] && parent_id != [0; 8];
+        (known && ids)
+            .then_some(Self {
+                trace_id,
+                parent_id,
+                flags,
+            })
+            .ok_or(TraceTextError)
+    }
+}
+
+/// Lower-case hex digits, exactly as many as fit.
+fn hex<const N: usize>(text: &str) -> Result<[u8; N], TraceTextError> {
+    let mut out = [0; N];
+    let mut digits = text.bytes().map(|byte| match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        _ => Err(TraceTextError),
+    });
+    for byte in &mut out {
+        let mut digit = || digits.next().unwrap_or(Err(TraceTextError));
+        *byte = digit()? << 4 | digit()?;
+    }
+    digits.next().is_none().then_some(out).ok_or(TraceTextError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_and_written_as_the_standard_says() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context: TraceContext = text.parse().unwrap();
+        assert_eq!(context.flags, 1);
+        assert_eq!(context.to_string(), text);
+        let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
+        assert!(later.parse::<TraceContext>().is_ok());
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        for text in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+        ] {
+            assert!(text.parse::<TraceContext>().is_err(), "{text}");
+        }
     }
 }
