@@ -10,10 +10,12 @@ mod codes;
 pub mod condition;
 pub mod diagnostic;
 mod duration;
+mod expand;
 pub mod expr;
 pub mod glob;
 pub mod labels;
 pub mod limits;
+mod matrix;
 mod native;
 mod nearest;
 mod pipeline;
@@ -26,6 +28,7 @@ pub mod v1;
 mod yaml;
 
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
+pub use expand::{ExpandError, Expanded, expand};
 pub use native::{lint, parse};
 pub use pipeline::Pipeline;
 pub use plan::{

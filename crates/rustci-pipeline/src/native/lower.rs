@@ -7,10 +7,10 @@ use serde_json::{Map, Value as Json};
 
 use super::check::bare;
 use super::draft::{Binding, Draft, FailFast, JobDraft, Label, StepDraft};
-use crate::canonical;
 use crate::diagnostic::Code;
-use crate::expr::{Contexts, Value};
+use crate::expr::Contexts;
 use crate::limits::{JOBS_MAX, PLAN_TEXT_BYTES_MAX};
+use crate::matrix;
 use crate::pipeline::Pipeline;
 use crate::plan::{Job, MatrixGroup, PLAN_VERSION, Plan, RunsOn, Step};
 use crate::report::Report;
@@ -117,42 +117,22 @@ fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
 
 /// The jobs of the plan that one job of the file comes down to.
 fn instances(draft: &JobDraft) -> Vec<Job> {
-    let Some(matrix) = draft.known_matrix() else {
+    let Some(known) = draft.known_matrix() else {
         return vec![job(draft, draft.id.clone(), Map::new())];
     };
     let group = MatrixGroup {
         id: draft.id.clone(),
-        fail_fast: matrix.fail_fast == FailFast::Yes,
-        max_parallel: matrix.max_parallel,
+        fail_fast: known.fail_fast == FailFast::Yes,
+        max_parallel: known.max_parallel,
     };
     let instance = |values: &Map<String, Json>| {
-        let shown = matrix
-            .names
-            .iter()
-            .filter_map(|name| values.get(name))
-            .map(show);
-        let key = format!("{} ({})", draft.id, shown.collect::<Vec<_>>().join(", "));
+        let key = matrix::key(&draft.id, &known.names, values);
         Job {
             group: Some(group.clone()),
             ..job(draft, key, values.clone())
         }
     };
-    matrix.instances.iter().map(instance).collect()
-}
-
-/// A value as a part of a key: on one line, not too long.
-fn show(value: &Json) -> String {
-    const SHOWN: usize = 60;
-    let text = match value {
-        Json::Array(_) | Json::Object(_) => canonical::to_string(value),
-        single => Value::from(single).to_text(),
-    };
-    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut shown: String = chars.by_ref().take(SHOWN).collect();
-    if chars.next().is_some() {
-        shown.push('…');
-    }
-    shown
+    known.instances.iter().map(instance).collect()
 }
 
 /// One instance.

@@ -2,25 +2,19 @@
 
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::draft::{FailFast, Matrix, MatrixDraft};
 use super::fields::{Fields, entries};
 use super::keys;
 use super::values::{self, NameRule};
 use crate::diagnostic::Code;
-use crate::limits::{COMBINATIONS_MAX, JOBS_MAX, MATRIX_MAX};
+use crate::limits::{COMBINATIONS_MAX, JOBS_MAX, MATRIX_MAX, PLAN_TEXT_BYTES_MAX};
+use crate::matrix::{self, Axis, Instance};
 use crate::nearest::nearest;
 use crate::report::Report;
 use crate::template::is_template;
 use crate::yaml::{Entry, Node, NodeKind};
-
-type Instance = Map<String, Value>;
-
-struct Axis {
-    name: String,
-    values: Vec<Value>,
-}
 
 /// Reads and expands a matrix. The order is that of the axes, the last one turning fastest.
 pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
@@ -48,8 +42,10 @@ fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
     let excluded = maps(report, fields.get("exclude"), "exclude");
     let kept = exclude(report, combinations, &axes, &excluded);
     let included = maps(report, fields.get("include"), "include");
-    let names = names(&axes, &included);
-    let instances = include(kept, &axes, included);
+    let included: Vec<Instance> = included.into_iter().map(|row| row.values).collect();
+    check_bytes(report, node, matrix::include_bytes(&kept, &included))?;
+    let names = matrix::names(&axes, &included);
+    let instances = matrix::include(kept, &axes, included);
     check_count(report, node, &instances)?;
     Some(MatrixDraft {
         names,
@@ -130,11 +126,7 @@ fn constant(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Value> {
 
 /// All combinations of the axes; none when there are too many to look at.
 fn product(report: &mut Report<'_>, node: &Node, axes: &[Axis]) -> Option<Vec<Instance>> {
-    if axes.is_empty() {
-        return Some(Vec::new());
-    }
-    let counts = axes.iter().map(|axis| axis.values.len());
-    let count = counts.fold(1, usize::saturating_mul);
+    let count = matrix::combinations(axes);
     if count > COMBINATIONS_MAX {
         let message = format!(
             "the axes have {count} combinations; at most {COMBINATIONS_MAX} are \
@@ -143,19 +135,20 @@ fn product(report: &mut Report<'_>, node: &Node, axes: &[Axis]) -> Option<Vec<In
         report.error(Code::TOO_MANY, node.at.clone(), message);
         return None;
     }
-    let mut instances = vec![Instance::new()];
-    for axis in axes {
-        let with = |instance: &Instance| {
-            let instance = instance.clone();
-            axis.values.iter().map(move |value| {
-                let mut next = instance.clone();
-                next.insert(axis.name.clone(), value.clone());
-                next
-            })
-        };
-        instances = instances.iter().flat_map(with).collect();
+    check_bytes(report, node, matrix::product_bytes(axes))?;
+    Some(matrix::product(axes))
+}
+
+/// Reports values that would take too much room in all instances; none then.
+fn check_bytes(report: &mut Report<'_>, node: &Node, bytes: usize) -> Option<()> {
+    if bytes <= PLAN_TEXT_BYTES_MAX {
+        return Some(());
     }
-    Some(instances)
+    let message = format!(
+        "the values of this matrix have more than {PLAN_TEXT_BYTES_MAX} bytes in all instances"
+    );
+    report.error(Code::TOO_MANY, node.at.clone(), message);
+    None
 }
 
 /// An entry of `include` or `exclude`.
@@ -237,12 +230,7 @@ fn exclude(
             continue;
         }
         let before = instances.len();
-        let fits = |instance: &Instance| {
-            row.values
-                .iter()
-                .all(|(name, value)| instance.get(name) == Some(value))
-        };
-        instances.retain(|instance| !fits(instance));
+        matrix::exclude(&mut instances, &row.values);
         if instances.len() == before {
             report
                 .warning(
@@ -254,45 +242,6 @@ fn exclude(
         }
     }
     instances
-}
-
-/// Adds values to every combination whose axes an entry does not contradict; an entry that fits
-/// none becomes an instance of its own. Added values may be replaced by later entries, values of
-/// axes never are. These are GitHub's rules.
-fn include(instances: Vec<Instance>, axes: &[Axis], rows: Vec<Row>) -> Vec<Instance> {
-    let originals = instances.clone();
-    let mut result = instances;
-    let mut own = Vec::new();
-    for Row { values, .. } in rows {
-        let mut used = false;
-        for (original, instance) in originals.iter().zip(&mut result) {
-            let fits = axes.iter().all(|axis| {
-                values
-                    .get(&axis.name)
-                    .is_none_or(|value| original.get(&axis.name) == Some(value))
-            });
-            if fits {
-                used = true;
-                instance.extend(values.clone());
-            }
-        }
-        if !used {
-            own.push(values);
-        }
-    }
-    result.extend(own);
-    result
-}
-
-/// The names that instances can have, in the order of their keys.
-fn names(axes: &[Axis], included: &[Row]) -> Vec<String> {
-    let mut names: Vec<String> = axes.iter().map(|axis| axis.name.clone()).collect();
-    for name in included.iter().flat_map(|row| row.values.keys()) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
 }
 
 /// Reports a matrix with no instance or too many; none then.
