@@ -51,6 +51,9 @@ pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 /// Largest message between the runner and a job process.
 pub const JOB_MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
 
+/// Largest blob a job hands on as a whole: a summary, a report, the list of an artifact's files.
+pub const OUTGOING_BLOB_BYTES_MAX: u32 = 32 * 1024 * 1024;
+
 /// First and longest wait between two tries to reach the server.
 pub const RECONNECT_WAIT: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(5));

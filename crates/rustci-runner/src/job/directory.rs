@@ -7,7 +7,7 @@
 //! errors      what the job process itself had to say, normally nothing
 //! processes   the processes of the job, for whoever cleans up after a kill -9
 //! workspace/  where the steps run        scripts/  the steps as files, and their outputs
-//! home/ tmp/  HOME and TMPDIR of the steps
+//! home/ tmp/  HOME and TMPDIR of the steps       blobs/    what leaves the job, by digest
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -45,6 +45,7 @@ impl JobDirectory {
             self.home(),
             self.temporary(),
             self.scripts(),
+            self.blobs(),
         ] {
             DirBuilder::new().mode(0o700).create(part)?;
         }
@@ -141,6 +142,10 @@ impl JobDirectory {
 
     pub(crate) fn scripts(&self) -> PathBuf {
         self.root.join("scripts")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
     }
 }
 

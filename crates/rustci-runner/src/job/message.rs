@@ -13,7 +13,7 @@ use crate::limits::JOB_MESSAGE_BYTES_MAX;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Order {
     /// What to do.
-    #[prost(oneof = "OrderKind", tags = "1, 2")]
+    #[prost(oneof = "OrderKind", tags = "1, 2, 3")]
     pub(crate) kind: Option<OrderKind>,
 }
 
@@ -26,6 +26,9 @@ pub(crate) enum OrderKind {
     /// Ends the attempt early.
     #[prost(message, tag = "2")]
     Cancel(Cancel),
+    /// The answer to [`ReportKind::Upload`].
+    #[prost(message, tag = "3")]
+    Uploaded(Uploaded),
 }
 
 /// An attempt to execute.
@@ -71,7 +74,7 @@ pub(crate) struct Cancel {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Report {
     /// What happened.
-    #[prost(oneof = "ReportKind", tags = "1, 2, 3")]
+    #[prost(oneof = "ReportKind", tags = "1, 2, 3, 4")]
     pub(crate) kind: Option<ReportKind>,
 }
 
@@ -88,6 +91,54 @@ pub(crate) enum ReportKind {
     /// looks at the spool afterwards.
     #[prost(uint64, tag = "3")]
     Log(u64),
+    /// The steps have ended and this is to be uploaded. More may follow.
+    #[prost(message, tag = "4")]
+    Upload(Upload),
+}
+
+/// Bytes that the server has to have before it hears how the job ended.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Upload {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) pieces: Vec<Piece>,
+    /// Nothing follows: the answer is wanted now.
+    #[prost(bool, tag = "2")]
+    pub(crate) last: bool,
+}
+
+/// A part of a file that is one blob.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Piece {
+    /// BLAKE3 of the bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) digest: Vec<u8>,
+    /// The file, relative to the attempt's directory.
+    #[prost(string, tag = "2")]
+    pub(crate) path: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) offset: u64,
+    #[prost(uint32, tag = "4")]
+    pub(crate) length: u32,
+}
+
+/// What became of an upload.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Uploaded {
+    /// Digests that are not with the server, with the reason.
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) failed: Vec<NotUploaded>,
+    /// Bytes that the server did not have before.
+    #[prost(uint64, tag = "2")]
+    pub(crate) stored_bytes: u64,
+}
+
+/// A blob that the server does not have.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NotUploaded {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) digest: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(crate) reason: String,
 }
 
 /// The file `result`: how the attempt ended.
@@ -101,8 +152,8 @@ pub(crate) struct Ending {
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum EndingKind {
     /// It ran to its end, well or badly.
-    #[prost(message, tag = "1")]
-    Completed(v1::JobResult),
+    #[prost(message, boxed, tag = "1")]
+    Completed(Box<v1::JobResult>),
     /// It could not be run.
     #[prost(message, tag = "2")]
     Failed(Failed),

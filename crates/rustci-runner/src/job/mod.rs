@@ -11,6 +11,11 @@ mod environment;
 mod hash_files;
 pub(crate) mod log;
 pub(crate) mod message;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the delivery at the end of a job uses it")
+)]
+pub(crate) mod outgoing;
 mod outputs;
 mod shell;
 mod source;
@@ -115,7 +120,9 @@ fn await_begin(control: &mut Control) -> Result<Begin, JobError> {
     loop {
         match control.order()? {
             Some(OrderKind::Begin(begin)) => return Ok(*begin),
-            Some(OrderKind::Cancel(_)) => return Err(JobError::RunnerGone),
+            Some(OrderKind::Cancel(_) | OrderKind::Uploaded(_)) => {
+                return Err(JobError::RunnerGone);
+            }
             None => {
                 let stdin = io::stdin();
                 let result = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None);
@@ -241,7 +248,7 @@ fn refused(job: &mut Steps<'_>, message: &str) -> v1::JobResult {
 fn completed(mut result: v1::JobResult, begun: Instant) -> Ending {
     result.duration_ms = millis(begun.elapsed());
     Ending {
-        kind: Some(EndingKind::Completed(result)),
+        kind: Some(EndingKind::Completed(Box::new(result))),
     }
 }
 

@@ -406,7 +406,7 @@ impl Supervisor {
                     };
                     self.stop(cause, now + Duration::from_millis(cancel.grace_ms));
                 }
-                Ok(Some(OrderKind::Begin(_))) => {}
+                Ok(Some(OrderKind::Begin(_) | OrderKind::Uploaded(_))) => {}
                 Ok(None) => return,
                 Err(RunnerGone) => return self.end_now(StopCause::RunnerGone),
             }

@@ -143,7 +143,7 @@ fn steps(count: usize, outcome: v1::Outcome, code: i32, message: &str) -> Vec<v1
 
 fn completed(result: v1::JobResult) -> Ending {
     Ending {
-        kind: Some(EndingKind::Completed(result)),
+        kind: Some(EndingKind::Completed(Box::new(result))),
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
 
     fn result(env: &[(&str, &str)]) -> v1::JobResult {
         match job(env).unwrap().ending().kind {
-            Some(EndingKind::Completed(result)) => result,
+            Some(EndingKind::Completed(result)) => *result,
             other => panic!("{other:?}"),
         }
     }

@@ -275,7 +275,7 @@ impl Shared {
             ReportKind::Started(unix_ms) => attempt.start(unix_ms),
             ReportKind::Step(event) => attempt.step(event),
             ReportKind::Log(_) if attempt.lacks_log() => attempt.set_log(log()),
-            ReportKind::Log(_) => {}
+            ReportKind::Log(_) | ReportKind::Upload(_) => {}
         }
     }
 
