@@ -187,7 +187,7 @@ impl Outcome {
 
     fn result(&self) -> &v1::JobResult {
         match self.ending.as_ref().and_then(|ending| ending.kind.as_ref()) {
-            Some(EndingKind::Completed(result)) => *result,
+            Some(EndingKind::Completed(result)) => result,
             other => panic!("{other:?}"),
         }
     }
