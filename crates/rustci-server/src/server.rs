@@ -116,6 +116,7 @@ impl Server {
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
         let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
+        let catalogue = catalogue.with_blobs(Arc::clone(&blobs));
         let catalogue = CatalogueThread::start(catalogue, health.clone())?;
         let logs = LogStore::start(&layout.logs(), metrics.rustci.clone());
         let logs = logs.map_err(|source| StartError::DataDir {

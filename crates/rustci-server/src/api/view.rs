@@ -84,6 +84,77 @@ pub struct EventView {
     pub name: String,
 }
 
+/// What a run was started for, as far as whoever started it said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GitView {
+    /// `refs/heads/main`, `refs/tags/v1`, ...
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// Name of the branch.
+    pub branch: Option<String>,
+    /// Full commit id.
+    pub commit: Option<String>,
+}
+
+/// How soon a run gets runners, compared with others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// In its turn.
+    #[default]
+    Normal,
+    /// Before what is normal.
+    High,
+    /// Before everything else.
+    Critical,
+}
+
+impl Priority {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// An agreement that a job waits for, or waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// Where the job acts.
+    pub environment: String,
+    /// Who is asked; empty means anybody.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Since when it waits.
+    pub asked_ms: u64,
+    /// When it ends as blocked.
+    pub until_ms: u64,
+    /// What was answered.
+    #[serde(default)]
+    pub answer: Option<AnswerView>,
+}
+
+/// The answer to a question for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerView {
+    /// Whether the job may run.
+    pub approved: bool,
+    /// Who answered, as they called themselves.
+    pub by: String,
+    /// What they said.
+    pub comment: String,
+    /// When.
+    pub at_ms: u64,
+}
+
 /// A run without its jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -103,6 +174,15 @@ pub struct RunSummary {
     pub digest: String,
     /// What started it.
     pub event: EventView,
+    /// The commit it was started for.
+    #[serde(default)]
+    pub git: GitView,
+    /// How soon it gets runners, compared with others.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The run that it repeats.
+    #[serde(default)]
+    pub rerun_of: Option<u64>,
     /// When it was accepted.
     pub created_ms: u64,
     /// When its first job started.
@@ -130,6 +210,15 @@ pub struct RunView {
     pub digest: String,
     /// What started it.
     pub event: EventView,
+    /// The commit it was started for.
+    #[serde(default)]
+    pub git: GitView,
+    /// How soon it gets runners, compared with others.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The run that it repeats.
+    #[serde(default)]
+    pub rerun_of: Option<u64>,
     /// When it was accepted.
     pub created_ms: u64,
     /// When its first job started.
@@ -153,6 +242,9 @@ impl RunSummary {
             conclusion: self.conclusion,
             digest: self.digest,
             event: self.event,
+            git: self.git,
+            priority: self.priority,
+            rerun_of: self.rerun_of,
             created_ms: self.created_ms,
             started_ms: self.started_ms,
             finished_ms: self.finished_ms,
@@ -183,6 +275,12 @@ pub struct JobView {
     pub allowed: bool,
     /// Why it waits, or why it ended as it did; one line for people.
     pub reason: Option<String>,
+    /// The agreement that it waits for, or waited for.
+    #[serde(default)]
+    pub approval: Option<ApprovalView>,
+    /// The run in which it really ran, where a rerun took it over.
+    #[serde(default)]
+    pub carried_from: Option<u64>,
     /// Its attempts, the first one first.
     pub attempts: Vec<AttemptView>,
     /// Its steps as they are in the newest attempt.

@@ -6,7 +6,10 @@
 //! behind the changes that were sent before them, so whoever got an answer from the engine finds it
 //! here.
 
+mod migrate;
+mod origin;
 mod query;
+mod results;
 mod schema;
 mod subscribe;
 #[cfg(test)]
@@ -14,11 +17,16 @@ mod tests;
 mod thread;
 mod write;
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
-use crate::api::view::{AttemptView, Conclusion, RunSummary, Status, StepView};
+use crate::api::view::{ApprovalView, AttemptView, Conclusion, RunSummary, Status, StepView};
+use crate::blobs::Blobs;
 
+pub use origin::Origin;
 pub use query::{ChangedSince, Page};
+pub use results::Finished;
 pub use schema::CatalogueError;
 pub use subscribe::Subscriptions;
 pub use thread::{CatalogueThread, Handed, Queries, Updates};
@@ -32,6 +40,8 @@ pub enum Change {
         run: RunSummary,
         /// Its jobs, in the order of the plan.
         jobs: Vec<NewJob>,
+        /// What it was made from.
+        origin: Origin,
     },
     /// A run's new state.
     Run(RunSummary),
@@ -48,6 +58,8 @@ pub enum Change {
         /// The state.
         step: StepView,
     },
+    /// An attempt ran to its end and left something behind.
+    Finished(Box<Finished>),
 }
 
 /// What never changes about a job.
@@ -65,6 +77,8 @@ pub struct NewJob {
     pub needs: Vec<String>,
     /// Names of its steps in the file.
     pub steps: Vec<String>,
+    /// The run in which it really ran, where a rerun took it over.
+    pub carried_from: Option<u64>,
 }
 
 /// What changes about a job.
@@ -82,6 +96,8 @@ pub struct JobState {
     pub allowed: bool,
     /// Why it waits or ended so.
     pub reason: Option<String>,
+    /// The agreement that it waits for, or waited for.
+    pub approval: Option<ApprovalView>,
     /// Its attempts.
     pub attempts: Vec<AttemptView>,
     /// Its outputs.
@@ -98,4 +114,6 @@ pub struct JobState {
 #[derive(Debug)]
 pub struct Catalogue {
     connection: Connection,
+    /// Where the contents are that results name.
+    blobs: Option<Arc<Blobs>>,
 }

@@ -4,14 +4,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 use crate::api::view::{
-    AttemptView, EventView, JobView, RunEvent, RunList, RunSummary, RunView, Status, StepView,
+    AttemptView, EventView, GitView, JobView, RunEvent, RunList, RunSummary, RunView, Status,
+    StepView,
 };
 use crate::catalogue::{Catalogue, CatalogueError};
 
 const RUN_COLUMNS: &str = "id, project, pipeline, file, status, conclusion, digest, event,
-    created_ms, started_ms, finished_ms, seq";
+    created_ms, started_ms, finished_ms, seq, priority, rerun_of, git_ref, git_branch, git_commit";
 const JOB_COLUMNS: &str = "id, key, job_id, name, needs, step_names, status, conclusion, reason,
-    attempts, outputs, queued_ms, started_ms, finished_ms, allowed, seq";
+    attempts, outputs, queued_ms, started_ms, finished_ms, allowed, seq, approval,
+    carried_from";
 
 /// Which runs a list shows.
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +177,13 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<(RunSummary, u64)> {
         conclusion: optional_word(row, 5)?,
         digest: row.get(6)?,
         event: EventView { name: row.get(7)? },
+        git: GitView {
+            reference: row.get(14)?,
+            branch: row.get(15)?,
+            commit: row.get(16)?,
+        },
+        priority: word(row, 12)?,
+        rerun_of: row.get(13)?,
         created_ms: row.get(8)?,
         started_ms: row.get(9)?,
         finished_ms: row.get(10)?,
@@ -195,6 +204,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
         conclusion: optional_word(row, 7)?,
         allowed: row.get(14)?,
         reason: row.get(8)?,
+        approval: optional_column(row, 16)?,
+        carried_from: row.get(17)?,
         attempts,
         steps: (0..)
             .zip(names)
@@ -212,6 +223,13 @@ fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
 fn column<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(at)?.as_str()?;
     serde_json::from_str(text).map_err(|error| unreadable(at, error))
+}
+
+fn optional_column<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(at)?.as_str_or_null()? {
+        Some(_) => column(row, at).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// A column that holds one of the words of an enumeration.

@@ -1,14 +1,14 @@
 //! Opening the database: version floor, pragmas, tables.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::catalogue::Catalogue;
+use crate::blobs::Blobs;
+use crate::catalogue::{Catalogue, migrate};
 use crate::limits::CATALOGUE_CACHE_KIB;
 
-/// Format of the tables. A catalogue of another format is made anew from the journal.
-const SCHEMA: i64 = 2;
 /// SQLite before 3.51.3 can lose committed writes when a checkpoint races a writer.
 const SQLITE_FLOOR: i32 = 3_051_003;
 
@@ -29,6 +29,18 @@ pub enum CatalogueError {
     Missing {
         /// The data directory.
         dir: PathBuf,
+    },
+    /// The tables have a format that this program does not know.
+    #[error(
+        "the catalogue has format {found}, this program knows {first} to {last}; use the version of rustci that wrote it, or a newer one"
+    )]
+    Format {
+        /// The format found.
+        found: i64,
+        /// The oldest format that is known.
+        first: i64,
+        /// The newest one.
+        last: i64,
     },
     /// The database is damaged, or the disk refused.
     #[error(
@@ -66,60 +78,8 @@ impl CatalogueError {
     }
 }
 
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS progress (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    applied INTEGER NOT NULL,
-    seq INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO progress VALUES (1, 0, 0);
-CREATE TABLE IF NOT EXISTS runs (
-    id INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    file TEXT NOT NULL,
-    status TEXT NOT NULL,
-    conclusion TEXT,
-    digest TEXT NOT NULL,
-    event TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    started_ms INTEGER,
-    finished_ms INTEGER,
-    seq INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS runs_by_status ON runs (status, id);
-CREATE TABLE IF NOT EXISTS jobs (
-    id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    job_id TEXT NOT NULL,
-    name TEXT NOT NULL,
-    needs TEXT NOT NULL,
-    step_names TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'blocked',
-    conclusion TEXT,
-    reason TEXT,
-    attempts TEXT NOT NULL DEFAULT '[]',
-    outputs TEXT NOT NULL DEFAULT '{}',
-    queued_ms INTEGER,
-    started_ms INTEGER,
-    finished_ms INTEGER,
-    allowed INTEGER NOT NULL DEFAULT 0,
-    seq INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (run, id);
-CREATE TABLE IF NOT EXISTS steps (
-    job INTEGER NOT NULL,
-    attempt INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    view TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    PRIMARY KEY (job, attempt, number)
-) STRICT, WITHOUT ROWID;
-";
-
 impl Catalogue {
-    /// Opens the catalogue at `path`, making it, or making it anew when its format is another.
+    /// Opens the catalogue at `path`, making it, or bringing its tables to the newest format.
     ///
     /// # Errors
     /// [`CatalogueError`].
@@ -130,23 +90,11 @@ impl Catalogue {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A projection may lose its last transactions to a power cut, the journal has them.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found != 0 && found != SCHEMA {
-            tracing::warn!(
-                found,
-                known = SCHEMA,
-                "the catalogue has another format; rebuilding it"
-            );
-            connection.execute_batch(
-                "DROP TABLE progress; DROP TABLE runs; DROP TABLE jobs; DROP TABLE steps;",
-            )?;
-        }
-        if found != SCHEMA {
-            connection.execute_batch(&format!(
-                "BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
-            ))?;
-        }
-        Ok(Self { connection })
+        migrate::to_newest(&connection)?;
+        Ok(Self {
+            connection,
+            blobs: None,
+        })
     }
 
     /// Opens the catalogue in the data directory `dir` for reading only, beside a process that
@@ -162,10 +110,27 @@ impl Catalogue {
                 dir: dir.to_owned(),
             });
         }
+        migrate_if_old(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         configure(&connection)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            blobs: None,
+        })
+    }
+
+    /// Lets results be read whose contents are in `blobs`.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Arc<Blobs>) -> Self {
+        Self {
+            blobs: Some(blobs),
+            ..self
+        }
+    }
+
+    pub(super) fn blobs(&self) -> Option<Arc<Blobs>> {
+        self.blobs.clone()
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -175,6 +140,17 @@ impl Catalogue {
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
+}
+
+/// A reader cannot change tables that an older version left; so somebody who can does it first.
+fn migrate_if_old(path: &Path) -> Result<(), CatalogueError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    configure(&connection)?;
+    if migrate::is_old(&connection)? {
+        drop(connection);
+        Catalogue::open(path)?;
+    }
+    Ok(())
 }
 
 fn check_version() -> Result<(), CatalogueError> {

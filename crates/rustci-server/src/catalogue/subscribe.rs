@@ -52,5 +52,6 @@ fn run_of(change: &Change) -> u64 {
         Change::NewRun { run, .. } | Change::Run(run) => run.id,
         Change::Job(job) => job.run,
         Change::Step { run, .. } => *run,
+        Change::Finished(finished) => finished.run,
     }
 }

@@ -1,7 +1,10 @@
 //! The catalogue from outside: what was sent is what is read.
 
+use rustci_pipeline::Plan;
+use rustci_scheduler::StoredPlan;
+
 use super::*;
-use crate::api::view::{EventView, RunEvent};
+use crate::api::view::{EventView, GitView, Priority, RunEvent};
 use crate::health::HealthCell;
 
 fn summary(id: u64, status: Status) -> RunSummary {
@@ -16,6 +19,12 @@ fn summary(id: u64, status: Status) -> RunSummary {
         event: EventView {
             name: "manual".into(),
         },
+        git: GitView {
+            commit: Some("c0ffee".into()),
+            ..GitView::default()
+        },
+        priority: Priority::High,
+        rerun_of: (id > 1).then_some(1),
         created_ms: 10 + id,
         started_ms: None,
         finished_ms: (status == Status::Finished).then_some(99),
@@ -30,10 +39,18 @@ fn new_run(id: u64) -> Change {
         name: "test".into(),
         needs: vec!["lint".into()],
         steps: vec!["build".into(), "check".into()],
+        carried_from: None,
     };
     Change::NewRun {
         run: summary(id, Status::Queued),
         jobs: vec![job],
+        origin: Origin {
+            plan: Arc::new(StoredPlan::new(Plan::default())),
+            meta: vec![1],
+            expanded: vec![],
+            idempotency_key: None,
+            request_digest: vec![],
+        },
     }
 }
 
@@ -54,6 +71,13 @@ fn job(run: u64, status: Status, attempts: u32) -> Change {
         conclusion: None,
         allowed: false,
         reason: Some("waits".into()),
+        approval: Some(ApprovalView {
+            environment: "production".into(),
+            from: vec!["ops".into()],
+            asked_ms: 1,
+            until_ms: 2,
+            answer: None,
+        }),
         attempts: attempts.collect(),
         outputs: [("version".to_owned(), "1.2".to_owned())].into(),
         queued_ms: Some(11),
@@ -290,4 +314,14 @@ async fn after_a_lost_change_nothing_is_taken_until_the_next_start() {
     updates.send(&mut vec![new_run(2)], 2);
     let applied = queries.ask(|catalogue| catalogue.applied()).await;
     assert_eq!(applied.unwrap(), 0, "the journal is read again from here");
+}
+
+#[test]
+fn what_a_run_was_made_from_is_kept() {
+    let (_dir, mut catalogue) = open();
+    catalogue.apply(&[new_run(1), new_run(2)], 1).unwrap();
+    let origin = catalogue.origin(2).unwrap().unwrap();
+    assert_eq!(origin.plan_json, Plan::default().to_canonical_json());
+    assert_eq!(origin.meta, [1]);
+    assert_eq!(catalogue.origin(3).unwrap(), None);
 }

@@ -27,7 +27,7 @@ use crate::engine::handle::Answer;
 use crate::engine::projection::Projection;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::spec::SpecCache;
-use crate::engine::states::conclusion;
+use crate::engine::states::{self, conclusion};
 use crate::health::Health;
 
 /// What waits for its records to become durable.
@@ -128,10 +128,14 @@ impl Core {
     }
 
     fn take(&mut self, now: Time, out: &mut Output) {
+        let results = self.results(&out.records);
         for record in out.records.drain(..) {
             self.append(&record);
         }
         let index = self.journal.appended();
+        if !results.is_empty() {
+            self.pending.push_back((index, Pending::Changes(results)));
+        }
         for effect in out.effects.drain(..) {
             match effect {
                 Effect::JobChanged { job, .. } => self.projection.job_changed(job),
@@ -140,6 +144,30 @@ impl Core {
             }
         }
         self.wake.notify_one();
+    }
+
+    /// What attempts left behind that these records end.
+    fn results(&self, records: &[Record]) -> Vec<Change> {
+        let mut results = Vec::new();
+        for (place, record) in records.iter().enumerate() {
+            let Some(Kind::AttemptEnded(ended)) = &record.kind else {
+                continue;
+            };
+            // The scheduler may have given the job out again within the same command.
+            let later = records.iter().skip(place).filter(|later| {
+                matches!(&later.kind, Some(Kind::Leased(leased)) if leased.job == ended.job)
+            });
+            let job = self.scheduler.job(JobId(ended.job)).map(|(_, _, job)| job);
+            let attempts = job.map_or(0, |job| job.attempts.len());
+            let number = u32::try_from(attempts - later.count()).unwrap_or(u32::MAX);
+            results.extend(states::finished(
+                &self.scheduler,
+                record.at_ms,
+                number,
+                ended,
+            ));
+        }
+        results
     }
 
     fn append(&mut self, record: &Record) {

@@ -48,7 +48,7 @@ pub(super) fn restore(
     for (index, bytes) in recovered.records() {
         let record = Record::decode(bytes).map_err(|error| at(index)(error.into()))?;
         if behind.is_some_and(|applied| index.get() > applied) {
-            steps.extend(steps_of(&scheduler, &record));
+            steps.extend(results_of(&scheduler, &record));
         }
         scheduler.replay(&record).map_err(at(index))?;
     }
@@ -77,8 +77,8 @@ fn everything(scheduler: &Scheduler) -> Vec<Change> {
     changes
 }
 
-/// The steps in the result that a record holds, which is nowhere else.
-fn steps_of(scheduler: &Scheduler, record: &Record) -> Vec<Change> {
+/// What is in the result that a record holds, and nowhere else.
+fn results_of(scheduler: &Scheduler, record: &Record) -> Vec<Change> {
     let Some(Kind::AttemptEnded(ended)) = &record.kind else {
         return Vec::new();
     };
@@ -90,6 +90,7 @@ fn steps_of(scheduler: &Scheduler, record: &Record) -> Vec<Change> {
         return Vec::new();
     };
     let attempt = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX);
+    let left = states::finished(scheduler, record.at_ms, attempt, ended);
     let steps = (0..).zip(&result.steps).map(|(index, finished)| {
         let name = states::planned_step(scheduler, id, index);
         let step = states::step_finished(index, name, None, finished);
@@ -100,5 +101,5 @@ fn steps_of(scheduler: &Scheduler, record: &Record) -> Vec<Change> {
             step,
         }
     });
-    steps.collect()
+    steps.chain(left).collect()
 }

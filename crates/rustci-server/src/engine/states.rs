@@ -1,15 +1,20 @@
 //! From the scheduler's words to those of the API.
 
+use std::sync::Arc;
+
 use prost::Message;
 use rustci_pipeline::v1;
-use rustci_scheduler::record::{Cause, Conclusion as Recorded};
+use rustci_scheduler::record::{
+    AttemptEnded, Cause, Conclusion as Recorded, Priority as RecordedPriority,
+};
 use rustci_scheduler::{Attempt, Job, JobId, Phase, Run, RunnerId, Scheduler};
 use valkyrie_frame::WallTime;
 
 use crate::api::view::{
-    AttemptView, Conclusion, EventView, JobView, RunSummary, RunView, Status, StepView,
+    AttemptView, Conclusion, EventView, GitView, JobView, Priority, RunSummary, RunView, Status,
+    StepView,
 };
-use crate::catalogue::{Change, JobState, NewJob};
+use crate::catalogue::{Change, Finished, JobState, NewJob, Origin};
 
 /// A run as the catalogue lists it.
 pub(crate) fn summary(run: &Run) -> RunSummary {
@@ -29,9 +34,34 @@ pub(crate) fn summary(run: &Run) -> RunSummary {
         event: EventView {
             name: run.meta.event.clone(),
         },
+        git: git(run),
+        priority: priority(run.meta.priority()),
+        rerun_of: (run.meta.rerun_of != 0).then_some(run.meta.rerun_of),
         created_ms: run.submitted.as_millis(),
         started_ms: run.started.map(WallTime::as_millis),
         finished_ms: run.finished.map(WallTime::as_millis),
+    }
+}
+
+fn git(run: &Run) -> GitView {
+    let contexts: GitContexts = serde_json::from_str(&run.meta.contexts_json).unwrap_or_default();
+    contexts.git
+}
+
+/// The part of a run's contexts that lists show; the rest is not built.
+#[derive(Default, serde::Deserialize)]
+struct GitContexts {
+    #[serde(default)]
+    git: GitView,
+}
+
+/// What a run counts for, in the words of the API.
+pub(crate) fn priority(recorded: RecordedPriority) -> Priority {
+    match recorded {
+        RecordedPriority::Low => Priority::Low,
+        RecordedPriority::Unspecified | RecordedPriority::Normal => Priority::Normal,
+        RecordedPriority::High => Priority::High,
+        RecordedPriority::Critical => Priority::Critical,
     }
 }
 
@@ -50,11 +80,46 @@ pub(crate) fn new_run(run: &Run) -> Change {
             name: job.name.clone(),
             needs: job.needs.clone(),
             steps: job.steps.iter().map(|step| step.name.clone()).collect(),
+            carried_from: None,
         });
     Change::NewRun {
         run: summary(run),
         jobs: jobs.collect(),
+        origin: origin(run),
     }
+}
+
+fn origin(run: &Run) -> Origin {
+    let key = &run.meta.idempotency_key;
+    Origin {
+        plan: Arc::clone(&run.plan),
+        meta: run.meta.encode_to_vec(),
+        expanded: Vec::new(),
+        idempotency_key: Some(key.clone()).filter(|key| !key.is_empty()),
+        request_digest: run.meta.request_digest.clone(),
+    }
+}
+
+/// What a finished attempt left behind, when it left anything.
+pub(crate) fn finished(
+    scheduler: &Scheduler,
+    at_ms: u64,
+    attempt: u32,
+    ended: &AttemptEnded,
+) -> Option<Change> {
+    let result = result(&ended.detail).filter(|result| !Finished::is_bare(result))?;
+    let (run, place, _) = scheduler.job(JobId(ended.job))?;
+    let planned = run.plan.plan().jobs.get(place)?;
+    Some(Change::Finished(Box::new(Finished {
+        run: run.id.0,
+        job: ended.job,
+        job_key: planned.key.clone(),
+        attempt,
+        project: run.meta.project.clone(),
+        file: run.meta.file.clone(),
+        ended_ms: at_ms,
+        result,
+    })))
 }
 
 /// The state of the job at a place of its run.
@@ -74,6 +139,7 @@ pub(crate) fn job_state(scheduler: &Scheduler, run: &Run, place: usize, job: &Jo
         conclusion: job.conclusion.and_then(conclusion),
         allowed: job.tolerated && failed(job),
         reason: Some(job.reason.clone()).filter(|reason| !reason.is_empty()),
+        approval: None,
         attempts: attempts.collect(),
         outputs: job
             .outputs
@@ -182,6 +248,8 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
             conclusion: state.conclusion,
             allowed: state.allowed,
             reason: state.reason,
+            approval: state.approval,
+            carried_from: None,
             attempts: state.attempts,
             steps: (0..)
                 .zip(names)
