@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// List, view, watch and cancel runs
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Runs(RunsArgs),
+    /// Print the HTTP API as an OpenAPI document
+    #[command(name = "openapi")]
+    OpenApi,
     /// The process that runs one job.
     #[command(name = "__job", hide = true)]
     Job {

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
 fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
     let exit = match command {
         Command::Lint(args) => command::lint::lint(args, out),
+        Command::OpenApi => out
+            .text(&rustci_server::api::openapi())
+            .map(|()| Exit::Success),
         Command::Plan(args) => command::plan::plan(args, out),
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),

@@ -1,19 +1,32 @@
 //! Uploading source snapshots.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::App;
+use crate::api::answers::{NotFound, Unprocessable};
+use crate::api::extract::Path;
 use crate::api::health::accepting;
 use crate::api::problem::ApiError;
 use crate::blobs::{BlobDigest, Upload};
 use crate::limits::BLOB_BYTES_MAX;
 
-/// `HEAD /api/v1/blobs/{digest}`: whether the server has it.
-pub(crate) async fn head(
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(put, head))
+}
+
+/// Whether the server has a source archive.
+#[utoipa::path(
+    head, path = "/blobs/{digest}", operation_id = "find_blob", tag = "blobs",
+    params(("digest" = String, Path, description = "BLAKE3, 64 lower-case hex digits.")),
+    responses((status = 200, description = "It is there; `Content-Length` is its size."), NotFound)
+)]
+async fn head(
     State(app): State<App>,
     Path(digest): Path<String>,
 ) -> Result<(StatusCode, HeaderMap), ApiError> {
@@ -26,9 +39,20 @@ pub(crate) async fn head(
     Ok((StatusCode::OK, headers))
 }
 
-/// `PUT /api/v1/blobs/{digest}`: stores the body under its digest. 201 when it is new, 200 when it
-/// was there; then the body is not read.
-pub(crate) async fn put(
+/// Stores a source archive under its digest.
+///
+/// When it is there already, the body is not read.
+#[utoipa::path(
+    put, path = "/blobs/{digest}", operation_id = "store_blob", tag = "blobs",
+    params(("digest" = String, Path, description = "BLAKE3, 64 lower-case hex digits.")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "It was there."),
+        (status = 201, description = "It is stored."),
+        Unprocessable
+    )
+)]
+async fn put(
     State(app): State<App>,
     Path(digest): Path<String>,
     headers: HeaderMap,

@@ -3,29 +3,50 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_core::Stream;
 use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::App;
+use crate::api::answers::NotFound;
+use crate::api::extract::Path;
 use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::{number, say_why};
 use crate::api::view::{JobView, RunEvent, Status};
 use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE};
 
-/// `GET /api/v1/runs/{id}/events`: all states now, then each new one, then `end`, or `error`
-/// when no more of them will come.
-pub(crate) async fn follow(
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(follow))
+}
+
+/// Follows a run.
+///
+/// All states now, then each new one, then `end`, or `error` when no more of them will come. The
+/// data of an event is a `RunEvent`, that of `error` a `Problem`.
+#[utoipa::path(
+    get, path = "/runs/{id}/events", operation_id = "follow_run", tag = "runs",
+    params(
+        ("id" = u64, Path, description = "Number of the run."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "Goes on behind this event."),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events.", content_type = "text/event-stream",
+         body = String),
+        NotFound
+    )
+)]
+async fn follow(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Path(run): Path<u64>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let run = number(&id, "run")?;
     let since = last_event_id(&headers)?.unwrap_or(0);
     // Subscribed before the first look, so no change can fall between the two.
     let wake = app.queries.subscriptions().follow(run);

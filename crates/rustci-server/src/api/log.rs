@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -12,30 +11,41 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use valkyrie_frame::log::LogRecord;
 
 use crate::api::App;
+use crate::api::answers::NotFound;
 use crate::api::events::{broken_off, last_event_id};
+use crate::api::extract::{Path, Query};
 use crate::api::health::failed;
 use crate::api::problem::ApiError;
-use crate::api::runs::{find, number};
+use crate::api::runs::find;
 use crate::api::view::{JobView, LogLine, Status};
 use crate::limits::{LOG_TAIL_LINES_MAX, SSE_KEEPALIVE};
 use crate::logs::{LogKey, LogReader, LogTail, ReadError, ReadLine};
 
 /// The query of a log.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LogQuery {
+    /// Number of the attempt; the newest without.
     attempt: Option<u32>,
+    /// Begins at this byte of the log: one of the offsets that the server gave out.
     offset: Option<u64>,
+    /// Begins so many lines before the end.
     tail: Option<u64>,
+    /// Stays until the attempt is over; a job that has no attempt yet is waited for.
     #[serde(default)]
+    #[param(inline, required = false)]
     follow: Follow,
 }
 
 /// Whether to stay until the attempt is over.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Follow {
     #[serde(alias = "1", alias = "yes")]
@@ -53,15 +63,37 @@ enum Format {
     Raw,
 }
 
-/// `GET /api/v1/runs/{id}/jobs/{job}/log`; `job` is a job's number or its key.
-pub(crate) async fn read(
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read))
+}
+
+/// Reads or follows the log of a job.
+///
+/// `Accept` chooses between one `LogLine` per line of JSON, the same as server-sent events, and
+/// the records as they are stored.
+#[utoipa::path(
+    get, path = "/runs/{id}/jobs/{job}/log", operation_id = "read_log", tag = "logs",
+    params(
+        ("id" = u64, Path, description = "Number of the run."),
+        ("job" = String, Path, description = "Number or key of the job."),
+        LogQuery,
+        ("Last-Event-ID" = Option<u64>, Header, description = "Goes on at this byte of the log."),
+    ),
+    responses(
+        (status = 200, description = "The log.", content(
+            (String = "application/jsonl"),
+            (String = "text/event-stream"),
+            (String = "application/octet-stream"),
+        )),
+        NotFound
+    )
+)]
+async fn read(
     State(app): State<App>,
-    Path((id, job)): Path<(String, String)>,
-    query: Result<Query<LogQuery>, QueryRejection>,
+    Path((run, job)): Path<(u64, String)>,
+    Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::Invalid(error.body_text()))?;
-    let run = number(&id, "run")?;
     let mut wake = app.queries.subscriptions().follow(run);
     let attempt = find_attempt(&app, &mut wake, (run, &job), &query).await?;
     let offset = last_event_id(&headers)?.or(query.offset);

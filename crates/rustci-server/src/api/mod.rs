@@ -3,10 +3,26 @@
 //! One router is the whole of it: `rustci serve` puts it behind a socket, `rustci run` calls it in
 //! process ([`Server::router`](crate::Server::router)), and [`ReadOnly`](crate::ReadOnly) gives the
 //! same one without an engine behind it.
+//!
+//! # Adding routes
+//! A feature has its handlers in `api/<feature>.rs` with `pub(super) fn routes()`, merged in
+//! [`versioned`], and its types in `view`. A handler says in `#[utoipa::path]` what it takes and
+//! gives; from that the document is made, and a test holds every answer against it:
+//! - `path` is what follows `/api/v1`; `operation_id` is unique, a verb and a noun; `tag` names the
+//!   feature. The first line of the doc comment is the summary.
+//! - It takes [`extract::Path`], [`extract::Query`] (with `IntoParams` and `deny_unknown_fields`)
+//!   and [`extract::Json`], gives `Json`, and every error is an [`ApiError`].
+//! - `responses` has the success and its own errors from [`answers`]; 400, 401, 409 (read-only),
+//!   413, 415 and 503 are added by [`document::finish`].
+//! - `spec/openapi.json` is the document as it is stored; after a change, and after a conflict in
+//!   it: `UPDATE_EXPECT=1 cargo test -p rustci-server --lib stored_document`.
 
+mod answers;
 mod auth;
 mod blob;
+pub(crate) mod document;
 mod events;
+mod extract;
 mod health;
 mod log;
 mod problem;
@@ -17,10 +33,13 @@ pub mod view;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, OriginalUri};
 use axum::http::Method;
-use axum::routing::{get, post, put};
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use telemetry::Metrics;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::blobs::Blobs;
 use crate::catalogue::Queries;
@@ -48,31 +67,42 @@ pub(crate) struct App {
 
 /// All routes over `app`.
 pub(crate) fn router(app: App) -> Router {
-    let guarded = Router::new()
-        .route("/runs", post(runs::create).get(runs::list))
-        .route("/runs/{id}", get(runs::get))
-        .route("/runs/{id}/cancel", post(runs::cancel))
-        .route("/runs/{id}/events", get(events::follow))
-        .route("/runs/{id}/jobs/{job}/log", get(log::read))
-        .route("/runners", get(runs::runners))
+    let guarded = Router::from(versioned())
+        // Uploads take the raw body, which they check and count while it streams.
         .layer(DefaultBodyLimit::max(RUN_BODY_BYTES_MAX))
-        // A blob is checked and counted while it streams, so the limit of bodies is lifted.
-        .route("/blobs/{digest}", put(blob::put).head(blob::head))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(axum::middleware::from_fn_with_state(
             app.clone(),
             auth::require_token,
         ));
-    Router::new()
+    let text = Bytes::from(openapi());
+    let document = get(move || async move { ([(CONTENT_TYPE, "application/json")], text) });
+    Router::from(health::routes())
         .nest("/api/v1", guarded)
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/version", get(health::version))
+        .route("/api/v1/openapi.json", document.clone())
+        .route("/api-docs/openapi.json", document)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .with_state(app)
+}
+
+/// The `OpenAPI` document of all routes, as JSON text.
+#[must_use]
+pub fn openapi() -> String {
+    let routes = OpenApiRouter::with_openapi(document::start())
+        .nest("/api/v1", versioned())
+        .merge(health::routes());
+    document::to_text(&document::finish(routes.into_openapi()))
+}
+
+/// The routes under `/api/v1`, one line for each feature.
+fn versioned() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(blob::routes())
+        .merge(events::routes())
+        .merge(log::routes())
+        .merge(runs::routes())
 }
 
 async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -44,6 +44,9 @@ pub enum ApiError {
         /// The limit.
         max: u64,
     },
+    /// The caller's body is of a media type that the route does not take.
+    #[error("this route does not take a body of type {0}")]
+    MediaType(String),
     /// There is no such thing.
     #[error("there is no {what}")]
     NotFound {
@@ -93,6 +96,7 @@ impl ApiError {
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,
             Self::TooLarge { .. } => &rows::TOO_LARGE,
+            Self::MediaType(_) => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound { .. } => &rows::NOT_FOUND,
             Self::NoRoute(_) => &rows::NO_ROUTE,
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,

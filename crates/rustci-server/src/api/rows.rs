@@ -66,6 +66,13 @@ pub(crate) const TOO_LARGE: Row = Row {
     hint: "leave large and generated files out of the source",
 };
 
+pub(crate) const UNSUPPORTED_MEDIA_TYPE: Row = Row {
+    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    code: "unsupported_media_type",
+    title: "Media type not taken",
+    hint: "send the header Content-Type: application/json",
+};
+
 pub(crate) const NOT_FOUND: Row = Row {
     status: StatusCode::NOT_FOUND,
     code: "not_found",
@@ -139,6 +146,7 @@ pub(crate) const ALL: &[&Row] = &[
     &SECRET_MISSING,
     &DIGEST_MISMATCH,
     &TOO_LARGE,
+    &UNSUPPORTED_MEDIA_TYPE,
     &NOT_FOUND,
     &NO_ROUTE,
     &METHOD_NOT_ALLOWED,

@@ -3,19 +3,20 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use rustci_pipeline::{Job, Plan, PlanRequest, Planned};
 use rustci_scheduler::StoredPlan;
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::api::App;
+use crate::api::answers::{Conflict, NotFound, Unprocessable};
 use crate::api::blob::blocking;
+use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
-use crate::api::problem::{ApiError, run_too_large};
+use crate::api::problem::ApiError;
 use crate::api::view::{
     JobView, NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status,
 };
@@ -24,16 +25,27 @@ use crate::catalogue::Page;
 use crate::engine::{EngineHandle, Submission};
 use crate::limits::{NAME_BYTES_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
 
-/// `POST /api/v1/runs`.
-pub(crate) async fn create(
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(get))
+        .routes(routes!(cancel))
+        .routes(routes!(runners))
+}
+
+/// Starts a run.
+///
+/// The answer comes when the run is on disk: a run that was acknowledged is never lost.
+#[utoipa::path(
+    post, path = "/runs", operation_id = "create_run", tag = "runs", request_body = NewRun,
+    responses((status = 201, description = "The run, durable.", body = RunCreated), Unprocessable)
+)]
+async fn create(
     State(app): State<App>,
-    body: Result<Bytes, BytesRejection>,
+    Json(new): Json<NewRun>,
 ) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
     accepting(&app)?;
     let engine = engine(&app)?;
-    let body = body.map_err(|_| run_too_large())?;
-    let new: NewRun = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::Invalid(format!("the body is not a run: {error}")))?;
     check_names(&new)?;
     check_source(&app, new.source.as_ref())?;
     // Planning a large file takes milliseconds that live logs should not wait for.
@@ -43,20 +55,28 @@ pub(crate) async fn create(
 }
 
 /// The query of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
+    /// Runs in one page.
+    #[param(minimum = 1, maximum = 200, default = 20)]
     limit: Option<u32>,
+    /// Where the page begins: the `next` of the page before.
     cursor: Option<String>,
+    /// Only runs in this state.
     status: Option<Status>,
 }
 
-/// `GET /api/v1/runs`.
-pub(crate) async fn list(
+/// Lists runs, newest first.
+#[utoipa::path(
+    get, path = "/runs", operation_id = "list_runs", tag = "runs", params(ListQuery),
+    responses((status = 200, description = "A page of runs.", body = RunList))
+)]
+async fn list(
     State(app): State<App>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<RunList>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::Invalid(error.body_text()))?;
     let before = query
         .cursor
         .as_deref()
@@ -75,21 +95,24 @@ pub(crate) async fn list(
     ))
 }
 
-/// `GET /api/v1/runs/{id}`.
-pub(crate) async fn get(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<RunView>, ApiError> {
-    find(&app, number(&id, "run")?).await.map(Json)
+/// One run with its jobs and steps.
+#[utoipa::path(
+    get, path = "/runs/{id}", operation_id = "get_run", tag = "runs",
+    params(("id" = u64, Path, description = "Number of the run.")),
+    responses((status = 200, description = "The run.", body = RunView), NotFound)
+)]
+async fn get(State(app): State<App>, Path(id): Path<u64>) -> Result<Json<RunView>, ApiError> {
+    find(&app, id).await.map(Json)
 }
 
-/// `POST /api/v1/runs/{id}/cancel`.
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+/// Cancels a run.
+#[utoipa::path(
+    post, path = "/runs/{id}/cancel", operation_id = "cancel_run", tag = "runs",
+    params(("id" = u64, Path, description = "Number of the run.")),
+    responses((status = 202, description = "Its jobs are told to stop."), NotFound, Conflict)
+)]
+async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
     accepting(&app)?;
-    let id = number(&id, "run")?;
     match engine(&app)?.cancel(id).await {
         Err(ApiError::NotFound { .. }) => {
             // What the scheduler does not have is over, or never was.
@@ -100,8 +123,12 @@ pub(crate) async fn cancel(
     }
 }
 
-/// `GET /api/v1/runners`.
-pub(crate) async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, ApiError> {
+/// Lists the runners that are connected.
+#[utoipa::path(
+    get, path = "/runners", operation_id = "list_runners", tag = "runners",
+    responses((status = 200, description = "By name.", body = RunnerList), Conflict)
+)]
+async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, ApiError> {
     let runners = engine(&app)?.runners().await?;
     Ok(Json(RunnerList { runners }))
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use rustci_pipeline::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// Where a run, a job, an attempt or a step is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// A job that waits for other jobs of its run.
@@ -36,7 +37,7 @@ impl Status {
 }
 
 /// How something ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
     /// It did what it should.
@@ -78,14 +79,14 @@ impl Conclusion {
 }
 
 /// What started a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     /// `manual`, `push`, ...
     pub name: String,
 }
 
 /// What a run was started for, as far as whoever started it said.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct GitView {
     /// `refs/heads/main`, `refs/tags/v1`, ...
@@ -98,7 +99,9 @@ pub struct GitView {
 }
 
 /// How soon a run gets runners, compared with others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// After everything else.
@@ -126,7 +129,7 @@ impl Priority {
 }
 
 /// An agreement that a job waits for, or waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalView {
     /// Where the job acts.
     pub environment: String,
@@ -143,7 +146,7 @@ pub struct ApprovalView {
 }
 
 /// The answer to a question for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnswerView {
     /// Whether the job may run.
     pub approved: bool,
@@ -156,7 +159,7 @@ pub struct AnswerView {
 }
 
 /// A run without its jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary {
     /// Its number, from 1.
     pub id: u64,
@@ -192,7 +195,7 @@ pub struct RunSummary {
 }
 
 /// A run with everything in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     /// Its number, from 1.
     pub id: u64,
@@ -254,7 +257,7 @@ impl RunSummary {
 }
 
 /// One job of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its number, unique on the server.
     pub id: u64,
@@ -296,7 +299,7 @@ pub struct JobView {
 }
 
 /// One try of a job on one runner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// From 1.
     pub number: u32,
@@ -315,7 +318,7 @@ pub struct AttemptView {
 }
 
 /// One step of the newest attempt of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepView {
     /// From 0.
     pub index: u32,
@@ -356,7 +359,7 @@ impl StepView {
 }
 
 /// A runner that is connected now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerView {
     /// Its number.
     pub id: u64,
@@ -373,7 +376,7 @@ pub struct RunnerView {
 }
 
 /// Answer of `GET /api/v1/runs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     /// Newest first.
     pub runs: Vec<RunSummary>,
@@ -382,21 +385,21 @@ pub struct RunList {
 }
 
 /// Answer of `POST /api/v1/runs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunCreated {
     /// The run, durable.
     pub run: RunView,
 }
 
 /// Answer of `GET /api/v1/runners`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerList {
     /// By name.
     pub runners: Vec<RunnerView>,
 }
 
 /// One line of `GET .../log`, as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// Offset of the record in the log.
     pub offset: u64,
@@ -416,7 +419,7 @@ pub struct LogLine {
 }
 
 /// One event of `GET .../events`. The event's name is that of the variant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RunEvent {
     /// The run changed.
@@ -459,16 +462,18 @@ impl RunEvent {
 }
 
 /// Body of `POST /api/v1/runs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// What to run.
     pub pipeline: PipelineText,
     /// What happened: an object with at least `name`.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub event: Map<String, Value>,
     /// Values for the inputs of a manual run.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
     /// Where the job's workspace comes from; none for an empty one.
     #[serde(default)]
@@ -480,6 +485,7 @@ pub struct NewRun {
     pub env: BTreeMap<String, String>,
     /// The `git` context: `ref`, `branch`, `commit`, ...
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub git: Map<String, Value>,
     /// Ids or keys: only these jobs and the jobs they need. Empty means all.
     #[serde(default)]
@@ -487,7 +493,7 @@ pub struct NewRun {
 }
 
 /// A pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineText {
     /// Its path in the project, for names and diagnostics.
@@ -497,7 +503,7 @@ pub struct PipelineText {
 }
 
 /// Where the files of a workspace come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum NewSource {
     /// A tar archive that was uploaded as a blob.
@@ -520,7 +526,7 @@ pub enum NewSource {
 }
 
 /// An error as `application/problem+json` (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `urn:rustci:problem:<code>`.
     #[serde(rename = "type")]
@@ -537,5 +543,6 @@ pub struct Problem {
     pub hint: String,
     /// All findings in a pipeline file; only with code `invalid_pipeline`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(schema_with = crate::api::document::diagnostics)]
     pub diagnostics: Vec<Diagnostic>,
 }

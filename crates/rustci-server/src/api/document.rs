@@ -1,0 +1,166 @@
+//! The OpenAPI document: what the routes say of themselves, completed by what is the same for all.
+
+use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaFormat, SchemaType};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Schema, Type,
+};
+
+/// Media type of a problem.
+pub(crate) const PROBLEM: &str = "application/problem+json";
+const SCHEME: &str = "token";
+
+/// Title, version and nothing else: routes add the rest.
+pub(crate) fn start() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("RustCI")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "What programs say to a RustCI server. Times are Unix milliseconds. Errors are \
+             problems (RFC 9457) with a stable `code`.",
+        ))
+        .license(Some(utoipa::openapi::License::new("MIT")));
+    OpenApiBuilder::new().info(info).build()
+}
+
+/// Adds to every operation what is true for all: the token, and the errors that the layers around
+/// the handlers give.
+pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            complete(path, method, operation);
+        }
+    }
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(SCHEME, bearer);
+    document
+}
+
+/// The document as JSON text, as it is served and stored.
+pub(crate) fn to_text(document: &OpenApi) -> String {
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Whether a path needs the token.
+pub(crate) fn is_guarded(path: &str) -> bool {
+    path.starts_with("/api/v1/") && path != "/api/v1/openapi.json"
+}
+
+fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
+    if !is_guarded(path) {
+        return;
+    }
+    let token = SecurityRequirement::new(SCHEME, Vec::<String>::new());
+    operation.security = Some(vec![token]);
+    let takes_body = operation.request_body.is_some();
+    let mut add = |status: &str, what: &str| {
+        let responses = &mut operation.responses.responses;
+        let entry = responses.entry(status.to_owned());
+        entry.or_insert_with(|| problem(what).into());
+    };
+    add(
+        "400",
+        "The path, the query, a header or the body is not as documented.",
+    );
+    add("401", "The token is missing or wrong.");
+    add(
+        "503",
+        "The server is overloaded, stopping, or its storage failed.",
+    );
+    if method != HttpMethod::Get && method != HttpMethod::Head {
+        add("409", "The server only reads.");
+    }
+    if takes_body {
+        add("413", "The body is too large.");
+        add("415", "The body is of another media type.");
+    }
+}
+
+/// The operations of a path.
+pub(crate) fn operations(
+    item: &mut PathItem,
+) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+    let all = [
+        (HttpMethod::Get, &mut item.get),
+        (HttpMethod::Put, &mut item.put),
+        (HttpMethod::Post, &mut item.post),
+        (HttpMethod::Delete, &mut item.delete),
+        (HttpMethod::Head, &mut item.head),
+        (HttpMethod::Patch, &mut item.patch),
+    ];
+    all.into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A response with a problem.
+pub(crate) fn problem(what: &str) -> Response {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new()
+        .description(what)
+        .content(PROBLEM, content)
+        .build()
+}
+
+/// Schema of the findings in a pipeline file, whose type belongs to a crate without an API.
+pub(crate) fn diagnostics() -> RefOr<Schema> {
+    let finding = ObjectBuilder::new()
+        .property("code", text("Stable word."))
+        .required("code")
+        .property("severity", severity())
+        .required("severity")
+        .property("file", text("The file as the caller named it."))
+        .required("file")
+        .property("span", span())
+        .required("span")
+        .property("message", text("What is wrong."))
+        .required("message")
+        .property("help", text("What to do."))
+        .property("nearest", text("The valid name that was probably meant."));
+    Schema::Array(
+        ArrayBuilder::new()
+            .items(finding)
+            .description(Some(
+                "All findings in a pipeline file; only with code `invalid_pipeline`.",
+            ))
+            .build(),
+    )
+    .into()
+}
+
+fn severity() -> ObjectBuilder {
+    text("Whether it stops the run.").enum_values(Some(["error", "warning"]))
+}
+
+fn span() -> ObjectBuilder {
+    ["line", "column", "len"]
+        .into_iter()
+        .fold(ObjectBuilder::new(), |span, name| {
+            let number = ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::Integer))
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+                .minimum(Some(0));
+            span.property(name, number).required(name)
+        })
+}
+
+fn text(what: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .description(Some(what))
+}
+
+#[cfg(test)]
+mod tests {
+    /// `UPDATE_EXPECT=1` writes the file anew, as it does for other snapshots.
+    #[test]
+    fn the_stored_document_is_current() {
+        let current = crate::api::openapi();
+        expect_test::expect_file!["../../../../spec/openapi.json"].assert_eq(&current);
+    }
+}

@@ -1,0 +1,98 @@
+//! What handlers take from a request. Every refusal is a problem.
+
+use std::borrow::Cow;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::problem::{ApiError, run_too_large};
+
+/// The values in the path of a route.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Path(values) = axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::Invalid(sentence(&error.body_text())))?;
+        Ok(Self(values))
+    }
+}
+
+/// The query of a route; `T` denies unknown fields.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Query(query) = axum::extract::Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::Invalid(sentence(&error.body_text())))?;
+        Ok(Self(query))
+    }
+}
+
+/// A body of JSON: taken from a request, or given as the answer.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        check_is_json(request.headers())?;
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|error| unread(&error))?;
+        let value = serde_json::from_slice(&body).map_err(|error| {
+            ApiError::Invalid(format!("the body is not what this route takes: {error}"))
+        })?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// Refuses a body that says that it is something else. One that says nothing is taken for JSON.
+fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(kind) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(kind.as_bytes());
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json");
+    is_json
+        .then_some(())
+        .ok_or_else(|| ApiError::MediaType(text.into_owned()))
+}
+
+/// Why a body could not be read.
+pub(crate) fn unread(error: &BytesRejection) -> ApiError {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => run_too_large(),
+        _ => ApiError::Invalid("the body broke off; send it again".to_owned()),
+    }
+}
+
+/// Brings the words of a library into the form of ours: lower case at the beginning.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_lowercase());
+    let first: Cow<'_, str> = first.map_or_else(Cow::default, |first| first.to_string().into());
+    format!("{first}{}", chars.as_str())
+}
