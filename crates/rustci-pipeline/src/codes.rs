@@ -41,10 +41,12 @@ codes! {
     RANGE = 108, "A number lies outside its range.";
     UNKNOWN_NEED = 201, "`needs` names a job that does not exist.";
     CYCLE = 202, "Jobs wait for each other in a circle.";
-    DUPLICATE_ID = 203, "Two steps of a job have the same id, or a need stands twice.";
+    DUPLICATE_ID = 203, "Two steps of a job have the same id, or a name stands twice where it may once.";
     TOO_MANY = 204, "There are more jobs, matrix instances or steps than the limit.";
     MATRIX = 205, "A matrix has no instance, or its exclude or include names something unknown.";
     DUPLICATE_JOB = 206, "Two jobs or matrix instances come out with the same key.";
+    DOWNLOAD = 207, "`downloads` names an artifact that no job before this one keeps.";
+    SLOT = 208, "A job waits for the concurrency group that its own run holds.";
     EXPRESSION = 301, "An expression is not readable.";
     UNKNOWN_CONTEXT = 302, "An expression uses a context that does not exist or not here.";
     UNKNOWN_FUNCTION = 303, "An expression calls a function that does not exist or not here.";

@@ -5,11 +5,9 @@ use std::collections::HashSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::expr::Contexts;
 use crate::limits::{COMBINATIONS_MAX, JOBS_MAX, MATRIX_MAX, NAME_CHARS_MAX, PLAN_TEXT_BYTES_MAX};
 use crate::matrix::{self, Axis, Instance};
 use crate::plan::{DynamicMatrix, Job, MatrixGroup, Plan};
-use crate::template;
 
 /// What a dynamic matrix came down to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,13 +107,10 @@ pub fn expand(plan: &Plan, place: usize, value: &Value) -> Result<Expanded, Expa
 /// One instance of a job.
 fn instance(job: &Job, dynamic: &DynamicMatrix, names: &[String], values: Instance) -> Job {
     let key = matrix::key(&job.id, names, &values);
-    let mut contexts = Contexts::new();
-    contexts.set("matrix", &Value::Object(values.clone()));
     // A job without a name of its own is called like its id, which its instances share.
-    let own = (job.name != job.id).then_some(job.name.as_str());
-    let name = own.and_then(|name| template::render(name, &contexts).ok());
-    Job {
-        name: name.unwrap_or_else(|| key.clone()),
+    let own = (job.name != job.id).then(|| job.name.clone());
+    let mut instance = Job {
+        name: own.unwrap_or_else(|| key.clone()),
         key,
         matrix: values,
         group: Some(MatrixGroup {
@@ -125,7 +120,9 @@ fn instance(job: &Job, dynamic: &DynamicMatrix, names: &[String], values: Instan
         }),
         dynamic: None,
         ..job.clone()
-    }
+    };
+    matrix::fill(&mut instance);
+    instance
 }
 
 /// Names and instances of a value.

@@ -22,6 +22,16 @@ pub const RETRY_MAX: u32 = 10;
 pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Limit of a job that names none: one hour.
 pub const TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1000;
+/// How long an approval is waited for when the file does not say: 7 days.
+pub const APPROVAL_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Names that one approval can be given by.
+pub const APPROVERS_MAX: usize = 50;
+/// Most that `queue` of a concurrency group can let wait.
+pub const WAITING_MAX: u32 = 1_000;
+/// Caches, downloads or artifacts of one job.
+pub const DATA_ENTRIES_MAX: usize = 100;
+/// Longest time that an artifact is kept: ten years.
+pub const EXPIRE_MS_MAX: u64 = 3_650 * 24 * 60 * 60 * 1000;
 /// Diagnostics that one file can have; later ones are dropped.
 pub const DIAGNOSTICS_MAX: usize = 100;
 /// Combinations of matrix axes before `exclude`.

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::canonical;
-use crate::expr;
+use crate::expr::{self, Contexts};
+use crate::plan::Job;
+use crate::template;
 
 /// The values of one instance, by the names of the axes.
 pub(crate) type Instance = Map<String, Value>;
@@ -132,6 +134,28 @@ pub(crate) fn names<'r>(
 pub(crate) fn key(id: &str, names: &[String], values: &Instance) -> String {
     let shown = names.iter().filter_map(|name| values.get(name)).map(show);
     format!("{id} ({})", shown.collect::<Vec<_>>().join(", "))
+}
+
+/// Fills the values of an instance into its name and its paths, where nothing else is known.
+pub(crate) fn fill(job: &mut Job) {
+    let mut contexts = Contexts::new();
+    contexts.set("matrix", &Value::Object(job.matrix.clone()));
+    let caches = job.caches.iter_mut().flat_map(|cache| &mut cache.paths);
+    let downloads = job.downloads.iter_mut().map(|download| &mut download.path);
+    let artifacts = job.artifacts.iter_mut().flat_map(|it| &mut it.paths);
+    let reports = job.reports.iter_mut().flat_map(|report| &mut report.paths);
+    let names = std::iter::once(&mut job.name);
+    for text in names
+        .chain(caches)
+        .chain(downloads)
+        .chain(artifacts)
+        .chain(reports)
+    {
+        // The only context is the matrix, so nothing but a limit can fail here.
+        if let Ok(filled) = template::render(text, &contexts) {
+            *text = filled;
+        }
+    }
 }
 
 /// A value as a part of a key: on one line, not too long.

@@ -76,6 +76,11 @@ impl<'t> Report<'t> {
         self.found.last_mut().unwrap_or(&mut self.spare)
     }
 
+    /// How many errors there are so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.found.iter().filter(|found| found.is_error()).count()
+    }
+
     /// Whether no more findings are taken, so that looking for them is a waste.
     pub(crate) fn is_full(&self) -> bool {
         self.found.len() >= DIAGNOSTICS_MAX

@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
-use rustci_pipeline::{DynamicMatrix, ExpandError, Expanded, Job, Plan, expand};
+use rustci_pipeline::expr::{self, Contexts};
+use rustci_pipeline::{
+    DynamicMatrix, ExpandError, Expanded, Job, Plan, PlanRequest, compile, expand,
+};
 use serde_json::{Value, json};
 
 /// `a`, the matrix `m`, `z`.
@@ -186,4 +189,81 @@ fn only_a_dynamic_matrix_is_expanded() {
         let error = expand(&plan_of(None), place, &json!([])).unwrap_err();
         assert_eq!(error, ExpandError::NotDynamic(place));
     }
+}
+
+/// The keys and paths of the job `m` when `needs.a.outputs.m` is `output`.
+fn run(matrix: &str, output: &str) -> Vec<(String, String)> {
+    let text = format!(
+        "jobs:
+  a:
+    outputs: {{ m: x }}
+    steps: [{{ run: x }}]
+  m:
+    needs: [a]
+    matrix: {matrix}
+    steps: [{{ run: x }}]
+    artifacts: {{ name: x, paths: \"${{{{ matrix.v }}}}/x\" }}
+"
+    );
+    let plan = compile("ci.yaml", &text, &PlanRequest::default())
+        .unwrap()
+        .plan;
+    let dynamic = plan.jobs[1].dynamic.as_ref().unwrap();
+    let mut contexts = Contexts::new();
+    contexts.set("needs", &json!({"a": {"outputs": {"m": output}}}));
+    let value = expr::evaluate(&expr::parse(&dynamic.matrix).unwrap(), &contexts).unwrap();
+    let Expanded::Plan(plan) = expand(&plan, 1, &value.to_json()).unwrap() else {
+        return Vec::new();
+    };
+    let instances = plan.jobs.iter().filter(|job| job.id == "m");
+    instances
+        .map(|job| (job.key.clone(), job.artifacts[0].paths[0].clone()))
+        .collect()
+}
+
+#[test]
+fn parts_of_a_matrix_in_the_file_come_through_its_expression() {
+    let keys = |matrix: &str, output: &str| -> Vec<String> {
+        run(matrix, output)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
+    };
+    let list = "\"${{ fromJSON(needs.a.outputs.m) }}\"";
+    assert_eq!(
+        run(&format!("{{ axes: {{ v: {list} }} }}"), "[1, \"b'}}{{\"]"),
+        [
+            ("m (1)".to_owned(), "1/x".to_owned()),
+            ("m (b'}}{{)".to_owned(), "b'}}{{/x".to_owned()),
+        ]
+    );
+    assert_eq!(
+        keys(
+            &format!("{{ axes: {{ v: {list}, w: [\"it's {{x}} {{0}}\", {{ k: [1.50] }}] }} }}"),
+            "[true]"
+        ),
+        ["m (true, it's {x} {0})", "m (true, {\"k\":[1.5]})"]
+    );
+    assert_eq!(
+        keys(
+            &format!("{{ axes: {list}, exclude: [{{ v: 2 }}] }}"),
+            "{\"v\": [1, 2]}"
+        ),
+        ["m (1)"]
+    );
+    assert_eq!(
+        keys(
+            &format!("{{ axes: {{ v: [1] }}, include: {list} }}"),
+            "[{\"v\": 1, \"w\": 5}]"
+        ),
+        ["m (1, 5)"]
+    );
+    assert_eq!(
+        keys(
+            &format!("{{ include: [{{ v: {list} }}, {list}] }}"),
+            "{\"v\": 3}"
+        ),
+        ["m ({\"v\":3})", "m (3)"]
+    );
+    assert_eq!(keys(list, "[]"), Vec::<String>::new());
 }

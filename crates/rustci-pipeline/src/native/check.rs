@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::draft::{Binding, Draft, JobDraft, StepDraft};
+use super::data::{self, DataDraft};
+use super::draft::{Binding, Draft, DynamicDraft, JobDraft, Matrix, StepDraft};
+use super::gates::{self, ConcurrencyDraft};
 use super::names::Found;
 use super::needs;
-use super::scope::{Place, Scope};
+use super::scope::{Origin, Place, Scope};
 use super::taint;
 use crate::diagnostic::Code;
 use crate::expr::{self, ExprError, ExprErrorKind};
@@ -23,7 +25,12 @@ pub(super) fn draft(report: &mut Report<'_>, draft: &Draft) {
         .map(|job| (job.id.as_str(), job))
         .collect();
     let mut scope = Scope::of_pipeline(draft);
+    if let Some(slot) = &draft.concurrency {
+        slot_names(report, scope.at(Place::PipelineSlot), slot);
+    }
     bindings(report, &mut scope, Place::PipelineEnv, &draft.env);
+    data::check(report, draft, &jobs);
+    gates::check(report, draft);
     for job in &draft.jobs {
         let tainted = scope.tainted.clone();
         let mut scope = Scope {
@@ -36,16 +43,31 @@ pub(super) fn draft(report: &mut Report<'_>, draft: &Draft) {
 
 /// Checks every expression of a job, in the order in which they are evaluated.
 fn check_job<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, job: &'d JobDraft) {
-    optional(report, scope.at(Place::JobName), job.name.as_ref());
-    if let Some(node) = &job.condition {
-        condition(report, scope.at(Place::JobCondition), node);
+    let mut place = Place::JobCondition;
+    if let Matrix::Dynamic(matrix) = &job.matrix {
+        place = Place::EarlyCondition;
+        dynamic_matrix(report, scope, job, matrix);
     }
+    if let Some(node) = &job.condition {
+        condition(report, scope.at(place), node);
+    }
+    optional(report, scope.at(Place::JobName), job.name.as_ref());
     scope.at(Place::JobField);
     for label in job.runs_on.all.iter().chain(&job.runs_on.any) {
         text(report, scope, &label.node);
     }
-    flag(report, scope, job.continue_on_error.as_ref());
+    flag(
+        report,
+        scope,
+        job.continue_on_error.as_ref(),
+        "continue-on-error",
+    );
+    if let Some(slot) = &job.concurrency {
+        slot_names(report, scope, slot);
+    }
+    optional(report, scope, job.environment.as_ref().map(|it| &it.name));
     bindings(report, scope, Place::JobField, &job.env);
+    check_data(report, scope, &job.data);
     step_ids(report, job);
     let ids: Vec<&str> = job
         .steps
@@ -65,6 +87,63 @@ fn check_job<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, job: &'d JobDra
     for output in &job.outputs {
         text(report, scope, &output.value);
     }
+    for artifact in &job.data.artifacts {
+        text(report, scope, &artifact.name);
+    }
+}
+
+/// Checks the names and paths of what a job takes and leaves, but for the names of artifacts.
+fn check_data(report: &mut Report<'_>, scope: &mut Scope<'_>, data: &DataDraft) {
+    scope.at(Place::BeforeSteps);
+    for cache in &data.caches {
+        text(report, scope, &cache.key);
+        for key in &cache.restore_keys {
+            text(report, scope, key);
+        }
+    }
+    for download in &data.downloads {
+        text(report, scope, &download.name);
+    }
+    scope.at(Place::Path);
+    for path in data.paths() {
+        text(report, scope, path);
+    }
+}
+
+/// Checks a concurrency group.
+fn slot_names(report: &mut Report<'_>, scope: &Scope<'_>, slot: &ConcurrencyDraft) {
+    text(report, scope, &slot.group);
+    let cancel = slot.cancel_in_progress.as_ref();
+    flag(report, scope, cancel, "cancel-in-progress");
+}
+
+/// Checks a matrix with values from expressions, and notes whether strangers control them.
+fn dynamic_matrix(
+    report: &mut Report<'_>,
+    scope: &mut Scope<'_>,
+    job: &JobDraft,
+    matrix: &DynamicDraft,
+) {
+    scope.at(Place::Matrix);
+    let before = report.errors();
+    for node in &matrix.values {
+        if text(report, scope, node) == Origin::Stranger {
+            scope.matrix_origin = Origin::Stranger;
+        }
+    }
+    // The parts were fine, so only their number or length can be too much.
+    if report.errors() == before
+        && let Err(error) = expr::parse(&matrix.expression)
+    {
+        let message = format!(
+            "the matrix is too large for an expression: {}",
+            error.message
+        );
+        let at = job.key.at.clone();
+        report
+            .error(Code::TOO_MANY, at, message)
+            .help("let a job put all of it together, and write `matrix: ${{ fromJSON(..) }}`");
+    }
 }
 
 /// Checks a step. What its `env` makes of names ends with it.
@@ -76,7 +155,12 @@ fn check_step<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, step: &'d Step
     scope.at(Place::StepField);
     optional(report, scope, step.name.as_ref());
     optional(report, scope, step.working_directory.as_ref());
-    flag(report, scope, step.continue_on_error.as_ref());
+    flag(
+        report,
+        scope,
+        step.continue_on_error.as_ref(),
+        "continue-on-error",
+    );
     bindings(report, scope, Place::StepField, &step.env);
     text(report, scope.at(Place::Script), &step.run);
     scope.tainted = outside;
@@ -112,13 +196,6 @@ fn bindings<'d>(
         .tainted
         .retain(|name| bindings.iter().all(|binding| binding.name != *name));
     scope.tainted.extend(tainted);
-}
-
-/// Whose words a text has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    File,
-    Stranger,
 }
 
 /// Checks a text that may be missing.
@@ -185,8 +262,8 @@ fn condition(report: &mut Report<'_>, scope: &Scope<'_>, node: &Rc<Node>) {
     }
 }
 
-/// Checks a `continue-on-error`.
-fn flag(report: &mut Report<'_>, scope: &Scope<'_>, node: Option<&Rc<Node>>) {
+/// Checks a key that is true, false or an expression.
+fn flag(report: &mut Report<'_>, scope: &Scope<'_>, node: Option<&Rc<Node>>, name: &str) {
     let Some(node) = node else {
         return;
     };
@@ -203,7 +280,7 @@ fn flag(report: &mut Report<'_>, scope: &Scope<'_>, node: Option<&Rc<Node>>) {
         .error(
             Code::TYPE,
             node.at.clone(),
-            "`continue-on-error` has to be true or false",
+            format!("`{name}` has to be true or false"),
         )
         .help("or an expression in `${{ }}`");
 }

@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use super::data::DataDraft;
+use super::gates::{ConcurrencyDraft, EnvironmentDraft};
 use crate::pipeline::{Input, Triggers};
-use crate::plan::Retry;
+use crate::plan::{Access, Retry};
 pub(super) use crate::shape::Binding;
 use crate::yaml::Node;
 
@@ -16,12 +18,14 @@ pub(super) struct Draft {
     pub(super) env: Vec<Binding>,
     pub(super) triggers: Triggers,
     pub(super) inputs: BTreeMap<String, Input>,
+    pub(super) concurrency: Option<ConcurrencyDraft>,
     pub(super) jobs: Vec<JobDraft>,
 }
 
 /// Settings that hold for all jobs that say nothing else.
 #[derive(Default)]
 pub(super) struct Defaults {
+    pub(super) permissions: BTreeMap<String, Access>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) retry: Option<Retry>,
     pub(super) runs_on: Option<RunsOnDraft>,
@@ -44,7 +48,19 @@ pub(super) struct JobDraft {
     pub(super) timeout_ms: u64,
     pub(super) retry: Retry,
     pub(super) continue_on_error: Option<Rc<Node>>,
+    pub(super) concurrency: Option<ConcurrencyDraft>,
+    pub(super) environment: Option<EnvironmentDraft>,
+    pub(super) permissions: BTreeMap<String, Access>,
+    pub(super) checkout: Checkout,
+    pub(super) data: DataDraft,
     pub(super) steps: Vec<StepDraft>,
+}
+
+/// Whether a workspace begins with the source.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checkout {
+    Yes,
+    No,
 }
 
 /// A label is a template with an optional `name=` in front.
@@ -62,9 +78,22 @@ pub(super) struct Label {
 
 pub(super) enum Matrix {
     None,
-    /// It has a mistake, or its values are not in the file.
+    /// It has a mistake.
     Unknown,
     Known(MatrixDraft),
+    Dynamic(DynamicDraft),
+}
+
+/// A matrix with values from expressions.
+pub(super) struct DynamicDraft {
+    /// All of it as one expression.
+    pub(super) expression: String,
+    /// The expressions as they stand in the file.
+    pub(super) values: Vec<Rc<Node>>,
+    /// Names that instances can have; none when they are not in the file.
+    pub(super) names: Option<Vec<String>>,
+    pub(super) fail_fast: FailFast,
+    pub(super) max_parallel: Option<u32>,
 }
 
 pub(super) struct MatrixDraft {
@@ -99,7 +128,7 @@ impl JobDraft {
     pub(super) fn known_matrix(&self) -> Option<&MatrixDraft> {
         match &self.matrix {
             Matrix::Known(matrix) => Some(matrix),
-            Matrix::None | Matrix::Unknown => None,
+            Matrix::None | Matrix::Unknown | Matrix::Dynamic(_) => None,
         }
     }
 }

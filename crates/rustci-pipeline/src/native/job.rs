@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::draft::{Binding, Defaults, JobDraft, Label, Matrix, RunsOnDraft, StepDraft};
+use super::draft::{Binding, Checkout, Defaults, JobDraft, Label, Matrix, RunsOnDraft, StepDraft};
 use super::fields::Fields;
 use super::values::{self, NameRule};
-use super::{keys, matrix, step};
+use super::{data, gates, keys, matrix, step};
 use crate::diagnostic::Code;
 use crate::limits::{RETRY_MAX, TIMEOUT_MS_DEFAULT};
 use crate::nearest::nearest;
@@ -47,10 +47,33 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
             .unwrap_or(TIMEOUT_MS_DEFAULT),
         retry: job_retry(report, &fields, defaults),
         continue_on_error,
+        concurrency: fields
+            .get("concurrency")
+            .and_then(|node| gates::concurrency(report, node)),
+        environment: fields
+            .get("environment")
+            .and_then(|node| gates::environment(report, node)),
+        permissions: fields.get("permissions").map_or_else(
+            || defaults.permissions.clone(),
+            |node| gates::permissions(report, node),
+        ),
+        checkout: checkout(report, &fields),
+        data: data::data(report, &fields),
         steps: job_steps(report, entry, &fields, defaults),
     };
     check_secret_names(report, &job, &fields);
     Some(job)
+}
+
+/// Whether the workspace begins with the source: yes, unless the job says otherwise.
+fn checkout(report: &mut Report<'_>, fields: &Fields<'_>) -> Checkout {
+    let wanted = fields
+        .get("checkout")
+        .and_then(|node| values::boolean(report, node, "checkout"));
+    match wanted {
+        Some(false) => Checkout::No,
+        Some(true) | None => Checkout::Yes,
+    }
 }
 
 /// A list of texts under a key; empty without it.

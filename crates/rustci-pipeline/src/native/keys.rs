@@ -4,12 +4,17 @@ use crate::shape::{Keys, adds, stops};
 
 pub(super) const PIPELINE: Keys = Keys {
     of: "pipeline",
-    known: &["version", "name", "on", "defaults", "env", "jobs"],
-    later: &[
-        stops("include", "templates"),
-        adds("concurrency", "concurrency groups"),
-        adds("permissions", "job tokens"),
+    known: &[
+        "version",
+        "name",
+        "on",
+        "concurrency",
+        "permissions",
+        "defaults",
+        "env",
+        "jobs",
     ],
+    later: &[stops("include", "templates")],
 };
 
 pub(super) const DEFAULTS: Keys = Keys {
@@ -32,25 +37,26 @@ pub(super) const JOB: Keys = Keys {
         "timeout",
         "retry",
         "continue-on-error",
+        "concurrency",
+        "environment",
+        "permissions",
+        "checkout",
+        "cache",
+        "downloads",
         "steps",
+        "artifacts",
+        "reports",
     ],
     later: &[
         stops("image", "container jobs"),
         stops("services", "service containers"),
         stops("uses", "reusable jobs"),
         stops("with", "reusable jobs"),
-        stops("environment", "environments and approvals"),
         stops("verify", "verified jobs"),
         stops("runtime", "other runtimes"),
         stops("module", "WebAssembly jobs"),
-        stops("checkout", "jobs without source"),
-        adds("cache", "caches"),
-        adds("artifacts", "artifacts"),
-        adds("reports", "reports"),
         adds("coverage", "coverage"),
-        adds("permissions", "job tokens"),
         adds("provenance", "provenance"),
-        adds("concurrency", "concurrency groups"),
     ],
 };
 
@@ -91,6 +97,48 @@ pub(super) const RETRY: Keys = Keys {
     of: "retry",
     known: &["max", "on"],
     later: &[],
+};
+
+pub(super) const CONCURRENCY: Keys = Keys {
+    of: "concurrency",
+    known: &["group", "cancel-in-progress", "queue"],
+    later: &[],
+};
+
+pub(super) const ENVIRONMENT: Keys = Keys {
+    of: "environment",
+    known: &["name", "approval"],
+    later: &[adds("url", "links to environments")],
+};
+
+pub(super) const APPROVAL: Keys = Keys {
+    of: "approval",
+    known: &["from", "timeout"],
+    later: &[],
+};
+
+pub(super) const CACHE: Keys = Keys {
+    of: "cache",
+    known: &["key", "restore-keys", "paths", "policy", "when"],
+    later: &[],
+};
+
+pub(super) const DOWNLOAD: Keys = Keys {
+    of: "downloads",
+    known: &["name", "path"],
+    later: &[],
+};
+
+pub(super) const ARTIFACT: Keys = Keys {
+    of: "artifacts",
+    known: &["name", "paths", "when", "expire", "if-missing"],
+    later: &[],
+};
+
+pub(super) const REPORTS: Keys = Keys {
+    of: "reports",
+    known: &["junit"],
+    later: &[adds("sarif", "SARIF reports"), adds("coverage", "coverage")],
 };
 
 pub(super) const ON: Keys = Keys {

@@ -6,15 +6,20 @@ use std::rc::Rc;
 use serde_json::{Map, Value as Json};
 
 use super::check::bare;
-use super::draft::{Binding, Draft, FailFast, JobDraft, Label, StepDraft};
+use super::data::{ArtifactDraft, CacheDraft, DownloadDraft, ReportDraft};
+use super::draft::{
+    Binding, Checkout, Draft, DynamicDraft, FailFast, JobDraft, Label, Matrix, StepDraft,
+};
+use super::gates::ConcurrencyDraft;
 use crate::diagnostic::Code;
-use crate::expr::Contexts;
 use crate::limits::{JOBS_MAX, PLAN_TEXT_BYTES_MAX};
 use crate::matrix;
 use crate::pipeline::Pipeline;
-use crate::plan::{Job, MatrixGroup, PLAN_VERSION, Plan, RunsOn, Step};
+use crate::plan::{
+    self, Artifact, Cache, Concurrency, Download, DynamicMatrix, Environment, Job, MatrixGroup,
+    PLAN_VERSION, Plan, RunsOn, Step,
+};
 use crate::report::Report;
-use crate::template;
 use crate::yaml::Node;
 
 /// Makes the plan. None when it would be too large.
@@ -32,7 +37,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
         name: draft.name,
         file: report.source().file.to_owned(),
         env: environment(&draft.env),
-        concurrency: None,
+        concurrency: draft.concurrency.as_ref().map(concurrency),
         jobs,
     };
     Some(Pipeline {
@@ -90,7 +95,21 @@ fn text_bytes(job: &JobDraft) -> usize {
         .iter()
         .map(|step| text(&step.run) + bindings(&step.env) + 256);
     let needs = job.needs.iter().map(text);
-    steps.sum::<usize>() + needs.sum::<usize>() + bindings(&job.env) + bindings(&job.outputs) + 256
+    let paths = job.data.paths().map(|path| text(path) + 32);
+    let gates = job.concurrency.iter().map(|slot| text(&slot.group));
+    let gates = gates.chain(job.environment.iter().map(|it| text(&it.name)));
+    let own = paths.sum::<usize>() + gates.sum::<usize>();
+    let caches =
+        job.data.caches.iter().map(|cache| {
+            text(&cache.key) + cache.restore_keys.iter().map(text).sum::<usize>() + 128
+        });
+    let names = job.data.artifacts.iter().map(|it| text(&it.name) + 128);
+    let own = own + caches.sum::<usize>() + names.sum::<usize>();
+    own + steps.sum::<usize>()
+        + needs.sum::<usize>()
+        + bindings(&job.env)
+        + bindings(&job.outputs)
+        + 256
 }
 
 /// Reports instances that nobody could tell apart.
@@ -117,6 +136,9 @@ fn check_keys(report: &mut Report<'_>, draft: &Draft, jobs: &[Job]) {
 
 /// The jobs of the plan that one job of the file comes down to.
 fn instances(draft: &JobDraft) -> Vec<Job> {
+    if let Matrix::Dynamic(matrix) = &draft.matrix {
+        return vec![dynamic_job(draft, matrix)];
+    }
     let Some(known) = draft.known_matrix() else {
         return vec![job(draft, draft.id.clone(), Map::new())];
     };
@@ -135,13 +157,28 @@ fn instances(draft: &JobDraft) -> Vec<Job> {
     known.instances.iter().map(instance).collect()
 }
 
+/// A job that becomes instances while the run goes on; their values are filled in then.
+fn dynamic_job(draft: &JobDraft, matrix: &DynamicDraft) -> Job {
+    Job {
+        dynamic: Some(DynamicMatrix {
+            matrix: matrix.expression.clone(),
+            fail_fast: matrix.fail_fast == FailFast::Yes,
+            max_parallel: matrix.max_parallel,
+        }),
+        ..template(draft, draft.id.clone(), Map::new())
+    }
+}
+
 /// One instance.
-fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
-    let mut contexts = Contexts::new();
-    contexts.set("matrix", &Json::Object(matrix.clone()));
-    // The only context of a name is the matrix, so nothing but a limit can fail here.
-    let name = draft.name.as_ref().and_then(|node| node.text());
-    let name = name.and_then(|name| template::render(name, &contexts).ok());
+fn job(draft: &JobDraft, key: String, values: Map<String, Json>) -> Job {
+    let mut job = template(draft, key, values);
+    matrix::fill(&mut job);
+    job
+}
+
+/// A job as it stands in the file.
+fn template(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
+    let name = draft.name.as_ref().map(|node| text(Some(node)));
     Job {
         id: draft.id.clone(),
         name: name.unwrap_or_else(|| key.clone()),
@@ -160,8 +197,61 @@ fn job(draft: &JobDraft, key: String, matrix: Map<String, Json>) -> Job {
         timeout_ms: draft.timeout_ms,
         retry: draft.retry.clone(),
         continue_on_error: flag(draft.continue_on_error.as_ref()),
+        dynamic: None,
+        concurrency: draft.concurrency.as_ref().map(concurrency),
+        environment: draft.environment.as_ref().map(|it| Environment {
+            name: text(Some(&it.name)),
+            approval: it.approval.clone(),
+        }),
+        permissions: draft.permissions.clone(),
+        checkout: draft.checkout == Checkout::Yes,
+        caches: draft.data.caches.iter().map(cache).collect(),
+        downloads: draft.data.downloads.iter().map(download).collect(),
+        artifacts: draft.data.artifacts.iter().map(artifact).collect(),
+        reports: draft.data.reports.iter().map(report_files).collect(),
         steps: draft.steps.iter().map(step).collect(),
-        ..Job::default()
+    }
+}
+
+fn concurrency(draft: &ConcurrencyDraft) -> Concurrency {
+    Concurrency {
+        group: text(Some(&draft.group)),
+        cancel_in_progress: flag(draft.cancel_in_progress.as_ref()),
+        queue: draft.queue,
+    }
+}
+
+fn cache(draft: &CacheDraft) -> Cache {
+    Cache {
+        key: text(Some(&draft.key)),
+        restore_keys: texts(&draft.restore_keys),
+        paths: texts(&draft.paths),
+        policy: draft.policy,
+        when: draft.when,
+    }
+}
+
+fn download(draft: &DownloadDraft) -> Download {
+    Download {
+        name: text(Some(&draft.name)),
+        path: text(draft.path.as_ref()),
+    }
+}
+
+fn artifact(draft: &ArtifactDraft) -> Artifact {
+    Artifact {
+        name: text(Some(&draft.name)),
+        paths: texts(&draft.paths),
+        when: draft.when,
+        expire_ms: draft.expire_ms,
+        if_missing: draft.if_missing,
+    }
+}
+
+fn report_files(draft: &ReportDraft) -> plan::Report {
+    plan::Report {
+        kind: draft.kind,
+        paths: texts(&draft.paths),
     }
 }
 
@@ -188,6 +278,11 @@ fn text(node: Option<&Rc<Node>>) -> String {
     node.and_then(|node| node.text())
         .unwrap_or_default()
         .to_owned()
+}
+
+/// The texts of a list.
+fn texts(nodes: &[Rc<Node>]) -> Vec<String> {
+    nodes.iter().map(|node| text(Some(node))).collect()
 }
 
 /// Labels with their `os=` or `arch=`.

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::draft::{FailFast, Matrix, MatrixDraft};
+use super::draft::{DynamicDraft, FailFast, Matrix, MatrixDraft};
+use super::dynamic;
 use super::fields::{Fields, entries};
 use super::keys;
 use super::values::{self, NameRule};
@@ -18,25 +19,58 @@ use crate::yaml::{Entry, Node, NodeKind};
 
 /// Reads and expands a matrix. The order is that of the axes, the last one turning fastest.
 pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
-    read(report, node).map_or(Matrix::Unknown, Matrix::Known)
+    read(report, node).unwrap_or(Matrix::Unknown)
 }
 
 /// The matrix; none when it has a mistake that leaves its instances open.
-fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
-    if is_dynamic(report, node) {
-        return None;
+fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Matrix> {
+    if node.text().is_some_and(is_template) {
+        return dynamic::whole(report, node).map(Matrix::Dynamic);
     }
     let fields = Fields::read(report, node, &keys::MATRIX)?;
-    let axes = fields
-        .get("axes")
-        .map_or(Some(Vec::new()), |node| axes(report, node));
     let fail_fast = fields
         .get("fail-fast")
         .and_then(|node| values::boolean(report, node, "fail-fast"));
+    let fail_fast = if fail_fast == Some(false) {
+        FailFast::No
+    } else {
+        FailFast::Yes
+    };
     let range = 1..=i64::try_from(JOBS_MAX).unwrap_or(i64::MAX);
     let max_parallel = fields
         .get("max-parallel")
         .and_then(|node| values::integer(report, node, "max-parallel", range));
+    let max_parallel = max_parallel.and_then(|number| u32::try_from(number).ok());
+    let from_expressions = ["axes", "include", "exclude"]
+        .iter()
+        .filter_map(|name| fields.get(name))
+        .any(|node| dynamic::has_expression(node));
+    if from_expressions {
+        let draft = dynamic::parts(report, node, &fields)?;
+        return Some(Matrix::Dynamic(DynamicDraft {
+            fail_fast,
+            max_parallel,
+            ..draft
+        }));
+    }
+    let (names, instances) = instances(report, node, &fields)?;
+    Some(Matrix::Known(MatrixDraft {
+        names,
+        instances,
+        fail_fast,
+        max_parallel,
+    }))
+}
+
+/// Names and instances of a matrix that is all in the file.
+fn instances(
+    report: &mut Report<'_>,
+    node: &Rc<Node>,
+    fields: &Fields<'_>,
+) -> Option<(Vec<String>, Vec<Instance>)> {
+    let axes = fields
+        .get("axes")
+        .map_or(Some(Vec::new()), |node| axes(report, node));
     let axes = axes?;
     let combinations = product(report, node, &axes)?;
     let excluded = maps(report, fields.get("exclude"), "exclude");
@@ -47,36 +81,11 @@ fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<MatrixDraft> {
     let names = matrix::names(&axes, &included);
     let instances = matrix::include(kept, &axes, included);
     check_count(report, node, &instances)?;
-    Some(MatrixDraft {
-        names,
-        instances,
-        fail_fast: if fail_fast == Some(false) {
-            FailFast::No
-        } else {
-            FailFast::Yes
-        },
-        max_parallel: max_parallel.and_then(|number| u32::try_from(number).ok()),
-    })
-}
-
-/// A matrix whose values are only known when it runs.
-fn is_dynamic(report: &mut Report<'_>, node: &Node) -> bool {
-    let dynamic = node.text().is_some_and(is_template);
-    if dynamic {
-        let message = "a matrix from an expression needs dynamic matrices, which this version \
-                       cannot do";
-        report
-            .error(Code::NOT_YET, node.at.clone(), message)
-            .help("write its values here");
-    }
-    dynamic
+    Some((names, instances))
 }
 
 /// The axes; none when one of them has a mistake.
 fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Vec<Axis>> {
-    if is_dynamic(report, node) {
-        return None;
-    }
     let entries = entries(report, node, "`axes`")?;
     let axes: Vec<Option<Axis>> = entries.iter().map(|entry| axis(report, entry)).collect();
     axes.into_iter().collect()
@@ -85,9 +94,6 @@ fn axes(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Vec<Axis>> {
 /// One axis; none when it has a mistake.
 fn axis(report: &mut Report<'_>, entry: &Entry) -> Option<Axis> {
     let name = values::name(report, &entry.key, "axis name", NameRule::Id);
-    if is_dynamic(report, &entry.value) {
-        return None;
-    }
     let NodeKind::Sequence(items) = &entry.value.kind else {
         let message = format!("an axis has to be a list, not {}", entry.value.kind_name());
         report.error(Code::TYPE, entry.value.at.clone(), message);
@@ -98,30 +104,10 @@ fn axis(report: &mut Report<'_>, entry: &Entry) -> Option<Axis> {
         report.error(Code::MATRIX, entry.key.at.clone(), message);
         return None;
     }
-    let values: Vec<Option<Value>> = items.iter().map(|item| constant(report, item)).collect();
     Some(Axis {
         name: name?,
-        values: values.into_iter().collect::<Option<_>>()?,
+        values: items.iter().map(|item| item.to_json()).collect(),
     })
-}
-
-/// The value of an item; reports an expression in it.
-fn constant(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Value> {
-    match &node.kind {
-        NodeKind::Scalar(_) if is_dynamic(report, node) => return None,
-        NodeKind::Scalar(_) => {}
-        NodeKind::Sequence(items) => {
-            items
-                .iter()
-                .map(|item| constant(report, item))
-                .collect::<Option<Vec<_>>>()?;
-        }
-        NodeKind::Mapping(entries) => {
-            let values = entries.iter().map(|entry| constant(report, &entry.value));
-            values.collect::<Option<Vec<_>>>()?;
-        }
-    }
-    Some(node.to_json())
 }
 
 /// All combinations of the axes; none when there are too many to look at.
@@ -163,10 +149,8 @@ fn maps(report: &mut Report<'_>, node: Option<&Rc<Node>>, what: &str) -> Vec<Row
         return Vec::new();
     };
     let NodeKind::Sequence(items) = &node.kind else {
-        if !is_dynamic(report, node) {
-            let message = format!("`{what}` has to be a list, not {}", node.kind_name());
-            report.error(Code::TYPE, node.at.clone(), message);
-        }
+        let message = format!("`{what}` has to be a list, not {}", node.kind_name());
+        report.error(Code::TYPE, node.at.clone(), message);
         return Vec::new();
     };
     if items.len() > MATRIX_MAX {
@@ -186,7 +170,7 @@ fn row(report: &mut Report<'_>, item: &Rc<Node>, what: &str) -> Option<Row> {
     for entry in listed {
         values::name(report, &entry.key, "matrix name", NameRule::Id)?;
     }
-    let Value::Object(values) = constant(report, item)? else {
+    let Value::Object(values) = item.to_json() else {
         return None;
     };
     if values.is_empty() {

@@ -5,7 +5,10 @@
 //! needs the whole file (needs, expressions), [`lower`] makes the plan.
 
 mod check;
+mod data;
 mod draft;
+mod dynamic;
+mod gates;
 mod inputs;
 mod job;
 mod keys;

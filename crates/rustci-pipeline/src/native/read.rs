@@ -1,11 +1,12 @@
 //! The file's top level.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::draft::{Defaults, Draft};
 use super::fields::{Fields, entries};
 use super::values::{self, NameRule};
-use super::{job, keys, step, triggers};
+use super::{gates, job, keys, step, triggers};
 use crate::diagnostic::Code;
 use crate::report::Report;
 use crate::yaml::Node;
@@ -20,10 +21,16 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
         .get("name")
         .and_then(|node| values::literal(report, node, "name"));
     let name = name.map_or_else(|| stem(report.source().file), str::to_owned);
-    let defaults = fields
+    let mut defaults = fields
         .get("defaults")
         .map(|node| defaults(report, node))
         .unwrap_or_default();
+    if let Some(node) = fields.get("permissions") {
+        defaults.permissions = gates::permissions(report, node);
+    }
+    let concurrency = fields
+        .get("concurrency")
+        .and_then(|node| gates::concurrency(report, node));
     let env = fields
         .get("env")
         .map(|node| values::bindings(report, node, "env", NameRule::Environment))
@@ -52,6 +59,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
         env,
         triggers,
         inputs,
+        concurrency,
         jobs,
     })
 }
@@ -62,6 +70,7 @@ fn defaults(report: &mut Report<'_>, node: &Rc<Node>) -> Defaults {
         return Defaults::default();
     };
     Defaults {
+        permissions: BTreeMap::new(),
         timeout_ms: fields
             .get("timeout")
             .and_then(|node| values::duration(report, node, "timeout")),

@@ -10,19 +10,29 @@ use crate::pipeline::Input;
 pub(super) enum Place {
     /// `env` of the pipeline.
     PipelineEnv,
+    /// `concurrency` of the pipeline.
+    PipelineSlot,
     /// `name` of a job: evaluated when the plan is made.
     JobName,
+    /// `matrix` of a job.
+    Matrix,
     /// `if` of a job.
     JobCondition,
-    /// `runs-on`, `continue-on-error` and `env` of a job.
+    /// `if` of a job whose matrix comes from expressions: evaluated once, before them.
+    EarlyCondition,
+    /// `runs-on`, `continue-on-error`, `concurrency`, `environment` and `env` of a job.
     JobField,
+    /// A path of a cache, artifact, download or report: filled in when the plan is made.
+    Path,
+    /// `key` and `restore-keys` of a cache, and `name` of a download: before the steps.
+    BeforeSteps,
     /// `if` of a step.
     StepCondition,
     /// Everything of a step but `if` and `run`.
     StepField,
     /// `run`.
     Script,
-    /// `outputs` of a job.
+    /// `outputs` of a job, and `name` of an artifact: after the steps.
     JobOutput,
 }
 
@@ -34,36 +44,48 @@ impl Place {
     /// The contexts that are known there.
     pub(super) fn contexts(self) -> &'static [&'static str] {
         match self {
-            Self::PipelineEnv => &["git", "event", "inputs", "run"],
-            Self::JobName => &["matrix"],
+            Self::PipelineEnv | Self::PipelineSlot => &["git", "event", "inputs", "run"],
+            Self::JobName | Self::Path => &["matrix"],
+            Self::Matrix | Self::EarlyCondition => &["git", "event", "inputs", "run", "needs"],
             Self::JobCondition | Self::JobField => {
                 &["git", "event", "inputs", "run", "matrix", "needs"]
             }
+            Self::BeforeSteps => &[
+                "git", "event", "inputs", "run", "matrix", "needs", "env", "runner",
+            ],
             Self::StepCondition | Self::StepField | Self::Script | Self::JobOutput => &CONTEXTS,
         }
     }
 
     /// Whether status functions have a meaning there.
     pub(super) fn is_condition(self) -> bool {
-        matches!(self, Self::JobCondition | Self::StepCondition)
+        matches!(
+            self,
+            Self::JobCondition | Self::EarlyCondition | Self::StepCondition
+        )
     }
 
     /// Whether there is a workspace whose files can be hashed.
     pub(super) fn has_files(self) -> bool {
-        self.contexts().contains(&"steps")
+        self.contexts().contains(&"runner")
     }
 
     /// How messages call it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::PipelineEnv => "the pipeline's `env`",
+            Self::PipelineSlot => "the pipeline's `concurrency`",
             Self::JobName => "a job's `name`",
+            Self::Path => "a path, which is filled in with the plan",
+            Self::BeforeSteps => "the key of a cache or the name of a download",
+            Self::Matrix => "a `matrix`",
             Self::JobCondition => "a job's `if`",
+            Self::EarlyCondition => "the `if` of a job whose matrix comes from an expression",
             Self::JobField => "a job's settings",
             Self::StepCondition => "a step's `if`",
             Self::StepField => "a step's settings",
             Self::Script => "`run`",
-            Self::JobOutput => "a job's `outputs`",
+            Self::JobOutput => "a job's `outputs` or the name of an artifact",
         }
     }
 }
@@ -82,6 +104,15 @@ pub(super) struct Scope<'d> {
     pub(super) later_steps: Vec<&'d str>,
     /// Environment names whose values strangers control.
     pub(super) tainted: BTreeSet<&'d str>,
+    /// Whether strangers control values of the matrix.
+    pub(super) matrix_origin: Origin,
+}
+
+/// Whose words a text has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    File,
+    Stranger,
 }
 
 impl<'d> Scope<'d> {
@@ -95,6 +126,7 @@ impl<'d> Scope<'d> {
             steps: Vec::new(),
             later_steps: Vec::new(),
             tainted: BTreeSet::new(),
+            matrix_origin: Origin::File,
         }
     }
 
@@ -120,6 +152,7 @@ impl<'d> Scope<'d> {
                 Matrix::None => Some(&[]),
                 Matrix::Unknown => None,
                 Matrix::Known(matrix) => Some(&matrix.names),
+                Matrix::Dynamic(matrix) => matrix.names.as_deref(),
             },
             needs: needs
                 .map(|need| (need.id.as_str(), outputs(need)))

@@ -2,7 +2,7 @@
 //!
 //! Put into a script they become commands. Through the environment they stay data.
 
-use super::scope::Scope;
+use super::scope::{Origin, Scope};
 use crate::expr::{Expr, ExprKind, Function};
 use crate::pipeline::InputKind;
 
@@ -100,6 +100,7 @@ fn is_tainted(access: &Access<'_>, scope: &Scope<'_>) -> bool {
         "git" => first.is_none_or(|name| !SAFE_GIT.contains(&name)),
         "event" => first.is_none_or(|name| !SAFE_EVENT.contains(&name)),
         "inputs" => is_tainted_input(first, scope),
+        "matrix" => scope.matrix_origin == Origin::Stranger,
         "env" => match first {
             Some(name) => scope
                 .tainted

@@ -92,9 +92,11 @@ fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
 /// A kind of mapping in a sentence.
 fn with_article(of: &str) -> String {
     match of {
-        "on" | "defaults" | "runs-on" | "retry" | "manual" => format!("`{of}`"),
+        "on" | "defaults" | "runs-on" | "retry" | "manual" | "concurrency" | "environment"
+        | "approval" | "reports" => format!("`{of}`"),
         "pipeline" => "the pipeline".to_owned(),
         "input" => "an input".to_owned(),
+        "downloads" | "artifacts" => format!("an entry of `{of}`"),
         _ => format!("a {of}"),
     }
 }

@@ -104,19 +104,26 @@ pub(crate) fn integer(
     Some(number)
 }
 
-/// A duration that is not zero, in milliseconds.
+/// A duration that is not zero, in milliseconds, at most [`TIMEOUT_MS_MAX`].
 pub(crate) fn duration(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<u64> {
+    duration_to(report, node, what, TIMEOUT_MS_MAX)
+}
+
+/// A duration that is not zero, in milliseconds.
+pub(crate) fn duration_to(
+    report: &mut Report<'_>,
+    node: &Rc<Node>,
+    what: &str,
+    max_ms: u64,
+) -> Option<u64> {
     let value = literal(report, node, what)?;
     let (message, help) = match duration::parse_ms(value) {
         Some(0) => (
             format!("`{what}` is zero, so nothing could ever run"),
             "give it time, or remove the key for the default".to_owned(),
         ),
-        Some(ms) if ms > TIMEOUT_MS_MAX => (
-            format!(
-                "`{what}` is longer than {}",
-                duration::show_ms(TIMEOUT_MS_MAX)
-            ),
+        Some(ms) if ms > max_ms => (
+            format!("`{what}` is longer than {}", duration::show_ms(max_ms)),
             "choose a shorter one".to_owned(),
         ),
         Some(ms) => return Some(ms),
