@@ -42,6 +42,7 @@ pub(crate) fn submission(plan: &Arc<StoredPlan>) -> Submission {
         plan: Arc::clone(plan),
         event: "manual".to_owned(),
         inputs: Map::new(),
+        trace: None,
         new: NewRun {
             // The plan was made already; the server keeps only the file's name.
             pipeline: PipelineText {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use journal::{JournalConfig, SyncMode};
 use rustci_scheduler::SchedulerConfig;
+use telemetry::otlp::OtlpConfig;
 use valkyrie::Endpoint;
 
 use crate::limits::SNAPSHOT_RECORDS;
@@ -26,6 +27,8 @@ pub struct ServerConfig {
     pub scheduler: SchedulerConfig,
     /// Where secret values come from. Default: none.
     pub secrets: SecretsSource,
+    /// Where traces of finished runs are sent. Default: nowhere.
+    pub traces: Option<OtlpConfig>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -42,6 +45,7 @@ impl ServerConfig {
             sync: SyncMode::default(),
             scheduler: SchedulerConfig::default(),
             secrets: SecretsSource::default(),
+            traces: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

@@ -35,6 +35,7 @@ mod readonly;
 pub mod secrets;
 mod server;
 pub mod token;
+mod traces;
 
 pub use config::ServerConfig;
 pub use http::HttpError;

@@ -50,6 +50,8 @@ pub const CATALOGUE_QUEUE: usize = 256;
 pub const CATALOGUE_BATCH: usize = 4_096;
 /// Memory of the SQLite page cache in KiB: hot rows of the last runs, and small on purpose.
 pub const CATALOGUE_CACHE_KIB: u32 = 2_048;
+/// Ended runs whose traces wait to be sent; further ones are counted and left out.
+pub const TRACES_QUEUE: usize = 4_096;
 /// Threads of the HTTP runtime for work that may wait for the disk: planning, storing blobs.
 pub const HTTP_BLOCKING_THREADS: usize = 4;
 /// Stack of the server's own threads; none of them recurses.

@@ -23,6 +23,7 @@ use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
 use crate::token::{ApiToken, TokenError};
+use crate::traces::{self, Tracer};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,7 @@ pub enum StartError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The system gave no thread.
-    #[error("the engine's thread could not be started: {0}")]
+    #[error("a thread could not be started: {0}")]
     Thread(io::Error),
     /// The shard ended before it was ready. A bug; its panic was reported.
     #[error("the engine ended while it was starting")]
@@ -75,6 +76,7 @@ pub enum StartError {
 pub struct Server {
     http: Option<HttpServer>,
     shard: EngineShard,
+    _tracer: Option<Tracer>,
     _logs: LogStore,
     _catalogue: CatalogueThread,
     app: App,
@@ -117,7 +119,12 @@ impl Server {
         let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
         let catalogue = catalogue.with_blobs(Arc::clone(&blobs));
-        let catalogue = CatalogueThread::start(catalogue, health.clone())?;
+        let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
+        let telling = config.traces.is_some().then_some(ended);
+        let catalogue = CatalogueThread::start_telling(catalogue, health.clone(), telling)?;
+        let start = |to| Tracer::start(to, ended_runs, catalogue.queries(), metrics.rustci.clone());
+        let tracer = config.traces.map(start).transpose();
+        let tracer = tracer.map_err(StartError::Thread)?;
         let logs = LogStore::start(&layout.logs(), metrics.rustci.clone());
         let logs = logs.map_err(|source| StartError::DataDir {
             dir: layout.logs(),
@@ -150,6 +157,7 @@ impl Server {
         Ok(Self {
             http,
             shard,
+            _tracer: tracer,
             _logs: logs,
             _catalogue: catalogue,
             app,

@@ -7,6 +7,7 @@ use rustci_runner::{RunnerConfig, RunnerError, Stop};
 use rustci_server::catalogue::CatalogueError;
 use rustci_server::secrets::SecretsSource;
 use rustci_server::{ReadOnly, Server, ServerConfig};
+use telemetry::otlp::OtlpConfig;
 use tokio::sync::watch;
 use valkyrie::{Endpoint, Shard};
 
@@ -51,6 +52,7 @@ impl Engine {
         let config = ServerConfig {
             valkyrie: vec![endpoint.clone()],
             secrets: secrets(options.secrets_file)?,
+            traces: traces()?,
             ..ServerConfig::new(options.data.clone())
         };
         let started = Server::start(config);
@@ -112,6 +114,18 @@ pub(crate) fn secrets(file: Option<PathBuf>) -> Result<SecretsSource, Failure> {
         message: error.to_string(),
         hint: "the file has one NAME=VALUE per line; lines that begin with # are comments"
             .to_owned(),
+    })
+}
+
+/// Where traces go, from the variables that OpenTelemetry defines.
+///
+/// # Errors
+/// [`Failure::Usage`] that names the variable.
+pub(crate) fn traces() -> Result<Option<OtlpConfig>, Failure> {
+    let read = OtlpConfig::from_env(|name| std::env::var(name).ok());
+    read.map_err(|error| Failure::Usage {
+        message: error.to_string(),
+        hint: "OTEL_SDK_DISABLED=true switches traces off".to_owned(),
     })
 }
 

@@ -45,6 +45,7 @@ pub struct RustciMetrics {
     log_bytes: Counter,
     log_lines: Counter,
     connection_rejects: Family<Label, Counter>,
+    traces: Family<Label, Counter>,
 }
 
 impl RustciMetrics {
@@ -61,6 +62,7 @@ impl RustciMetrics {
             log_bytes: Counter::default(),
             log_lines: Counter::default(),
             connection_rejects: Family::default(),
+            traces: Family::default(),
         };
         metrics.register_work(registry);
         metrics.register_services(registry);
@@ -121,6 +123,11 @@ impl RustciMetrics {
             "Connections closed because of what the peer sent",
             self.connection_rejects.clone(),
         );
+        registry.register(
+            "rustci_traces",
+            "Traces of finished runs, by what became of them",
+            self.traces.clone(),
+        );
     }
 
     /// Sets how many runs are not finished.
@@ -169,6 +176,20 @@ impl RustciMetrics {
     pub fn log_stored(&self, bytes: u64, lines: u64) {
         self.log_bytes.inc_by(bytes);
         self.log_lines.inc_by(lines);
+    }
+
+    /// Counts traces that a collector took.
+    pub fn traces_sent(&self, count: u64) {
+        self.traces
+            .get_or_create(&[("result", "sent")])
+            .inc_by(count);
+    }
+
+    /// Counts traces that did not arrive.
+    pub fn traces_lost(&self, count: u64) {
+        self.traces
+            .get_or_create(&[("result", "lost")])
+            .inc_by(count);
     }
 
     /// Counts a connection that was closed with an error because of what the peer sent.

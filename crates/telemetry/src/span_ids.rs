@@ -18,10 +18,8 @@ pub enum Work {
     },
     /// A step of an attempt.
     Step {
-        /// The job's number.
-        job: u64,
-        /// From 1.
-        attempt: u32,
+        /// The span of the attempt.
+        attempt: [u8; 8],
         /// From 0.
         step: u32,
     },
@@ -30,17 +28,15 @@ pub enum Work {
 /// The id of the span about `work` in a trace; never zero.
 #[must_use]
 pub fn span_id(trace_id: &[u8; 16], work: Work) -> [u8; 8] {
-    let (kind, first, attempt, step) = match work {
-        Work::Run(run) => (0_u8, run, 0, 0),
-        Work::Attempt { job, attempt } => (1, job, attempt, 0),
-        Work::Step { job, attempt, step } => (2, job, attempt, step),
+    let (kind, first, second) = match work {
+        Work::Run(run) => (0_u8, run, 0),
+        Work::Attempt { job, attempt } => (1, job, attempt),
+        Work::Step { attempt, step } => (2, u64::from_be_bytes(attempt), step),
     };
     let mut hasher = blake3::Hasher::new_derive_key("rustci 2026 span id");
     hasher.update(trace_id).update(&[kind]);
     hasher.update(&first.to_be_bytes());
-    hasher
-        .update(&attempt.to_be_bytes())
-        .update(&step.to_be_bytes());
+    hasher.update(&second.to_be_bytes());
     let mut id = [0; 8];
     hasher.finalize_xof().fill(&mut id);
     // Zero means "no span" in W3C Trace Context.
@@ -56,11 +52,7 @@ mod tests {
         let trace = [7; 16];
         let run = span_id(&trace, Work::Run(1));
         let attempt = span_id(&trace, Work::Attempt { job: 1, attempt: 1 });
-        let step = |step| Work::Step {
-            job: 1,
-            attempt: 1,
-            step,
-        };
+        let step = |step| Work::Step { attempt, step };
         let steps = [span_id(&trace, step(0)), span_id(&trace, step(1))];
         let all = [
             run,

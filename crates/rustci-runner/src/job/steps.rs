@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustci_pipeline::condition::Status;
 use rustci_pipeline::v1;
 use rustci_pipeline::v1::step_event::Kind;
-use valkyrie_frame::LogChannel;
+use telemetry::{Work, span_id};
+use valkyrie_frame::{LogChannel, TraceContext};
 
 use super::contexts::JobContexts;
 use super::directory::JobDirectory;
@@ -299,7 +300,23 @@ impl Steps<'_> {
             ("RUSTCI_OUTPUT", output),
         ];
         env.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(trace) = self.step_trace(index) {
+            env.insert("TRACEPARENT".to_owned(), trace.to_string());
+        }
         environment::seal(env, self.mark);
+    }
+
+    /// The trace as the step's programs see it: below the span of the step itself.
+    fn step_trace(&self, index: u16) -> Option<TraceContext> {
+        let job: TraceContext = self.spec.traceparent.parse().ok()?;
+        let work = Work::Step {
+            attempt: job.parent_id,
+            step: index.into(),
+        };
+        Some(TraceContext {
+            parent_id: span_id(&job.trace_id, work),
+            ..job
+        })
     }
 
     fn working_directory(&self, step: &v1::Step) -> Result<PathBuf, String> {

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use rustci_pipeline::{Job, Plan, PlanRequest, Planned};
 use rustci_scheduler::StoredPlan;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use valkyrie_frame::TraceContext;
 
 use crate::api::App;
 use crate::api::answers::{Conflict, NotFound, Unprocessable};
@@ -42,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn create(
     State(app): State<App>,
+    headers: HeaderMap,
     Json(new): Json<NewRun>,
 ) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
     accepting(&app)?;
@@ -49,9 +51,15 @@ async fn create(
     check_names(&new)?;
     check_source(&app, new.source.as_ref())?;
     // Planning a large file takes milliseconds that live logs should not wait for.
-    let submission = blocking(move || plan(new)).await?;
+    let mut submission = blocking(move || plan(new)).await?;
+    submission.trace = traceparent(&headers);
     let run = engine.submit(submission).await?;
     Ok((StatusCode::CREATED, Json(RunCreated { run })))
+}
+
+/// The trace of the client. One that cannot be read is dropped, as W3C Trace Context asks.
+fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 
 /// The query of a list.
@@ -226,6 +234,7 @@ fn plan(new: NewRun) -> Result<Submission, ApiError> {
     } = planned;
     keep_jobs(&mut plan, &new.jobs)?;
     Ok(Submission {
+        trace: None,
         plan: Arc::new(StoredPlan::new(plan)),
         event: request.event,
         inputs,

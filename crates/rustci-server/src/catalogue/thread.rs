@@ -7,10 +7,12 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::view::Status;
 use crate::catalogue::query::data_version;
 use crate::catalogue::{Catalogue, CatalogueError, Change, Subscriptions};
 use crate::health::{Health, HealthCell};
 use crate::limits::{CATALOGUE_BATCH, CATALOGUE_QUEUE, READ_ONLY_POLL, THREAD_STACK_BYTES};
+use crate::traces::EndedRuns;
 
 type Query = Box<dyn FnOnce(&Catalogue) + Send>;
 
@@ -54,7 +56,16 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start(catalogue: Catalogue, health: HealthCell) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, health, Worker::run)
+        Self::spawn(catalogue, health, None, Worker::run)
+    }
+
+    /// The same, and says in `ended` which runs have ended.
+    pub(crate) fn start_telling(
+        catalogue: Catalogue,
+        health: HealthCell,
+        ended: Option<EndedRuns>,
+    ) -> Result<Self, CatalogueError> {
+        Self::spawn(catalogue, health, ended, Worker::run)
     }
 
     /// Starts a thread for a catalogue that another process writes.
@@ -62,12 +73,13 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start_read_only(catalogue: Catalogue) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, HealthCell::default(), Worker::poll)
+        Self::spawn(catalogue, HealthCell::default(), None, Worker::poll)
     }
 
     fn spawn(
         catalogue: Catalogue,
         health: HealthCell,
+        ended: Option<EndedRuns>,
         body: impl FnOnce(Worker) + Send + 'static,
     ) -> Result<Self, CatalogueError> {
         let (sender, receiver) = mpsc::channel(CATALOGUE_QUEUE);
@@ -83,6 +95,7 @@ impl CatalogueThread {
             health,
             is_behind: false,
             stop: Arc::clone(&stop),
+            ended,
         };
         let thread = thread::Builder::new()
             .name("catalogue".into())
@@ -207,6 +220,7 @@ struct Worker {
     /// A change was lost, so none after it may be taken.
     is_behind: bool,
     stop: Arc<AtomicBool>,
+    ended: Option<EndedRuns>,
 }
 
 impl Worker {
@@ -255,7 +269,19 @@ impl Worker {
             Err(error) => self.fall_behind(&error),
         }
         self.subscriptions.wake(&changes);
+        self.tell_ended(&changes);
         other
+    }
+
+    fn tell_ended(&self, changes: &[Change]) {
+        let Some(ended) = &self.ended else { return };
+        for change in changes {
+            if let Change::Run(run) = change
+                && run.status == Status::Finished
+            {
+                ended.push(run.id);
+            }
+        }
     }
 
     /// The journal has it all. The index stays where it is, so the next start repairs this; who

@@ -6,6 +6,7 @@ use rustci_scheduler::StoredPlan;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use valkyrie_frame::TraceContext;
 
 use crate::api::ApiError;
 use crate::api::view::{NewRun, RunView, RunnerView};
@@ -20,6 +21,8 @@ pub struct Submission {
     pub event: String,
     /// The inputs with their defaults.
     pub inputs: Map<String, Value>,
+    /// The trace of whoever asks, where it has one.
+    pub trace: Option<TraceContext>,
     /// The request as it came.
     pub new: NewRun,
 }

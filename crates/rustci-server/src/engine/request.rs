@@ -13,6 +13,7 @@ use crate::engine::core::{Core, Pending};
 use crate::engine::handle::{Answer, Request, Submission};
 use crate::engine::states;
 use crate::limits::JOURNAL_BACKLOG_BYTES;
+use crate::traces::RunTrace;
 
 impl Core {
     /// Takes a request; it is answered when what it says is durable.
@@ -203,6 +204,9 @@ fn meta(submission: &Submission) -> Result<RunMeta, ApiError> {
             .transpose()?
             .unwrap_or_default(),
         env: env.collect(),
+        trace: RunTrace::new(submission.trace)
+            .map(RunTrace::to_bytes)
+            .unwrap_or_default(),
         ..RunMeta::default()
     })
 }

@@ -12,6 +12,7 @@ use rustci_scheduler::{Run, contexts_json};
 
 use crate::limits::PLANS_ENCODED_MAX;
 use crate::secrets::{SecretsError, SecretsSource};
+use crate::traces::RunTrace;
 
 /// Content type of a job's specification.
 pub(crate) const JOB_CONTENT_TYPE: &str = "application/vnd.rustci.job.v1";
@@ -63,6 +64,7 @@ impl SpecCache {
                 .collect(),
             secrets: resolve(job, secrets)?,
             source,
+            traceparent: traceparent(run, place).unwrap_or_default(),
             ..v1::JobSpec::default()
         };
         rest.encode(&mut spec)
@@ -136,6 +138,14 @@ fn step(step: &Step) -> v1::Step {
             exit_codes: exit_codes.collect(),
         }),
     }
+}
+
+/// The context of the attempt that is about to be sent.
+fn traceparent(run: &Run, place: usize) -> Option<String> {
+    let trace = RunTrace::from_bytes(&run.meta.trace)?;
+    let job = run.job_id(place);
+    let token = run.jobs.get(place)?.token(job)?;
+    Some(trace.attempt(job.0, token.attempt).to_string())
 }
 
 fn binding(name: &str, value: &str) -> v1::Binding {

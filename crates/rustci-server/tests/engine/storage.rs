@@ -26,6 +26,7 @@ fn submission() -> Submission {
         plan: Arc::new(StoredPlan::new(planned.unwrap().plan)),
         event: "manual".into(),
         inputs: serde_json::Map::new(),
+        trace: None,
         new: serde_json::from_value(new).unwrap(),
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tower::ServiceExt;
+use valkyrie::frame::TraceContext;
 
 use super::sse::{Event, Parser};
 use super::view::Problem;
@@ -180,6 +181,10 @@ impl Api {
         let mut request = self.request(Method::POST, path, Body::from(text))?;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
+        if let Some(trace) = own_trace() {
+            let name = HeaderName::from_static("traceparent");
+            request.headers_mut().insert(name, trace);
+        }
         self.send(request).await
     }
 
@@ -295,6 +300,12 @@ impl Api {
             cause: cause.to_string(),
         }
     }
+}
+
+/// The trace that this process is a part of, as a step of a job is: what it starts belongs to it.
+fn own_trace() -> Option<HeaderValue> {
+    let trace: TraceContext = std::env::var("TRACEPARENT").ok()?.parse().ok()?;
+    HeaderValue::from_str(&trace.to_string()).ok()
 }
 
 /// A stream of events.

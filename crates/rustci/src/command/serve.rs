@@ -14,6 +14,7 @@ use super::runner::endpoint;
 use crate::args::{ServeArgs, SyncMode};
 use crate::dirs;
 use crate::engine::secrets;
+use crate::engine::traces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -63,6 +64,7 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
             ..SchedulerConfig::default()
         },
         secrets: secrets(args.secrets_file.clone())?,
+        traces: traces()?,
         ..ServerConfig::new(data.to_owned())
     })
 }

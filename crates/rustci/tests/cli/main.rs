@@ -9,4 +9,6 @@ mod remote;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod world;

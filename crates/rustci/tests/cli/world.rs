@@ -54,8 +54,12 @@ impl World {
             .current_dir(self.project())
             .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RUSTCI_") {
-                command.env_remove(name);
+            let name = name.to_string_lossy();
+            if ["RUSTCI_", "OTEL_", "TRACEPARENT"]
+                .iter()
+                .any(|own| name.starts_with(own))
+            {
+                command.env_remove(&*name);
             }
         }
         command
