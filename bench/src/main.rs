@@ -10,6 +10,7 @@ mod dispatch;
 mod footprint;
 mod http;
 mod logs;
+mod mask;
 mod node;
 mod observed;
 mod plans;
@@ -78,6 +79,11 @@ const BENCHES: &[Bench] = &[
         name: "logs",
         about: "a million lines of one step, ingest, latency of a line",
         run: logs::run,
+    },
+    Bench {
+        name: "mask",
+        about: "secrets hidden in a log, 100 of them in all their forms",
+        run: mask::run,
     },
     Bench {
         name: "footprint",

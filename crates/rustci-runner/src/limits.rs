@@ -6,6 +6,10 @@ use std::time::Duration;
 /// hide the log.
 pub const MASKED_BYTES_MIN: usize = 4;
 
+/// Longest secret whose encoded forms are masked too; of a longer one only the plain lines are. A
+/// secret's forms take some fifty times its size.
+pub const SECRET_ENCODED_BYTES_MAX: usize = 64 * 1024;
+
 /// Longest text of one log record; a longer line continues in the next record.
 pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024;
 

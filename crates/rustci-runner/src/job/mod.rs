@@ -44,7 +44,7 @@ use self::message::{Begin, Ending, EndingKind, OrderKind, ReportKind};
 use self::source::SourceError;
 use self::steps::{Steps, millis};
 use self::supervisor::{JOB_STEP, ProcessList, StopCause, Supervisor};
-use crate::limits::BACKGROUND_GRACE;
+use crate::limits::{BACKGROUND_GRACE, SECRET_ENCODED_BYTES_MAX};
 use crate::log::Patterns;
 
 pub(crate) use self::contexts::arch;
@@ -155,6 +155,12 @@ fn supervisor(
     let mut log = JobLog::create(&dir.log(), begin.log_bytes_max, Rc::clone(&patterns))?;
     for name in patterns.too_short() {
         let text = format!("secret {name} is shorter than 4 bytes and is not masked");
+        log.say(JOB_STEP, LogChannel::SYSTEM, &text);
+    }
+    for name in patterns.too_long() {
+        let text = format!(
+            "secret {name} is longer than {SECRET_ENCODED_BYTES_MAX} bytes: its lines are masked as they are, not their encodings"
+        );
         log.say(JOB_STEP, LogChannel::SYSTEM, &text);
     }
     let list = ProcessList::new(dir.processes());

@@ -5,6 +5,6 @@ mod mask;
 mod spool;
 
 pub(crate) use lines::Lines;
-pub use mask::{MASK, Masker, Patterns};
+pub use mask::{MASK, Masker, Patterns, forms};
 pub use spool::SpoolReader;
 pub(crate) use spool::SpoolWriter;
