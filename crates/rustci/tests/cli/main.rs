@@ -7,6 +7,8 @@ mod local;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
+mod same;
+#[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod traces;

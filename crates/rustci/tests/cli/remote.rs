@@ -1,17 +1,20 @@
 //! `serve`, `runner`, `run --server` and `runs` over HTTP.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::world::{Running, World};
 
-struct Remote {
-    world: World,
-    url: String,
+pub(crate) struct Remote {
+    pub(crate) world: World,
+    pub(crate) url: String,
     _runner: Running,
     server: Running,
     socket: String,
 }
 
 /// A server and a runner that have found each other.
-fn remote(pipeline: &str) -> Remote {
+pub(crate) fn remote(pipeline: &str) -> Remote {
     let world = World::with_pipeline(pipeline);
     let socket = format!("valkyrie+unix://{}", world.path("rustci.sock").display());
     let args = [
@@ -41,6 +44,29 @@ fn remote(pipeline: &str) -> Remote {
         _runner: runner,
         server,
         socket,
+    }
+}
+
+impl Remote {
+    /// What the server answers to a POST with its own token.
+    pub(crate) fn post(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let token = self.world.path("state/rustci/server/token");
+        let token = std::fs::read_to_string(token).unwrap();
+        let address = self.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        let body = body.to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            token.trim(),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 }
 
