@@ -16,8 +16,20 @@ pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024;
 /// Default of the largest log of one attempt: its head is kept, the rest is dropped with a notice.
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Largest `CI_OUTPUT` file of a step.
+/// Largest `CI_OUTPUT` file of a step, and largest `CI_ENV` file.
 pub const OUTPUT_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Largest `CI_PATH` file of a step.
+pub const PATH_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Largest `CI_STEP_SUMMARY` file of a step.
+pub const SUMMARY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Largest part of the `CI_MASK` file that is read.
+pub const MASK_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Values of the `CI_MASK` file that are masked.
+pub const MASK_VALUES_MAX: usize = 1000;
 
 /// Largest job specification the job process reads back from its directory.
 pub const SPEC_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -66,6 +66,13 @@ impl JobContexts {
         Ok(env)
     }
 
+    /// Takes over variables that a step set for those after it.
+    pub(crate) fn add_env(&mut self, variables: &[(String, String)]) {
+        let variables = variables.iter();
+        self.env
+            .extend(variables.map(|(name, value)| (name.clone(), json!(value))));
+    }
+
     /// Evaluates the environment of a step: its values see the job's, the rest of the step sees both.
     pub(crate) fn set_step_env(
         &mut self,

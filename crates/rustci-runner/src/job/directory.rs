@@ -140,6 +140,11 @@ impl JobDirectory {
         self.root.join("tmp")
     }
 
+    /// Values that steps want masked.
+    pub(crate) fn mask(&self) -> PathBuf {
+        self.scripts().join("mask")
+    }
+
     pub(crate) fn scripts(&self) -> PathBuf {
         self.root.join("scripts")
     }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use valkyrie_frame::LogChannel;
 
+use super::mask_file::MaskFile;
+use super::supervisor::JOB_STEP;
 use crate::limits::{PARTIAL_LINE_WAIT, PIPE_READ_BYTES};
 use crate::log::{Lines, Masker, Patterns, SpoolWriter};
 
@@ -15,6 +17,8 @@ use crate::log::{Lines, Masker, Patterns, SpoolWriter};
 pub(crate) struct JobLog {
     spool: SpoolWriter,
     patterns: Rc<Patterns>,
+    /// Where steps say what else is to be masked, once there is such a place.
+    mask_file: Option<MaskFile>,
     /// Where bytes are read to; shared by all streams.
     buffer: Vec<u8>,
     masked: Vec<u8>,
@@ -47,9 +51,31 @@ impl JobLog {
         Ok(Self {
             spool,
             patterns,
+            mask_file: None,
             buffer: Vec::new(),
             masked: Vec::new(),
         })
+    }
+
+    /// Masks from now on also what is written to the file at `path`.
+    pub(crate) fn watch(&mut self, path: PathBuf) {
+        self.mask_file = Some(MaskFile::new(path));
+    }
+
+    /// Looks whether there are new values to be masked. What a process printed after it had
+    /// written one was read before this look, so it is masked.
+    pub(crate) fn learn(&mut self) {
+        let Some(mut file) = self.mask_file.take() else {
+            return;
+        };
+        let news = file.look(&self.patterns);
+        if let Some(patterns) = news.patterns {
+            self.patterns = Rc::new(patterns);
+        }
+        for warning in news.warnings {
+            self.say(JOB_STEP, LogChannel::SYSTEM, warning);
+        }
+        self.mask_file = Some(file);
     }
 
     /// Hides secrets in a text for people.
@@ -59,6 +85,7 @@ impl JobLog {
 
     /// Writes RustCI's own words, one record per line, masked.
     pub(crate) fn say(&mut self, step: u16, channel: LogChannel, text: &str) {
+        self.learn();
         let unix_ns = unix_ns();
         let text = self.patterns.mask(text);
         let mut lines = Lines::new(step, channel);
@@ -131,12 +158,18 @@ impl JobLog {
     }
 
     fn take(&mut self, stream: &mut Stream, count: usize) {
+        self.learn();
         let bytes = self.buffer.get(..count).unwrap_or_default();
         let unix_ns = unix_ns();
         if self.patterns.is_empty() {
             stream.lines.push(bytes, unix_ns, self.spool.batch());
         } else {
             self.masked.clear();
+            if !Rc::ptr_eq(stream.masker.patterns(), &self.patterns) {
+                stream
+                    .masker
+                    .renew(Rc::clone(&self.patterns), &mut self.masked);
+            }
             stream.masker.push(bytes, &mut self.masked);
             stream.lines.push(&self.masked, unix_ns, self.spool.batch());
         }

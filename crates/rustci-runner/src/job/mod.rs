@@ -8,18 +8,18 @@ pub(crate) mod contexts;
 mod control;
 pub(crate) mod directory;
 mod environment;
+mod exports;
 mod hash_files;
 pub(crate) mod log;
+mod mask_file;
 pub(crate) mod message;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the delivery at the end of a job uses it")
-)]
 pub(crate) mod outgoing;
 mod outputs;
 mod shell;
 mod source;
+mod step_files;
 mod steps;
+mod summary;
 mod supervisor;
 
 use std::io::{self, Write};
@@ -41,6 +41,7 @@ use self::control::{Control, RunnerGone};
 use self::directory::JobDirectory;
 use self::log::{JobLog, unix_ms};
 use self::message::{Begin, Ending, EndingKind, OrderKind, ReportKind};
+use self::outgoing::Outgoing;
 use self::source::SourceError;
 use self::steps::{Steps, millis};
 use self::supervisor::{JOB_STEP, ProcessList, StopCause, Supervisor};
@@ -185,6 +186,7 @@ fn attempt(
     dir.create_workspace().map_err(|error| {
         Ending::failed("workspace", format!("workspace cannot be made: {error}"))
     })?;
+    supervisor.log.watch(dir.mask());
     let given: Json = serde_json::from_str(&spec.contexts_json).unwrap_or_default();
     let base = environment::base(begin, spec, &given, dir);
     match source::provide(dir, begin, spec, &base, supervisor) {
@@ -197,6 +199,7 @@ fn attempt(
         }
     }
     supervisor.report(ReportKind::Started(unix_ms()));
+    let mut outgoing = Outgoing::new(dir);
     let mut steps = Steps {
         dir,
         spec,
@@ -204,6 +207,8 @@ fn attempt(
         env: base,
         mark: &begin.mark,
         results: Vec::new(),
+        summaries: Vec::new(),
+        outgoing: &mut outgoing,
         failed: None,
         supervisor,
     };
@@ -234,6 +239,7 @@ fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
         outputs,
         steps,
         message,
+        summaries: std::mem::take(&mut job.summaries),
         ..Default::default()
     })
 }

@@ -1,91 +1,131 @@
-//! The file through which a step hands values on: `$CI_OUTPUT`.
+//! The files through which a step hands values on: `$CI_OUTPUT` and `$CI_ENV`.
 //!
 //! One value per line as `name=value`, or several lines between `name<<WORD` and `WORD`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fmt;
+use std::io;
 use std::path::Path;
 
+use super::step_files;
 use crate::limits::OUTPUT_FILE_BYTES_MAX;
+
+/// Which of the files it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PairsFile {
+    /// `$CI_OUTPUT`.
+    Output,
+    /// `$CI_ENV`.
+    Env,
+}
+
+impl PairsFile {
+    fn allows(self, c: char) -> bool {
+        c.is_ascii_alphanumeric() || c == '_' || c == '-' && self == Self::Output
+    }
+
+    fn characters(self) -> &'static str {
+        match self {
+            Self::Output => "letters, digits, `_` and `-`",
+            Self::Env => "letters, digits and `_`",
+        }
+    }
+}
+
+/// What one value of the file is called.
+impl fmt::Display for PairsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Output => "output",
+            Self::Env => "env",
+        })
+    }
+}
 
 /// Why the outputs of a step were refused. All are the step's own fault, except [`Self::Read`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
     #[error(
-        "output `{name}` makes the outputs of this step larger than {OUTPUT_FILE_BYTES_MAX} bytes; \
+        "{file} `{name}` makes the {file} file of this step larger than {OUTPUT_FILE_BYTES_MAX} bytes; \
          write large results to a file"
     )]
-    TooLarge { name: String },
+    TooLarge { file: PairsFile, name: String },
     #[error(
-        "line {line} of the output file is {found:?}; write name=value, or name<<WORD, the lines, WORD"
+        "line {line} of the {file} file is {found:?}; write name=value, or name<<WORD, the lines, WORD"
     )]
-    Malformed { line: usize, found: String },
+    Malformed {
+        file: PairsFile,
+        line: usize,
+        found: String,
+    },
     #[error(
-        "output name {name:?} in line {line} may hold only letters, digits, `_` and `-`, and starts with a letter or `_`"
+        "{file} name {name:?} in line {line} may hold only {}, and starts with a letter or `_`",
+        file.characters()
     )]
-    Name { line: usize, name: String },
+    Name {
+        file: PairsFile,
+        line: usize,
+        name: String,
+    },
     #[error(
-        "output `{name}` opens with <<{word} in line {line} and never closes; end it with a line {word}"
+        "{file} `{name}` opens with <<{word} in line {line} and never closes; end it with a line {word}"
     )]
     Unclosed {
+        file: PairsFile,
         line: usize,
         name: String,
         word: String,
     },
-    #[error("the output file cannot be read")]
-    Read(#[from] io::Error),
+    #[error("the {file} file cannot be read: {source}")]
+    Read { file: PairsFile, source: io::Error },
 }
 
-/// Reads the outputs of a step, in the order written; a name written twice keeps its last value.
-pub(crate) fn read(path: &Path) -> Result<Vec<(String, String)>, OutputError> {
-    let mut bytes = Vec::new();
-    match File::open(path) {
-        Ok(file) => file
-            .take(OUTPUT_FILE_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)?,
-        // A step may delete it: then it has no outputs.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+/// Reads such a file, in the order written; a name written twice keeps its last value. A step may
+/// delete it: then there are no values.
+pub(crate) fn read(path: &Path, file: PairsFile) -> Result<Vec<(String, String)>, OutputError> {
+    let bytes = step_files::read(path, OUTPUT_FILE_BYTES_MAX)
+        .map_err(|source| OutputError::Read { file, source })?;
     let text = String::from_utf8_lossy(&bytes);
     if bytes.len() as u64 > OUTPUT_FILE_BYTES_MAX {
-        return Err(OutputError::TooLarge {
-            name: last_name(&text),
-        });
+        let name = last_name(&text);
+        return Err(OutputError::TooLarge { file, name });
     }
-    parse(&text)
+    parse(&text, file)
 }
 
-fn parse(text: &str) -> Result<Vec<(String, String)>, OutputError> {
-    let mut outputs: Vec<(String, String)> = Vec::new();
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line));
-    while let Some((number, line)) = lines.next() {
-        if line.trim().is_empty() {
+fn parse(text: &str, file: PairsFile) -> Result<Vec<(String, String)>, OutputError> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut lines = (1..).zip(text.lines());
+    while let Some((line, content)) = lines.next() {
+        if content.trim().is_empty() {
             continue;
         }
-        let (name, value) = match opening(line) {
+        let (name, value) = match opening(content) {
             Some(Opening::Line { name, value }) => (name, value.to_owned()),
-            Some(Opening::Block { name, word }) => (name, block(&mut lines, number, name, word)?),
+            Some(Opening::Block { name, word }) => match block(&mut lines, word) {
+                Some(value) => (name, value),
+                None => {
+                    let (name, word) = (shorten(name), shorten(word));
+                    return Err(OutputError::Unclosed {
+                        file,
+                        line,
+                        name,
+                        word,
+                    });
+                }
+            },
             None => {
-                return Err(OutputError::Malformed {
-                    line: number,
-                    found: shorten(line),
-                });
+                let found = shorten(content);
+                return Err(OutputError::Malformed { file, line, found });
             }
         };
-        if !is_name(name) {
-            return Err(OutputError::Name {
-                line: number,
-                name: shorten(name),
-            });
+        if !is_name(name, file) {
+            let name = shorten(name);
+            return Err(OutputError::Name { file, line, name });
         }
-        outputs.retain(|(known, _)| known != name);
-        outputs.push((name.to_owned(), value));
+        pairs.retain(|(known, _)| known != name);
+        pairs.push((name.to_owned(), value));
     }
-    Ok(outputs)
+    Ok(pairs)
 }
 
 enum Opening<'a> {
@@ -116,32 +156,21 @@ fn opening(line: &str) -> Option<Opening<'_>> {
     }
 }
 
-fn block<'a>(
-    lines: &mut impl Iterator<Item = (usize, &'a str)>,
-    opened: usize,
-    name: &str,
-    word: &str,
-) -> Result<String, OutputError> {
+/// The lines up to `word`; `None` when it never comes.
+fn block<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, word: &str) -> Option<String> {
     let mut value = Vec::new();
     for (_, line) in lines {
         if line == word {
-            return Ok(value.join("\n"));
+            return Some(value.join("\n"));
         }
         value.push(line);
     }
-    Err(OutputError::Unclosed {
-        line: opened,
-        name: shorten(name),
-        word: shorten(word),
-    })
+    None
 }
 
-fn is_name(name: &str) -> bool {
-    let mut chars = name.chars();
-    chars
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+fn is_name(name: &str, file: PairsFile) -> bool {
+    let begins = |first: char| first.is_ascii_alphabetic() || first == '_';
+    name.starts_with(begins) && name.chars().all(|c| file.allows(c))
 }
 
 /// The value during which the limit was passed: the last one that opens in what was read.
@@ -160,7 +189,8 @@ fn last_name(text: &str) -> String {
     shorten(name)
 }
 
-fn shorten(text: &str) -> String {
+/// As much of a text of the step's as fits a message.
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
@@ -169,7 +199,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Vec<(String, String)> {
-        parse(text).unwrap()
+        parse(text, PairsFile::Output).unwrap()
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -196,7 +226,10 @@ mod tests {
     #[test]
     fn mistakes_name_the_line_and_the_way_out() {
         let check = |text: &str, expected: &str| {
-            assert_eq!(parse(text).unwrap_err().to_string(), expected);
+            assert_eq!(
+                parse(text, PairsFile::Output).unwrap_err().to_string(),
+                expected
+            );
         };
         check(
             "a=1\nnonsense\n",
@@ -207,7 +240,7 @@ mod tests {
             "output `x` opens with <<END in line 1 and never closes; end it with a line END",
         );
         assert!(
-            parse("1st=2")
+            parse("1st=2", PairsFile::Output)
                 .unwrap_err()
                 .to_string()
                 .starts_with("output name \"1st\" in line 1")
@@ -219,14 +252,20 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!("small=1\nbig<<EOF\n{}\nEOF\n", "line=1\n".repeat(200_000));
         std::fs::write(file.path(), text).unwrap();
-        let message = read(file.path()).unwrap_err().to_string();
+        let message = read(file.path(), PairsFile::Output)
+            .unwrap_err()
+            .to_string();
         assert!(
-            message.starts_with("output `big` makes the outputs of this step larger than 1048576")
+            message
+                .starts_with("output `big` makes the output file of this step larger than 1048576")
         );
     }
 
     #[test]
     fn a_missing_file_means_no_outputs() {
-        assert_eq!(read(Path::new("/nonexistent/output")).unwrap(), []);
+        assert_eq!(
+            read(Path::new("/nonexistent/output"), PairsFile::Output).unwrap(),
+            []
+        );
     }
 }

@@ -15,10 +15,14 @@ use valkyrie_frame::{LogChannel, TraceContext};
 use super::contexts::JobContexts;
 use super::directory::JobDirectory;
 use super::environment::{self, Environment};
+use super::exports;
 use super::log::unix_ms;
 use super::message::ReportKind;
-use super::outputs;
+use super::outgoing::Outgoing;
+use super::outputs::{self, PairsFile};
 use super::shell::Shell;
+use super::step_files::StepFiles;
+use super::summary;
 use super::supervisor::{Cut, Ended, ExitStatus, JOB_STEP, RunError, StopCause, Supervisor};
 use crate::limits::TRIES_MAX;
 
@@ -35,6 +39,9 @@ pub(crate) struct Steps<'j> {
     pub(crate) env: Environment,
     pub(crate) mark: &'j str,
     pub(crate) results: Vec<v1::StepFinished>,
+    /// What steps wrote for people, in the order of the steps.
+    pub(crate) summaries: Vec<v1::StoredSummary>,
+    pub(crate) outgoing: &'j mut Outgoing,
     /// The first step that failed and may not: it decides how the job ends.
     pub(crate) failed: Option<(v1::Outcome, String)>,
 }
@@ -211,8 +218,8 @@ impl Steps<'_> {
     }
 
     fn try_once(&mut self, index: u16, step: &v1::Step, number: u32) -> io::Result<Tried> {
-        let output = self.dir.scripts().join(format!("{index}.{number}.output"));
-        let mut command = match self.command(index, step, number, &output) {
+        let files = StepFiles::new(self.dir, index, number);
+        let mut command = match self.command(index, step, number, &files) {
             Ok(command) => command,
             Err(message) => return Ok(Tried::failure(message)),
         };
@@ -229,12 +236,14 @@ impl Steps<'_> {
             Err(RunError::Fatal(error)) => return Err(error),
         };
         let mut tried = self.judge(step, ended);
-        match outputs::read(&output) {
+        self.supervisor.log.learn();
+        self.take_summary(index, &files)?;
+        match self.take_values(&files) {
             Ok(outputs) => tried.outputs = outputs,
-            Err(error) if tried.outcome == v1::Outcome::Success => {
+            Err(message) if tried.outcome == v1::Outcome::Success => {
                 tried = Tried {
                     exit_code: tried.exit_code,
-                    ..Tried::failure(error)
+                    ..Tried::failure(message)
                 };
             }
             // The step failed anyway, and its own reason says more.
@@ -243,13 +252,46 @@ impl Steps<'_> {
         Ok(tried)
     }
 
+    /// Takes over what the step set for those after it, and returns its outputs.
+    fn take_values(&mut self, files: &StepFiles) -> Result<Vec<(String, String)>, String> {
+        let outputs = outputs::read(&files.output, PairsFile::Output).map_err(|e| e.to_string())?;
+        let variables = exports::variables(&files.env).map_err(|e| e.to_string())?;
+        let directories = exports::directories(&files.path).map_err(|e| e.to_string())?;
+        self.contexts.add_env(&variables);
+        self.env.extend(variables);
+        if !directories.is_empty() {
+            let path = self.env.entry("PATH".to_owned()).or_default();
+            *path = format!("{}:{path}", directories.join(":"));
+        }
+        Ok(outputs)
+    }
+
+    /// Keeps the summary of the newest try. One that cannot be kept fails no step.
+    fn take_summary(&mut self, index: u16, files: &StepFiles) -> io::Result<()> {
+        self.summaries
+            .retain(|known| known.step != u32::from(index));
+        match summary::read(&files.summary, &self.supervisor.log) {
+            Ok(None) => {}
+            Ok(Some(text)) => self.summaries.push(v1::StoredSummary {
+                step: index.into(),
+                digest: self.outgoing.add_blob(text.as_bytes())?.to_vec(),
+                bytes: text.len() as u64,
+            }),
+            Err(error) => {
+                let log = &mut self.supervisor.log;
+                log.say(index, LogChannel::SYSTEM, &error.to_string());
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that can be wrong with a step before it runs is found here.
     fn command(
         &mut self,
         index: u16,
         step: &v1::Step,
         number: u32,
-        output: &Path,
+        files: &StepFiles,
     ) -> Result<Command, String> {
         let mut env = self.env.clone();
         let declared = self.contexts.set_step_env(&step.env);
@@ -269,9 +311,9 @@ impl Steps<'_> {
             .scripts()
             .join(format!("{index}.{number}.{}", shell.extension));
         fs::write(&file, script + "\n")
-            .and_then(|()| fs::write(output, ""))
+            .and_then(|()| files.create())
             .map_err(|error| format!("the script of the step cannot be written: {error}"))?;
-        self.add_step_facts(&mut env, index, step, number, output);
+        self.add_step_facts(&mut env, index, step, number, files);
         let (program, args) = shell.command(&file);
         let mut command = Command::new(program);
         command
@@ -288,17 +330,15 @@ impl Steps<'_> {
         index: u16,
         step: &v1::Step,
         number: u32,
-        output: &Path,
+        files: &StepFiles,
     ) {
-        let output = output.to_string_lossy().into_owned();
         let facts = [
             ("CI_STEP", self.name(step)),
             ("CI_STEP_ID", step.id.clone()),
             ("CI_STEP_NUMBER", (u32::from(index) + 1).to_string()),
             ("CI_STEP_TRY", number.to_string()),
-            ("CI_OUTPUT", output.clone()),
-            ("RUSTCI_OUTPUT", output),
         ];
+        let facts = facts.into_iter().chain(files.facts());
         env.extend(facts.map(|(name, value)| (name.to_owned(), value)));
         if let Some(trace) = self.step_trace(index) {
             env.insert("TRACEPARENT".to_owned(), trace.to_string());

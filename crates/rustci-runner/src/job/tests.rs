@@ -10,6 +10,8 @@ use rustci_pipeline::v1;
 use rustci_pipeline::v1::step_event::Kind;
 use valkyrie_frame::{LogChannel, LogRecords, v2};
 
+mod files;
+
 use super::directory::JobDirectory;
 use super::message::{
     self, Begin, Cancel, Ending, EndingKind, Failed, Identity, Order, OrderKind, Report, ReportKind,

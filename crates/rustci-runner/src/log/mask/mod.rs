@@ -62,9 +62,9 @@ impl Patterns {
         }
     }
 
-    /// The same and one more value, in all its forms.
-    pub fn with(&self, value: &[u8]) -> Self {
-        let mut all = forms(value);
+    /// The same and more values, in all their forms.
+    pub fn with<'a>(&self, values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut all: BTreeSet<_> = values.into_iter().flat_map(forms).collect();
         all.extend(self.forms.iter().cloned());
         Self {
             too_short: self.too_short.clone(),
@@ -168,6 +168,11 @@ impl Masker {
         self.state = ROOT;
         let held = std::mem::take(&mut self.held);
         self.push(&held, out);
+    }
+
+    /// What it searches for.
+    pub fn patterns(&self) -> &Rc<Patterns> {
+        &self.patterns
     }
 
     /// Whether bytes are held back.

@@ -261,7 +261,7 @@ fn a_value_learnt_on_the_way_is_hidden_from_then_on_also_in_what_is_held() {
     let mut masker = Masker::new(Rc::clone(&before));
     let mut out = Vec::new();
     masker.push(b"word-two pass", &mut out);
-    masker.renew(Rc::new(before.with(b"pass-two")), &mut out);
+    masker.renew(Rc::new(before.with([b"pass-two".as_slice()])), &mut out);
     masker.push(b"-two word-two password-one password-o", &mut out);
     masker.finish(&mut out);
     assert_eq!(out, b"word-two *** word-two *** password-o");
