@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    AttemptToken, JobId, RunId, RunnerId, StoredPlan,
+    AttemptToken, JobId, Quota, RunId, RunnerId, StoredPlan,
     record::{Cause, Conclusion, NamedText, Record, RunMeta, StopReason},
 };
 
@@ -49,8 +49,20 @@ pub enum Command {
         /// The new setting.
         drain: Drain,
     },
+    /// A runner is gone for good; its name is free. Refused while it is connected or has jobs.
+    ForgetRunner {
+        /// The runner.
+        runner: RunnerId,
+    },
     /// Whether any job is handed out. Lasts over restarts.
     Pause(Pause),
+    /// What a project may have. Lasts over restarts.
+    SetQuota {
+        /// The project; empty for the default of all others.
+        project: String,
+        /// The new quota in place of the old one; without any figure it is removed.
+        quota: Quota,
+    },
     /// `JOB_ACCEPT`: the runner prepares the attempt.
     Accepted {
         /// Who says so.
@@ -288,6 +300,33 @@ pub enum Refused {
     /// The caller wants to drop a run that has not ended.
     #[error("run {0} has not ended")]
     NotEnded(RunId),
+    /// The caller wants to forget a runner that is there.
+    #[error("runner {0} is connected or has jobs")]
+    RunnerInUse(RunnerId),
+    /// The project has as many waiting jobs as it may have.
+    #[error("{waiting} jobs of the project wait and this run has {jobs}; at most {max} may wait")]
+    QuotaExceeded {
+        /// Jobs of it that have not ended and do not run.
+        waiting: usize,
+        /// Jobs of the run.
+        jobs: usize,
+        /// The bound.
+        max: u32,
+    },
+    /// A quota's weight is out of range.
+    #[error("weight {weight} is too large; at most {max}")]
+    WeightTooLarge {
+        /// What was wanted.
+        weight: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// Too many projects have quotas of their own.
+    #[error("{max} projects have quotas; remove one first")]
+    TooManyQuotas {
+        /// The limit.
+        max: usize,
+    },
     /// The plan has more jobs than one run may have.
     #[error("the plan has {jobs} jobs; at most {max} fit into one run")]
     TooManyJobs {

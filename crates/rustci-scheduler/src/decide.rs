@@ -2,15 +2,16 @@
 
 mod attempt;
 mod document;
+mod placement;
 mod ready;
 mod retry;
 mod run;
 mod runner;
 
 use crate::{
-    Command, Effect, JobId, Now, Output, Pause, Refused, Reply, RunId, Scheduler,
+    Command, Effect, JobId, Now, Output, Refused, Reply, RunId, Scheduler,
     pool::Admission,
-    record::{Leased, QueuePause, Record, record::Kind},
+    record::{Record, record::Kind},
     state::{Change, Phase},
 };
 
@@ -71,12 +72,15 @@ impl<'a> Turn<'a> {
                 self.reported(runner, token, end)
             }
             Command::SetDocument { kind, key, value } => self.set_document(kind, key, value),
+            Command::ForgetRunner { runner } => self.forget_runner(runner),
+            Command::SetQuota { project, quota } => self.set_quota(project, quota),
             Command::Tick => Ok(self.tick()),
         }
     }
 
     /// Builds the soft state from the durable one.
     pub(crate) fn resume(mut self) {
+        self.resume_quotas();
         let runs: Vec<RunId> = self.scheduler.state.runs().map(|run| run.id).collect();
         for run in runs {
             self.resume_run(run);
@@ -150,55 +154,10 @@ impl<'a> Turn<'a> {
             return;
         }
         if let Some(requirement) = requirement {
-            self.scheduler.pool.enqueue(job, &requirement, run.share());
+            let share = run.share(place);
+            self.scheduler.pool.enqueue(job, &requirement, share);
         }
         self.job_changed(job);
-    }
-
-    /// Hands out jobs while there is a job and a runner for it.
-    fn dispatch(&mut self) {
-        if self.scheduler.state.paused {
-            return;
-        }
-        while let Some((job, runner)) = self.scheduler.pool.next() {
-            let Some((run, index, _)) = self.scheduler.state.job(job) else {
-                break;
-            };
-            if let Some(requirement) = run.requirement(index) {
-                self.scheduler.pool.dequeue(job, &requirement, run.share());
-            }
-            let (run, first) = (run.id, run.started.is_none());
-            let fence = self.scheduler.state.next_fence();
-            self.record(Kind::Leased(Leased {
-                job: job.0,
-                fence,
-                runner: runner.0,
-            }));
-            self.scheduler.pool.occupy(runner, job);
-            self.scheduler
-                .leases
-                .begin(job, self.now.time + self.scheduler.config.lease);
-            if let Some((token, runner)) = self.scheduler.state.active(job) {
-                self.effect(Effect::Assign {
-                    runner,
-                    token,
-                    run,
-                    index,
-                });
-            }
-            self.effect(Effect::JobChanged { run, job });
-            if first {
-                self.effect(Effect::RunChanged { run });
-            }
-        }
-    }
-
-    fn pause(&mut self, pause: Pause) -> Reply {
-        let paused = pause == Pause::On;
-        if self.scheduler.state.paused != paused {
-            self.record(Kind::QueuePause(QueuePause { paused }));
-        }
-        Reply::Done
     }
 
     fn tick(&mut self) -> Reply {

@@ -13,4 +13,10 @@ pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a document's kind, and of its key.
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 1_024;
 
+/// The largest weight of a project.
+pub const QUOTA_WEIGHT_MAX: u32 = 1_000;
+
+/// Projects with a quota of their own.
+pub const QUOTAS_MAX: usize = 10_000;
+
 const _: () = assert!(rustci_pipeline::limits::JOBS_MAX <= RUN_JOBS_MAX);

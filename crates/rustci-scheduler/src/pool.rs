@@ -1,11 +1,16 @@
 //! Who can run what, now: connected runners and queued jobs. Soft state, rebuilt at a restart.
 //!
-//! Queued jobs lie in one class per distinct requirement, so that a decision looks at the heads of
-//! a few queues and never at the jobs behind them.
+//! Queued jobs lie in one class per distinct requirement and there in one line per project, so that
+//! a decision looks at the heads of a few queues and never at the jobs behind them.
 
+mod ahead;
+mod census;
 mod class;
+mod dispatch;
 mod leases;
 mod limits;
+mod project;
+mod queue;
 mod runner;
 mod share;
 
@@ -16,13 +21,19 @@ use std::{
 
 use rustci_pipeline::labels;
 
+pub use ahead::Ahead;
+pub use census::{ClassView, ProjectView};
+pub(crate) use dispatch::Next;
 pub(crate) use leases::{Due, Leases};
 pub(crate) use limits::{Admission, ParallelLimits};
 pub(crate) use runner::PoolRunner;
 pub(crate) use share::Share;
 
-use crate::{JobId, RunnerId, plan::Requirement};
+use valkyrie_frame::WallTime;
+
+use crate::{Quota, RunnerId, plan::Requirement};
 use class::{Class, ClassId};
+use project::{Projects, Turns};
 use runner::Presence;
 use share::Place;
 
@@ -37,57 +48,16 @@ pub(crate) struct Pool {
     next_class: u64,
     runners: BTreeMap<RunnerId, PoolRunner>,
     /// The head of every class that has both a job and a runner with room.
-    ready: BTreeSet<(Place, ClassId)>,
+    /// With what its project had been given when the class was looked at last.
+    ready: BTreeSet<(Turns, Place, ClassId)>,
+    projects: Projects,
     queued: usize,
+    running: usize,
+    /// How many of the queued jobs were queued when.
+    ages: BTreeMap<WallTime, usize>,
 }
 
 impl Pool {
-    /// The job that goes next and the runner that gets it. Neither is taken yet.
-    pub(crate) fn next(&self) -> Option<(JobId, RunnerId)> {
-        let (Place(_, job), class) = self.ready.first()?;
-        let (_, runner) = self.classes.get(class)?.free.first()?;
-        Some((*job, *runner))
-    }
-
-    /// Adds a job to the queue of its class.
-    pub(crate) fn enqueue(&mut self, job: JobId, requirement: &Arc<Requirement>, share: Share<'_>) {
-        let id = self.class_for(requirement);
-        if let Some(class) = self.classes.get_mut(&id)
-            && class.queue.insert(share.place(job))
-        {
-            self.queued += 1;
-        }
-        self.touch(id);
-    }
-
-    /// Takes a job out of the queue; does nothing when it is not there.
-    pub(crate) fn dequeue(&mut self, job: JobId, requirement: &Requirement, share: Share<'_>) {
-        let Some(id) = self.ids.get(requirement).copied() else {
-            return;
-        };
-        if let Some(class) = self.classes.get_mut(&id)
-            && class.queue.remove(&share.place(job))
-        {
-            self.queued -= 1;
-        }
-        self.touch(id);
-        self.drop_idle_class(id);
-    }
-
-    /// Notes that a runner has a job.
-    pub(crate) fn occupy(&mut self, runner: RunnerId, job: JobId) {
-        self.runners.entry(runner).or_default().active.insert(job);
-        self.refresh(runner);
-    }
-
-    /// Notes that a runner no longer has a job.
-    pub(crate) fn release(&mut self, runner: RunnerId, job: JobId) {
-        if let Some(runner) = self.runners.get_mut(&runner) {
-            runner.active.remove(&job);
-        }
-        self.refresh(runner);
-    }
-
     /// A runner is connected, with these labels and this capacity.
     pub(crate) fn connect(
         &mut self,
@@ -136,6 +106,12 @@ impl Pool {
         self.refresh(id);
     }
 
+    /// Forgets a runner that is away and has no job.
+    pub(crate) fn forget(&mut self, id: RunnerId) {
+        self.disconnect(id);
+        self.runners.remove(&id);
+    }
+
     /// A runner that is connected or has jobs.
     pub(crate) fn runner(&self, id: RunnerId) -> Option<&PoolRunner> {
         self.runners.get(&id)
@@ -146,18 +122,32 @@ impl Pool {
         self.runners.iter().map(|(id, runner)| (*id, runner))
     }
 
-    /// Jobs in the queue.
-    pub(crate) fn queued(&self) -> usize {
-        self.queued
+    /// What holds for a project.
+    pub(crate) fn quota(&self, project: &str) -> Quota {
+        self.projects.quota(project)
+    }
+
+    /// Jobs of a project that have not ended and do not run.
+    pub(crate) fn waiting(&self, project: &str) -> usize {
+        let known = self.projects.find(project);
+        let known = known.and_then(|id| self.projects.get(id));
+        known.map_or(0, project::Project::waiting)
     }
 
     /// Connected runners that suit a requirement.
-    pub(crate) fn suitable(&self, requirement: &Requirement) -> usize {
+    pub(crate) fn suitable(&self, requirement: &Requirement) -> impl Iterator<Item = &PoolRunner> {
         let class = self
             .ids
             .get(requirement)
             .and_then(|id| self.classes.get(id));
-        class.map_or(0, |class| class.members.len())
+        let members = class.into_iter().flat_map(|class| &class.members);
+        members.filter_map(|id| self.runners.get(id))
+    }
+
+    /// How many jobs a project may run, when it runs as many.
+    pub(crate) fn full(&self, project: &str) -> Option<u32> {
+        let project = self.projects.get(self.projects.find(project)?)?;
+        project.is_full().then_some(project.quota.running)
     }
 
     /// The class of a requirement, made when it is new.
@@ -189,7 +179,7 @@ impl Pool {
         let Some(class) = self.classes.get(&id) else {
             return;
         };
-        if self.classes.len() <= IDLE_CLASSES_MAX || !class.queue.is_empty() {
+        if self.classes.len() <= IDLE_CLASSES_MAX || class.queued > 0 {
             return;
         }
         for member in &class.members {
@@ -240,25 +230,5 @@ impl Pool {
             }
             self.touch(class);
         }
-    }
-
-    /// Keeps [`Self::ready`] right after a class has changed.
-    fn touch(&mut self, id: ClassId) {
-        let Some(class) = self.classes.get_mut(&id) else {
-            return;
-        };
-        let head = class
-            .queue
-            .first()
-            .filter(|_| !class.free.is_empty())
-            .copied();
-        if class.ready == head {
-            return;
-        }
-        if let Some(place) = class.ready {
-            self.ready.remove(&(place, id));
-        }
-        self.ready.extend(head.map(|place| (place, id)));
-        class.ready = head;
     }
 }

@@ -12,7 +12,7 @@ pub use apply::ReplayError;
 use document::Documents;
 pub use model::{Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, Stopping};
 
-use crate::{AttemptToken, JobId, RunId, RunnerId, StoredPlan};
+use crate::{AttemptToken, JobId, Quota, RunId, RunnerId, StoredPlan};
 
 /// Everything that outlives the process. Changed by [`State::apply`] and nothing else.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(crate) struct State {
     runners: BTreeMap<RunnerId, KnownRunner>,
     names: BTreeMap<String, RunnerId>,
     pub(crate) documents: Documents,
+    /// By project; the default under the empty name.
+    pub(crate) quotas: BTreeMap<String, Quota>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]

@@ -1,11 +1,15 @@
 //! Answers for people: why a job waits, what runners do.
 
-use std::fmt;
+mod queue;
+
+use std::{collections::BTreeSet, fmt};
 
 use rustci_pipeline::labels;
 
+pub use queue::{Ahead, ClassView, ProjectView, QueueView, Reasons};
+
 use crate::{
-    JobId, RunnerId, Scheduler,
+    JobId, Run, RunnerId, Scheduler,
     plan::Requirement,
     pool::PoolRunner,
     state::{Job, Phase},
@@ -56,17 +60,47 @@ pub enum Waiting {
         /// A label that exists and was perhaps meant, with the one that was written.
         nearest: Option<(String, String)>,
     },
+    /// Its project runs as many jobs as it may.
+    Quota {
+        /// The bound.
+        max: u32,
+    },
     /// Every runner that suits is draining or rests.
     Unavailable {
         /// How many suit.
         runners: usize,
+        /// Those of them that rest for a moment because they refused a job.
+        resting: usize,
     },
     /// Every runner that suits has enough to do.
     Capacity {
         /// How many suit.
         runners: usize,
+        /// Jobs that go before it, if the queue stays as it is.
+        ahead: usize,
     },
 }
+
+impl Waiting {
+    /// The reason as a word that never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Needs { .. } => "needs",
+            Self::Paused => "paused",
+            Self::MaxParallel { .. } => "max_parallel",
+            Self::NoRunners => "no_runners",
+            Self::NoSuitableRunner { .. } => "no_suitable_runner",
+            Self::Quota { .. } => "quota",
+            Self::Unavailable { resting: 0, .. } => "draining",
+            Self::Unavailable { .. } => "resting",
+            Self::Capacity { .. } => "capacity",
+        }
+    }
+}
+
+/// Runners that are searched for the one that lacks least.
+const RUNNERS_LOOKED_AT: usize = 1_024;
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,15 +120,22 @@ impl fmt::Display for Waiting {
                     None => Ok(()),
                 }
             }
-            Self::Unavailable { runners } => {
+            Self::Quota { max: 1 } => f.write_str("its project may run 1 job at once"),
+            Self::Quota { max } => write!(f, "its project may run {max} jobs at once"),
+            Self::Unavailable { runners, .. } => {
                 write!(
                     f,
                     "{}",
                     suitable(*runners, "takes no jobs now", "take no jobs now")
                 )
             }
-            Self::Capacity { runners } => {
-                write!(f, "{}", suitable(*runners, "is busy", "are busy"))
+            Self::Capacity { runners, ahead } => {
+                write!(f, "{}", suitable(*runners, "is busy", "are busy"))?;
+                match ahead {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 job goes before it"),
+                    ahead => write!(f, "; {ahead} jobs go before it"),
+                }
             }
         }
     }
@@ -130,34 +171,39 @@ impl Scheduler {
                 {
                     return Some(Waiting::MaxParallel { max });
                 }
-                Some(self.waiting_for_runner(&*run.requirement(place)?))
+                Some(self.waiting_for_runner(run, place, &*run.requirement(place)?))
             }
             Phase::Active | Phase::Ended => None,
         }
     }
 
-    fn waiting_for_runner(&self, requirement: &Requirement) -> Waiting {
-        let runners = self.pool.suitable(requirement);
+    fn waiting_for_runner(&self, run: &Run, place: usize, requirement: &Requirement) -> Waiting {
+        let runners = self.pool.suitable(requirement).count();
         if runners == 0 {
             return self.no_suitable_runner(requirement);
         }
-        let runs_on = requirement.runs_on();
-        let suits = |runner: &PoolRunner| {
-            runner.is_connected() && labels::matches(&runs_on, &runner.labels)
-        };
-        let mut suitable = self.pool.runners().filter(|(_, runner)| suits(runner));
-        if suitable.all(|(_, runner)| runner.is_closed()) {
-            Waiting::Unavailable { runners }
-        } else {
-            Waiting::Capacity { runners }
+        if let Some(max) = self.pool.full(&run.meta.project) {
+            return Waiting::Quota { max };
         }
+        let open = |runner: &PoolRunner| !runner.is_closed();
+        if self.pool.suitable(requirement).any(open) {
+            let ahead = self
+                .pool
+                .ahead(run.job_id(place), requirement, run.share(place));
+            let ahead = ahead.map_or(0, |ahead| ahead.own.saturating_add(ahead.others));
+            return Waiting::Capacity { runners, ahead };
+        }
+        let suitable = self.pool.suitable(requirement);
+        let resting = suitable.filter(|runner| runner.resting).count();
+        Waiting::Unavailable { runners, resting }
     }
 
     fn no_suitable_runner(&self, requirement: &Requirement) -> Waiting {
         let runs_on = requirement.runs_on();
         let connected = || {
             let runners = self.pool.runners().map(|(_, runner)| runner);
-            runners.filter(|runner| runner.is_connected())
+            let connected = runners.filter(|runner| runner.is_connected());
+            connected.take(RUNNERS_LOOKED_AT)
         };
         let closest = connected()
             .map(|runner| labels::missing(&runs_on, &runner.labels))
@@ -165,9 +211,11 @@ impl Scheduler {
         let Some(missing) = closest else {
             return Waiting::NoRunners;
         };
-        let known = || connected().flat_map(|runner| runner.labels.iter().map(String::as_str));
+        let known: BTreeSet<&str> = connected()
+            .flat_map(|runner| runner.labels.iter().map(String::as_str))
+            .collect();
         let nearest = missing.iter().find_map(|wanted| {
-            let label = labels::nearest_label(wanted, known())?;
+            let label = labels::nearest_label(wanted, known.iter().copied())?;
             Some((label.to_owned(), (*wanted).to_owned()))
         });
         let missing = missing.into_iter().map(str::to_owned).collect();
@@ -185,7 +233,7 @@ impl Scheduler {
                     .map(|runner| runner.labels.clone())
                     .unwrap_or_default(),
                 capacity: pooled.map_or(0, |runner| runner.capacity),
-                jobs: pooled.map_or(Vec::new(), |runner| runner.active.iter().copied().collect()),
+                jobs: pooled.map_or(Vec::new(), |runner| runner.active.keys().copied().collect()),
                 connected: pooled.is_some_and(PoolRunner::is_connected),
                 draining: known.draining,
             }

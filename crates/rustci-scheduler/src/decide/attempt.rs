@@ -213,7 +213,7 @@ impl Turn<'_> {
             reported,
         }));
         self.scheduler.leases.end(id);
-        self.scheduler.pool.release(runner, id);
+        self.scheduler.pool.release(runner, id, self.now.wall);
         self.effect(if reported {
             Effect::Settled { runner, token }
         } else {
@@ -258,10 +258,15 @@ impl Turn<'_> {
 
     /// Takes up an attempt after a restart: its runner has a whole lease to come back.
     pub(super) fn resume_active(&mut self, id: JobId) {
-        let Some((_, runner)) = self.scheduler.state.active(id) else {
+        let Some((run, place, job)) = self.scheduler.state.job(id) else {
             return;
         };
-        self.scheduler.pool.occupy(runner, id);
+        if let (Some(attempt), Some(requirement)) = (job.current(), run.requirement(place)) {
+            let (share, since) = (run.share(place), attempt.leased);
+            self.scheduler
+                .pool
+                .resume(attempt.runner, id, &requirement, share, since);
+        }
         self.scheduler
             .leases
             .begin(id, self.now.time + self.scheduler.config.lease);

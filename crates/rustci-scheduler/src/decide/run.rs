@@ -28,6 +28,8 @@ impl Turn<'_> {
                 max: RUN_JOBS_MAX,
             });
         }
+        self.check_quota(&meta.project, jobs)?;
+        self.scheduler.pool.opened(&meta.project, jobs);
         let (run, first_job) = self.scheduler.state.next_run();
         let known = self.scheduler.state.knows_plan(plan);
         self.scheduler.state.offer_plan(plan);
@@ -89,7 +91,8 @@ impl Turn<'_> {
             Phase::Blocked => self.end_job(id, Conclusion::Canceled, text.to_owned()),
             Phase::Queued => {
                 if let Some(requirement) = run.requirement(place) {
-                    self.scheduler.pool.dequeue(id, &requirement, run.share());
+                    let share = run.share(place);
+                    self.scheduler.pool.dequeue(id, &requirement, share);
                 }
                 self.end_job(id, Conclusion::Canceled, text.to_owned());
             }
@@ -130,6 +133,7 @@ impl Turn<'_> {
         let Some((run, place, job)) = self.scheduler.state.job(id) else {
             return;
         };
+        self.scheduler.pool.closed(&run.meta.project);
         let (run_id, failed) = (run.id, job.outcome() == Some(Outcome::Failure));
         let group = run.group(place);
         let limited = run.parallel_limit(place);
@@ -181,6 +185,7 @@ impl Turn<'_> {
         let Some(run) = self.scheduler.state.run(id) else {
             return;
         };
+        self.scheduler.pool.opened(&run.meta.project, run.open);
         let open = |job: &Job| job.phase != Phase::Ended;
         let places = run.jobs.iter().enumerate().filter(|(_, job)| open(job));
         let jobs: Vec<_> = places

@@ -3,7 +3,7 @@
 use super::{Turn, attempt::End};
 use crate::{
     AttemptToken, Drain, Effect, JobId, Refused, Reply, RunnerId, RunnerUp,
-    record::{Cause, RunnerDrain, RunnerKnown, record::Kind},
+    record::{Cause, RunnerDrain, RunnerForgotten, RunnerKnown, record::Kind},
 };
 
 impl Turn<'_> {
@@ -47,7 +47,7 @@ impl Turn<'_> {
             .scheduler
             .pool
             .runner(runner)
-            .map(|pooled| pooled.active.clone());
+            .map(|pooled| pooled.active.keys().copied().collect::<Vec<_>>());
         let mut keep = Vec::new();
         for job in active.unwrap_or_default() {
             let Some((token, _)) = self.scheduler.state.active(job) else {
@@ -91,6 +91,19 @@ impl Turn<'_> {
             .pool
             .update(runner, |pooled| pooled.leaving = true);
         Reply::Done
+    }
+
+    pub(super) fn forget_runner(&mut self, runner: RunnerId) -> Result<Reply, Refused> {
+        if self.scheduler.state.runner(runner).is_none() {
+            return Err(Refused::UnknownRunner(runner));
+        }
+        let pooled = self.scheduler.pool.runner(runner);
+        if pooled.is_some_and(|pooled| pooled.is_connected() || pooled.used() > 0) {
+            return Err(Refused::RunnerInUse(runner));
+        }
+        self.scheduler.pool.forget(runner);
+        self.record(Kind::RunnerForgotten(RunnerForgotten { runner: runner.0 }));
+        Ok(Reply::Done)
     }
 
     pub(super) fn runner_drain(

@@ -53,6 +53,11 @@ impl ParallelLimits {
         next
     }
 
+    /// Instances that wait for another to end.
+    pub(crate) fn waiting(&self) -> usize {
+        self.groups.values().map(|group| group.waiting.len()).sum()
+    }
+
     /// Whether an instance waits for another to end.
     pub(crate) fn is_waiting(&self, run: RunId, group: usize, job: JobId) -> bool {
         self.groups

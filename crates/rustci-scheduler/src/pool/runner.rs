@@ -1,8 +1,10 @@
 //! A runner as placement sees it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::class::ClassId;
+use valkyrie_frame::WallTime;
+
+use super::{class::ClassId, project::ProjectId};
 use crate::JobId;
 
 /// How full a runner is, in millionths of its capacity.
@@ -26,7 +28,7 @@ pub(crate) struct PoolRunner {
     pub(crate) labels: Vec<String>,
     pub(crate) capacity: u32,
     /// The jobs it has.
-    pub(crate) active: BTreeSet<JobId>,
+    pub(crate) active: BTreeMap<JobId, Held>,
     /// It gets no new jobs.
     pub(crate) draining: bool,
     /// It has just refused a job and gets none for a moment.
@@ -37,6 +39,14 @@ pub(crate) struct PoolRunner {
     pub(super) classes: Vec<ClassId>,
     /// The load under which it is in the lists of its classes.
     pub(super) offer: Option<Load>,
+}
+
+/// A job that a runner has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(super) project: ProjectId,
+    pub(super) class: ClassId,
+    pub(super) since: WallTime,
 }
 
 impl PoolRunner {

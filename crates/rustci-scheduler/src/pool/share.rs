@@ -13,12 +13,13 @@ const HEAD_START_MAX_MS: u64 = 25 * HOUR_MS;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Share<'a> {
     /// The project of its run.
-    #[expect(dead_code, reason = "the queues of projects come with the next change")]
     pub(crate) project: &'a str,
     /// How urgent its run is.
     pub(crate) priority: Priority,
     /// When its run was submitted. A job that comes back keeps its place with it.
     pub(crate) since: WallTime,
+    /// When it was put into the queue last.
+    pub(crate) queued: WallTime,
 }
 
 impl Share<'_> {
@@ -32,7 +33,7 @@ impl Share<'_> {
 /// A place in a queue. Never changes while a job waits: all jobs age at the same pace, so their
 /// order stays what it was when they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(pub(super) u64, pub(super) JobId);
+pub(crate) struct Place(pub(super) u64, pub(super) JobId);
 
 /// How much later a run may come and still go before one without a head start.
 ///
@@ -48,12 +49,14 @@ fn head_start_ms(priority: Priority) -> u64 {
 }
 
 impl Run {
-    /// Whose its jobs are and how urgent.
-    pub(crate) fn share(&self) -> Share<'_> {
+    /// Whose the job at `place` is and how urgent.
+    pub(crate) fn share(&self, place: usize) -> Share<'_> {
+        let queued = self.jobs.get(place).and_then(|job| job.queued);
         Share {
             project: &self.meta.project,
             priority: self.meta.priority(),
             since: self.submitted,
+            queued: queued.unwrap_or(self.submitted),
         }
     }
 }

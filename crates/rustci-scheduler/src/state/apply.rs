@@ -7,10 +7,10 @@ use valkyrie_frame::WallTime;
 
 use super::{Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, State, Stopping};
 use crate::{
-    Fence, JobId, RunId, RunnerId, StoredPlan,
+    Fence, JobId, Quota, RunId, RunnerId, StoredPlan,
     plan::Requirement,
     record::{
-        AttemptEnded, Conclusion, JobEnded, JobQueued, JobStopping, Leased, Next, Record,
+        AttemptEnded, Conclusion, JobEnded, JobQueued, JobStopping, Leased, Next, QuotaSet, Record,
         RunSubmitted, RunnerDrain, RunnerKnown, record::Kind,
     },
 };
@@ -94,9 +94,12 @@ impl State {
                 self.documents.apply(record);
                 Ok(())
             }
-            Kind::RunnerForgotten(_)
-            | Kind::QuotaSet(_)
-            | Kind::MatrixExpanded(_)
+            Kind::RunnerForgotten(record) => self.runner_forgotten(RunnerId(record.runner)),
+            Kind::QuotaSet(record) => {
+                self.set_quota(record);
+                Ok(())
+            }
+            Kind::MatrixExpanded(_)
             | Kind::ApprovalAsked(_)
             | Kind::ApprovalGiven(_)
             | Kind::SlotWanted(_)
@@ -302,6 +305,25 @@ impl State {
         };
         self.runners.insert(id, runner);
         Ok(())
+    }
+
+    fn runner_forgotten(&mut self, id: RunnerId) -> Result<(), ReplayError> {
+        let runner = self.runners.remove(&id).ok_or(misfit("no runner", id.0))?;
+        self.names.remove(&runner.name);
+        Ok(())
+    }
+
+    pub(super) fn set_quota(&mut self, record: &QuotaSet) {
+        let quota = Quota {
+            running: record.running,
+            queued: record.queued,
+            weight: record.weight,
+        };
+        if quota == Quota::default() {
+            self.quotas.remove(&record.project);
+        } else {
+            self.quotas.insert(record.project.clone(), quota);
+        }
     }
 
     fn runner_drain(&mut self, record: RunnerDrain) -> Result<(), ReplayError> {

@@ -12,8 +12,8 @@ use crate::{
     Fence, JobId, RunId, RunnerId, StoredPlan,
     plan::Requirement,
     record::{
-        self, AttemptState, Conclusion, JobState, PlanState, RunState, RunnerState, Snapshot,
-        StopReason,
+        self, AttemptState, Conclusion, JobState, PlanState, QuotaSet, RunState, RunnerState,
+        Snapshot, StopReason,
     },
 };
 
@@ -38,6 +38,7 @@ impl State {
             plans: plans.collect(),
             runs: self.runs.values().map(run_state).collect(),
             runners: runners.collect(),
+            quotas: self.quota_records(),
             documents: self.documents.records(),
         };
         snapshot.encode_to_vec()
@@ -70,6 +71,9 @@ impl State {
             };
             state.runners.insert(id, runner);
         }
+        for quota in &snapshot.quotas {
+            state.set_quota(quota);
+        }
         for document in &snapshot.documents {
             state.documents.apply(document);
         }
@@ -79,6 +83,16 @@ impl State {
             state.runs.insert(run.id, run);
         }
         Ok(state)
+    }
+
+    fn quota_records(&self) -> Vec<QuotaSet> {
+        let quotas = self.quotas.iter().map(|(project, quota)| QuotaSet {
+            project: project.clone(),
+            running: quota.running,
+            queued: quota.queued,
+            weight: quota.weight,
+        });
+        quotas.collect()
     }
 
     fn run_from(&mut self, run: RunState) -> Result<Run, ReplayError> {

@@ -5,6 +5,8 @@ mod documents;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod placement;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod runners;

@@ -8,19 +8,24 @@ use std::{
 use proptest::{collection::vec, prelude::*, test_runner::RngAlgorithm};
 use rustci_pipeline::Job;
 use rustci_scheduler::{
-    AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, RunId, RunnerId,
-    RunnerUp,
-    record::{AttemptEnded, Cause, Conclusion, Next, Record, record::Kind},
+    AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, Quota, RunId,
+    RunnerId, RunnerUp, Waiting,
+    record::{AttemptEnded, Cause, Conclusion, Next, Record, RunMeta, record::Kind},
 };
 
-use crate::world::{JobExt, World, job};
+use crate::world::{JobExt, World, job, plan};
 
 const NAMES: [&str; 3] = ["red", "green", "blue"];
+const PROJECTS: [&str; 3] = ["p", "q", "r"];
 
 /// One move; numbers choose among what there is.
 #[derive(Debug, Clone)]
 enum Move {
-    Submit(u8),
+    Submit {
+        shape: u8,
+        project: usize,
+        priority: i32,
+    },
     Cancel(u8),
     Forget(u8),
     Up {
@@ -30,6 +35,14 @@ enum Move {
     },
     Down(u8),
     Drain(u8, bool),
+    ForgetRunner(u8),
+    /// Of all projects when there is no such one.
+    Quota {
+        project: usize,
+        running: u32,
+        queued: u32,
+        weight: u32,
+    },
     Pause(bool),
     Message {
         lease: u8,
@@ -41,13 +54,18 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
-        3 => any::<u8>().prop_map(Move::Submit),
+        3 => (any::<u8>(), 0..PROJECTS.len(), 0..5_i32)
+            .prop_map(|(shape, project, priority)| Move::Submit { shape, project, priority }),
         1 => any::<u8>().prop_map(Move::Cancel),
         1 => any::<u8>().prop_map(Move::Forget),
         2 => (0..NAMES.len(), 1..4_u32, any::<u8>())
             .prop_map(|(name, capacity, held)| Move::Up { name, capacity, held }),
         1 => any::<u8>().prop_map(Move::Down),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(runner, on)| Move::Drain(runner, on)),
+        1 => any::<u8>().prop_map(Move::ForgetRunner),
+        1 => (0..=PROJECTS.len(), 0..4_u32, 0..20_u32, 0..4_u32).prop_map(
+            |(project, running, queued, weight)| Move::Quota { project, running, queued, weight }
+        ),
         1 => any::<bool>().prop_map(Move::Pause),
         12 => (any::<u8>(), any::<u8>()).prop_map(|(lease, kind)| Move::Message { lease, kind }),
         3 => (0..20_000_u16).prop_map(Move::Pass),
@@ -68,14 +86,17 @@ struct Oracle {
     ended: BTreeSet<JobId>,
     canceled: BTreeSet<RunId>,
     capacity: BTreeMap<RunnerId, u32>,
+    quotas: BTreeMap<String, Quota>,
 }
 
 impl Oracle {
     fn make(&mut self, step: &Move) {
         match step {
-            Move::Submit(shape) => {
-                self.world.submit(shape_of(*shape));
-            }
+            Move::Submit {
+                shape,
+                project,
+                priority,
+            } => self.submit(*shape, PROJECTS[*project], *priority),
             Move::Cancel(number) => {
                 if let Some(run) = self.run(*number) {
                     self.world.handle(Command::CancelRun {
@@ -105,6 +126,27 @@ impl Oracle {
                     .world
                     .try_handle(Command::RunnerDrain { runner, drain });
             }
+            Move::ForgetRunner(runner) => {
+                let runner = RunnerId(u64::from(runner % 4));
+                let _ = self.world.try_handle(Command::ForgetRunner { runner });
+            }
+            Move::Quota {
+                project,
+                running,
+                queued,
+                weight,
+            } => {
+                let project = PROJECTS.get(*project).copied().unwrap_or_default();
+                let quota = Quota {
+                    running: *running,
+                    queued: *queued,
+                    weight: *weight,
+                };
+                self.world.handle(Command::SetQuota {
+                    project: project.to_owned(),
+                    quota,
+                });
+            }
             Move::Pause(on) => {
                 let pause = if *on { Pause::On } else { Pause::Off };
                 self.world.handle(Command::Pause(pause));
@@ -114,6 +156,46 @@ impl Oracle {
             Move::Restart => self.world.restart(),
         }
         self.leases.extend(self.world.assigned());
+    }
+
+    fn submit(&mut self, shape: u8, project: &str, priority: i32) {
+        let jobs = shape_of(shape);
+        let max = usize::try_from(self.quota(project).queued).unwrap();
+        let over = max > 0 && self.waiting(project) + jobs.len() > max;
+        let meta = RunMeta {
+            project: project.to_owned(),
+            priority,
+            ..RunMeta::default()
+        };
+        let submit = Command::Submit {
+            plan: plan(jobs),
+            meta,
+        };
+        let refused = self.world.try_handle(submit).is_err();
+        assert_eq!(refused, over, "the bound of waiting jobs of {project}");
+    }
+
+    fn quota(&self, project: &str) -> Quota {
+        let set = |name: &str| self.quotas.get(name).copied().unwrap_or_default();
+        set(project).or(set(""))
+    }
+
+    /// Jobs of a project that have not ended and do not run.
+    fn waiting(&self, project: &str) -> usize {
+        let runs = self.world.scheduler.runs();
+        let own = runs.filter(|run| run.meta.project == project);
+        let jobs = own.flat_map(|run| &run.jobs);
+        let waiting = jobs.filter(|job| matches!(job.phase, Phase::Blocked | Phase::Queued));
+        waiting.count()
+    }
+
+    fn running(&self, project: &str) -> usize {
+        let jobs = self.in_force.keys();
+        let of = |job: &&JobId| {
+            let run = self.world.scheduler.job(**job).map(|(run, _, _)| run);
+            run.is_some_and(|run| run.meta.project == project)
+        };
+        jobs.filter(of).count()
     }
 
     fn run(&self, number: u8) -> Option<RunId> {
@@ -241,6 +323,10 @@ impl Oracle {
                         !self.canceled.contains(&run.id),
                         "I6: no start after a cancel"
                     );
+                    let project = &run.meta.project;
+                    let max = usize::try_from(self.quota(project).running).unwrap();
+                    let within = max == 0 || self.running(project) <= max;
+                    assert!(within, "{project} runs more than {max} jobs");
                 }
             }
             Kind::AttemptEnded(ended) => self.check_end(ended),
@@ -250,6 +336,14 @@ impl Oracle {
             }
             Kind::RunCanceled(canceled) => {
                 self.canceled.insert(RunId(canceled.run));
+            }
+            Kind::QuotaSet(set) => {
+                let quota = Quota {
+                    running: set.running,
+                    queued: set.queued,
+                    weight: set.weight,
+                };
+                self.quotas.insert(set.project.clone(), quota);
             }
             _ => {}
         }
@@ -286,6 +380,26 @@ impl Oracle {
             }
             let open = run.jobs.iter().any(|job| job.phase != Phase::Ended);
             assert_eq!(run.conclusion.is_none(), open);
+        }
+        self.check_counts();
+    }
+
+    /// What is counted along the way is what there is, and nobody waits for a runner that is free.
+    fn check_counts(&self) {
+        let scheduler = &self.world.scheduler;
+        for name in PROJECTS {
+            let counted = scheduler.project(name);
+            let counted = counted.map_or((0, 0), |project| (project.waiting, project.running));
+            assert_eq!(counted, (self.waiting(name), self.running(name)), "{name}");
+        }
+        let waiting: usize = PROJECTS.iter().map(|name| self.waiting(name)).sum();
+        assert_eq!(scheduler.reasons().values().sum::<usize>(), waiting);
+        let queue = scheduler.queue_page((0, JobId(0)), None, usize::MAX);
+        assert_eq!(queue.len(), scheduler.queued());
+        for (_, job) in queue {
+            if let Some(Waiting::Capacity { .. }) = scheduler.waiting(job) {
+                assert_eq!(scheduler.ahead(job).unwrap().free, 0, "job {job} could go");
+            }
         }
     }
 

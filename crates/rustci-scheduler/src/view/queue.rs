@@ -1,0 +1,108 @@
+//! The queue, as people see it.
+
+use std::collections::BTreeMap;
+
+use valkyrie_frame::WallTime;
+
+pub use crate::pool::{Ahead, ClassView, ProjectView};
+use crate::{JobId, Quota, Scheduler};
+
+/// How many jobs wait for what, by [`Waiting::code`](crate::Waiting::code).
+pub type Reasons = BTreeMap<&'static str, usize>;
+
+/// The queue in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueView {
+    /// No job is handed out.
+    pub paused: bool,
+    /// Jobs that wait for a runner, those behind a `max-parallel` not counted.
+    pub queued: usize,
+    /// Jobs that runners have.
+    pub running: usize,
+    /// Since when the job waits for a runner that does so longest.
+    pub oldest: Option<WallTime>,
+    /// Queued jobs by what their runners must have, the most first.
+    pub classes: Vec<ClassView>,
+    /// Projects with open jobs, those with the most queued ones first.
+    pub projects: Vec<ProjectView>,
+}
+
+impl Scheduler {
+    /// The queue in figures, with at most `max` classes and projects. Its cost grows with their
+    /// number, not with that of the jobs.
+    #[must_use]
+    pub fn queue(&self, max: usize) -> QueueView {
+        let mut classes = self.pool.class_views();
+        classes.sort_by_key(|class| std::cmp::Reverse(class.queued));
+        classes.truncate(max);
+        let mut projects = self.pool.project_views();
+        projects.sort_by_key(|project| std::cmp::Reverse(project.queued));
+        projects.truncate(max);
+        QueueView {
+            paused: self.is_paused(),
+            queued: self.pool.queued(),
+            running: self.pool.running(),
+            oldest: self.pool.oldest(),
+            classes,
+            projects,
+        }
+    }
+
+    /// How many open jobs wait for what. Counted by class and project, so jobs whose needs have
+    /// not ended count as `needs` whatever else they may wait for afterwards.
+    #[must_use]
+    pub fn reasons(&self) -> Reasons {
+        let mut reasons = Reasons::new();
+        if self.is_paused() {
+            reasons.insert("paused", self.pool.queued());
+        } else {
+            self.pool.count_reasons(&mut reasons);
+        }
+        reasons.insert("max_parallel", self.limits.waiting());
+        let counted: usize = reasons.values().sum();
+        let blocked = self.pool.waiting_in_all().saturating_sub(counted);
+        reasons.insert("needs", blocked);
+        reasons.retain(|_, count| *count > 0);
+        reasons
+    }
+
+    /// What is in front of a job that waits for a runner.
+    #[must_use]
+    pub fn ahead(&self, id: JobId) -> Option<Ahead> {
+        let (run, place, _) = self.job(id)?;
+        let requirement = run.requirement(place)?;
+        self.pool.ahead(id, &requirement, run.share(place))
+    }
+
+    /// Jobs that wait for a runner, by priority and age, from behind `after` on; of one project
+    /// only when one is named. Each with what to give as `after` to go on behind it. Which
+    /// project's turn it is, the order does not say.
+    #[must_use]
+    pub fn queue_page(
+        &self,
+        after: (u64, JobId),
+        project: Option<&str>,
+        limit: usize,
+    ) -> Vec<(u64, JobId)> {
+        self.pool.page(after, project, limit)
+    }
+
+    /// What has been set for projects, by name; the default under the empty one.
+    pub fn quotas(&self) -> impl Iterator<Item = (&str, Quota)> {
+        let quotas = self.state.quotas.iter();
+        quotas.map(|(project, quota)| (project.as_str(), *quota))
+    }
+
+    /// What holds for a project: its own quota, with the default where that is silent.
+    #[must_use]
+    pub fn quota(&self, project: &str) -> Quota {
+        self.pool.quota(project)
+    }
+
+    /// What a project has now; `None` while it has nothing open.
+    #[must_use]
+    pub fn project(&self, name: &str) -> Option<ProjectView> {
+        self.pool.project_view(name)
+    }
+}
