@@ -54,6 +54,8 @@ codes! {
     SECRET_IN_TEXT = 305, "A secret is used in an expression instead of the job's `secrets`.";
     UNKNOWN_PROPERTY = 306, "An expression names a step, need, input or matrix axis that is not there.";
     CONSTANT_CONDITION = 307, "A condition has text around `${{ }}` and is therefore always true.";
+    UNKNOWN_VARIABLE = 308, "A `${NAME}` of an older file is set nowhere.";
+    QUOTED_NAME = 309, "A `${NAME}` of an older file stands in single quotes, where it is not replaced.";
     TRIGGER = 401, "`on` names an event that does not exist.";
     PATTERN = 402, "A branch, tag or path pattern is not readable.";
     INPUT = 403, "An input's declaration does not fit together.";

@@ -33,6 +33,7 @@ pub(super) struct Defaults {
     pub(super) working_directory: Option<Rc<Node>>,
 }
 
+#[derive(Default)]
 pub(super) struct JobDraft {
     pub(super) id: String,
     /// The key in `jobs`.
@@ -76,7 +77,9 @@ pub(super) struct Label {
     pub(super) node: Rc<Node>,
 }
 
+#[derive(Default)]
 pub(super) enum Matrix {
+    #[default]
     None,
     /// It has a mistake.
     Unknown,
@@ -110,6 +113,7 @@ pub(super) enum FailFast {
     No,
 }
 
+#[derive(Default)]
 pub(super) struct StepDraft {
     pub(super) id: Option<Rc<Node>>,
     pub(super) name: Option<Rc<Node>>,

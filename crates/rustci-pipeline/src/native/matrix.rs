@@ -22,6 +22,21 @@ pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
     read(report, node).unwrap_or(Matrix::Unknown)
 }
 
+/// Reads and expands a matrix that is nothing but its axes.
+pub(super) fn of_axes(report: &mut Report<'_>, node: &Rc<Node>) -> Matrix {
+    let draft = axes(report, node).and_then(|axes| {
+        let instances = product(report, node, &axes)?;
+        check_count(report, node, &instances)?;
+        Some(MatrixDraft {
+            names: matrix::names(&axes, &[]),
+            instances,
+            fail_fast: FailFast::Yes,
+            max_parallel: None,
+        })
+    });
+    draft.map_or(Matrix::Unknown, Matrix::Known)
+}
+
 /// The matrix; none when it has a mistake that leaves its instances open.
 fn read(report: &mut Report<'_>, node: &Rc<Node>) -> Option<Matrix> {
     if node.text().is_some_and(is_template) {

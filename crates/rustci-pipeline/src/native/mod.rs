@@ -20,6 +20,7 @@ mod read;
 mod scope;
 mod step;
 mod taint;
+mod tiers;
 mod triggers;
 
 use crate::Parsed;
@@ -70,13 +71,14 @@ struct Read {
 fn read_file(file: &str, text: &str) -> Read {
     let source = Source::new(file, text);
     let mut report = Report::new(&source);
-    let lowered = yaml::load(&mut report)
-        .ok()
-        .and_then(|root| read::pipeline(&mut report, &root))
-        .and_then(|draft| {
-            check::draft(&mut report, &draft);
-            lower::pipeline(&mut report, draft)
-        });
+    let lowered = yaml::load(&mut report).ok().and_then(|root| {
+        if tiers::fits(&root) {
+            return tiers::pipeline(&mut report, &root);
+        }
+        let draft = read::pipeline(&mut report, &root)?;
+        check::draft(&mut report, &draft);
+        lower::pipeline(&mut report, draft)
+    });
     let (diagnostics, planning) = report.finish();
     let broken = diagnostics.iter().any(Diagnostic::is_error);
     let pipeline = lowered.filter(|_| !broken).map(|lowered| Pipeline {

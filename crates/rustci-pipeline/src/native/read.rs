@@ -87,7 +87,7 @@ fn defaults(report: &mut Report<'_>, node: &Rc<Node>) -> Defaults {
 }
 
 /// The file's name without directories and endings.
-fn stem(file: &str) -> String {
+pub(super) fn stem(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     let stem = name
         .strip_suffix(".yaml")

@@ -65,6 +65,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("workflow_dispatch", "manual"),
     ("schedule", "cron"),
     ("triggers", "on"),
+    ("type", "step_type"),
+    ("if", "condition"),
+    ("env", "environment"),
+    ("needs", "stages"),
+    ("on", "triggers"),
+    ("retry", "retry_count"),
     ("cwd", "working-directory"),
     ("directory", "working-directory"),
 ];

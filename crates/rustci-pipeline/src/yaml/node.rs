@@ -36,7 +36,32 @@ pub(crate) struct Entry {
     pub(crate) value: Rc<Node>,
 }
 
+impl Default for Node {
+    /// Nothing, nowhere.
+    fn default() -> Self {
+        Self::made(Scalar::plain(String::new()), 0..0)
+    }
+}
+
 impl Node {
+    /// A text that stands for what the file says in another way at `at`.
+    pub(crate) fn text_at(text: impl Into<String>, at: Range<usize>) -> Rc<Self> {
+        Rc::new(Self::made(Scalar::text(text.into()), at))
+    }
+
+    /// The boolean that stands for what the file says in another way at `at`.
+    pub(crate) fn true_at(at: Range<usize>) -> Rc<Self> {
+        Rc::new(Self::made(Scalar::plain("true".to_owned()), at))
+    }
+
+    fn made(scalar: Scalar, at: Range<usize>) -> Self {
+        Self {
+            kind: NodeKind::Scalar(scalar),
+            at,
+            weight: Weight::default(),
+        }
+    }
+
     /// The scalar, when it is one.
     pub(crate) fn scalar(&self) -> Option<&Scalar> {
         match &self.kind {
