@@ -24,6 +24,122 @@ const YAML: &[&str] = &[
     "true", "? ", "\t", "\r\n", "\u{feff}", "é",
 ];
 
+const OLDER: &[&str] = &[
+    "type: ",
+    "simple",
+    "minimal",
+    "stages:",
+    "steps:",
+    "jobs:",
+    "- ",
+    "\n",
+    "\n  ",
+    "\n    ",
+    "\n      ",
+    "name: ",
+    "run: ",
+    "step_type: ",
+    "shell",
+    "config: ",
+    "command: ",
+    "script: ",
+    "stage: ",
+    "matrix: ",
+    "{a: [1, 2]}",
+    "[a, b]",
+    "cache: ",
+    "{paths: [x], key: \"${A}\"}",
+    "variables: ",
+    "environment: ",
+    "{A: \"${B:-x}${A}\"}",
+    "triggers: ",
+    "trigger_type: ",
+    "git_push",
+    "schedule",
+    "include: ",
+    "local: ",
+    "server: ",
+    "repo: ",
+    "u@h",
+    "timeout: ",
+    "retry_count: ",
+    "1",
+    "condition: ",
+    "parallel: true",
+    "'${A}'",
+    "${{ git.ref }}",
+    "é",
+    "~",
+];
+
+/// A value of any shape, with the keys of both dialects.
+fn value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(serde_json::Value::from),
+        prop::sample::select(OLDER).prop_map(serde_json::Value::from),
+        prop::sample::select(&["make", "${A}", "a", "b", "shell", "git_push", "pull", "10s"][..])
+            .prop_map(serde_json::Value::from),
+    ];
+    let key = prop::sample::select(
+        &[
+            "jobs",
+            "steps",
+            "run",
+            "a",
+            "b",
+            "A",
+            "on",
+            "push",
+            "needs",
+            "matrix",
+            "axes",
+            "env",
+            "if",
+            "name",
+            "stages",
+            "stage",
+            "script",
+            "step_type",
+            "config",
+            "command",
+            "type",
+            "server",
+            "host",
+            "repo",
+            "variables",
+            "environment",
+            "cache",
+            "paths",
+            "key",
+            "policy",
+            "include",
+            "local",
+            "triggers",
+            "trigger_type",
+            "timeout",
+            "retry_count",
+            "condition",
+            "parallel",
+            "continue_on_error",
+            "working_directory",
+            "cron_expression",
+            "events",
+            "branch_patterns",
+        ][..],
+    );
+    leaf.prop_recursive(6, 120, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..8).prop_map(|map| {
+                let map = map.into_iter().map(|(key, value)| (key.to_owned(), value));
+                serde_json::Value::Object(map.collect())
+            }),
+        ]
+    })
+}
+
 const EXPRESSION: &[&str] = &[
     "(",
     ")",
@@ -114,6 +230,24 @@ proptest! {
     #[test]
     fn any_job_is_read(text in pieces(YAML)) {
         read(&format!("jobs:\n  a:\n    {text}\n    steps:\n      - run: x\n"));
+    }
+
+    #[test]
+    fn any_older_file_is_read(text in pieces(OLDER)) {
+        read(&text);
+        read(&format!("type: advanced\n{text}"));
+        read(&format!("stages:\n  - name: a\n    steps:\n      - name: b\n        {text}\n"));
+        read(&format!("jobs:\n  a:\n    script: x\n    {text}\n"));
+    }
+
+    #[test]
+    fn any_tree_is_read(tree in value()) {
+        read(&tree.to_string());
+        let steps = serde_json::json!({"steps": tree, "stages": null});
+        read(&steps.to_string());
+        read(&serde_json::json!({"stages": [{"name": "a", "steps": [tree]}]}).to_string());
+        read(&serde_json::json!({"stages": ["a"], "jobs": {"a": tree}}).to_string());
+        read(&serde_json::json!({"jobs": {"a": {"steps": [tree]}}}).to_string());
     }
 
     #[test]

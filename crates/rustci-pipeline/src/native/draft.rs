@@ -58,8 +58,9 @@ pub(super) struct JobDraft {
 }
 
 /// Whether a workspace begins with the source.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Checkout {
+    #[default]
     Yes,
     No,
 }

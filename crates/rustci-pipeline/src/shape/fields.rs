@@ -93,7 +93,7 @@ fn check_key(report: &mut Report<'_>, entry: &Entry, keys: &Keys) {
 fn with_article(of: &str) -> String {
     match of {
         "on" | "defaults" | "runs-on" | "retry" | "manual" | "concurrency" | "environment"
-        | "approval" | "reports" => format!("`{of}`"),
+        | "approval" | "reports" | "include" | "server" => format!("`{of}`"),
         "pipeline" => "the pipeline".to_owned(),
         "input" => "an input".to_owned(),
         "downloads" | "artifacts" => format!("an entry of `{of}`"),

@@ -37,8 +37,21 @@ impl JobContexts {
         contexts
     }
 
-    /// The same with an answer to `hashFiles`.
-    pub(crate) fn with_files(mut self, workspace: PathBuf) -> Self {
+    /// The same with the number of the run: `run.id`.
+    pub(crate) fn with_run(mut self, given: &Json, run: u64) -> Self {
+        let mut context = given.get("run").cloned().unwrap_or_else(|| json!({}));
+        if let Some(map) = context.as_object_mut() {
+            map.insert("id".to_owned(), json!(run));
+        }
+        self.contexts.set("run", &context);
+        self
+    }
+
+    /// The same with a workspace: `runner.workspace`, and an answer to `hashFiles`.
+    pub(crate) fn with_files(mut self, workspace: PathBuf, runner: &str) -> Self {
+        let path = workspace.to_string_lossy();
+        let context = json!({ "name": runner, "os": "linux", "arch": arch(), "workspace": path });
+        self.contexts.set("runner", &context);
         let contexts = std::mem::take(&mut self.contexts);
         self.contexts = contexts.with_hash_files(move |patterns| hash_files(&workspace, patterns));
         self

@@ -203,7 +203,9 @@ fn attempt(
     let mut steps = Steps {
         dir,
         spec,
-        contexts: JobContexts::new(&given, &begin.runner).with_files(dir.workspace()),
+        contexts: JobContexts::new(&given, &begin.runner)
+            .with_run(&given, spec.run)
+            .with_files(dir.workspace(), &begin.runner),
         env: base,
         mark: &begin.mark,
         results: Vec::new(),

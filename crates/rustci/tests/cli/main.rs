@@ -5,6 +5,8 @@ mod files;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod older;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod same;

@@ -35,8 +35,14 @@ pub(super) fn pipeline(report: &mut Report<'_>, file: File) -> Option<Pipeline> 
     }
     jobs.has_stages = file.stages.len() > 1;
     let matrix = file.matrix;
-    for stage in file.stages {
-        jobs.stage(stage);
+    let count = file.stages.len();
+    for (number, stage) in (1..).zip(file.stages) {
+        let next = if number < count {
+            Next::Jobs
+        } else {
+            Next::Nothing
+        };
+        jobs.stage(stage, next);
     }
     jobs.close(Next::Nothing);
     let Jobs {
@@ -48,6 +54,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, file: File) -> Option<Pipeline> 
         env: file.env,
         triggers: file.triggers,
         inputs: BTreeMap::new(),
+        concurrency: None,
         jobs: drafts,
     };
     check::draft(report, &draft);
@@ -183,24 +190,36 @@ impl Jobs {
         }
     }
 
-    /// Adds the tasks of a stage: as steps, or with a matrix as jobs behind those steps.
-    fn stage(&mut self, stage: Stage) {
+    /// Adds the tasks of a stage: as steps of the open job, or, when some have a matrix, as jobs
+    /// that run at the same time.
+    fn stage(&mut self, stage: Stage, next: Next) {
+        let name = stage.name;
         let (own, steps): (Vec<Task>, Vec<Task>) = stage
             .tasks
             .into_iter()
             .partition(|task| !matches!(task.matrix, Matrix::None));
-        if !steps.is_empty() {
-            self.names.extend(stage.name.clone());
-        }
-        for task in steps {
-            self.step(task, stage.name.as_ref());
-        }
         if own.is_empty() {
-            return;
+            return self.steps(steps, name.as_ref());
         }
         self.close(Next::Jobs);
         let jobs: Vec<String> = own.into_iter().map(|task| self.job(task)).collect();
-        self.needs = jobs;
+        if steps.is_empty() {
+            self.needs = jobs;
+            return;
+        }
+        self.steps(steps, name.as_ref());
+        self.close(next);
+        self.needs.extend(jobs);
+    }
+
+    /// Adds steps to the open job.
+    fn steps(&mut self, steps: Vec<Task>, stage: Option<&Rc<Node>>) {
+        if !steps.is_empty() {
+            self.names.extend(stage.cloned());
+        }
+        for task in steps {
+            self.step(task, stage);
+        }
     }
 
     /// Adds a step to the open job.

@@ -7,7 +7,9 @@ use super::names::{Declared, Names};
 use super::task::{self, Stage, Task};
 use super::{jobs, keys, minimal, quotes, settings, triggers};
 use crate::diagnostic::Code;
+use crate::expr;
 use crate::limits::TIMEOUT_MS_DEFAULT;
+use crate::native::check::bare;
 use crate::native::draft::Matrix;
 use crate::native::read::stem;
 use crate::pipeline::Triggers;
@@ -214,22 +216,25 @@ fn stage(report: &mut Report<'_>, node: &Rc<Node>, names: &Names) -> Option<Stag
     })
 }
 
-/// The condition that both have to agree to.
+/// The condition that both have to agree to; one that cannot be read is left to be found alone.
 fn both(stage: Option<&Rc<Node>>, task: Option<Rc<Node>>) -> Option<Rc<Node>> {
     let (Some(one), Some(other)) = (stage, &task) else {
         return task.or_else(|| stage.cloned());
     };
-    let bare = |node: &Rc<Node>| {
-        let text = node.text().unwrap_or_default();
-        crate::native::check::bare(text).map(|(text, _)| text.trim().to_owned())
+    let readable = |node: &Rc<Node>| {
+        let (text, _) = bare(node.text()?)?;
+        expr::parse(text).ok()?;
+        Some(text.trim().to_owned())
     };
-    match (bare(one), bare(other)) {
-        (Some(left), Some(right)) => {
-            let text = format!("({left}) && ({right})");
-            Some(Node::text_at(text, other.at.clone()))
-        }
-        _ => task,
-    }
+    let (Some(left), Some(right)) = (readable(one), readable(other)) else {
+        return if readable(other).is_some() {
+            Some(Rc::clone(one))
+        } else {
+            task
+        };
+    };
+    let at = one.at.start.min(other.at.start)..one.at.end.max(other.at.end);
+    Some(Node::text_at(format!("({left}) && ({right})"), at))
 }
 
 /// `include`: files of the repository only.

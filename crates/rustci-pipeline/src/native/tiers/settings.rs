@@ -56,7 +56,10 @@ pub(super) fn retries(report: &mut Report<'_>, fields: &Fields<'_>) -> Retry {
 
 /// `matrix`: axes, whose names are in the environment.
 pub(super) fn matrix(report: &mut Report<'_>, node: &Rc<Node>, names: &mut Names) -> Matrix {
-    for entry in entries(report, node, "`matrix`").unwrap_or_default() {
+    let Some(entries) = entries(report, node, "`matrix`") else {
+        return Matrix::Unknown;
+    };
+    for entry in entries {
         values::name(report, &entry.key, "axis name", NameRule::Environment);
     }
     let matrix = of_axes(report, node);
