@@ -17,6 +17,11 @@ pub const PAGE_RUNS_MAX: u32 = 200;
 /// Longest project name, job key or similar word taken from a request, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// Longest `X-Request-Id` that is taken over from a caller.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Longest `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
 /// Commands from HTTP that may wait for the engine; further requests wait in their connection.
 pub const ENGINE_QUEUE: usize = 1_024;
 /// Commands and journal batches the engine takes in one turn before it writes frames again.
@@ -75,10 +80,14 @@ pub const SOURCE_STREAMS_MAX: usize = 64;
 pub const READ_ONLY_POLL: Duration = Duration::from_millis(50);
 /// Silence on an event stream after which a comment line keeps proxies from closing it.
 pub const SSE_KEEPALIVE: Duration = Duration::from_secs(15);
+/// How soon a browser comes back after a stream broke off.
+pub const SSE_RETRY: Duration = Duration::from_secs(1);
 /// Least time between two looks at a run that somebody follows.
 pub const SSE_PAUSE: Duration = Duration::from_millis(20);
 /// Jobs of one answer for which the engine says why they wait.
 pub const REASONS_MAX: usize = 1_000;
+/// How long a part may take to answer a health check.
+pub const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 /// Time given to connections to drain at shutdown.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
 

@@ -12,15 +12,18 @@
 //! assert!(metrics.encode().contains("rustci_queue_depth 3"));
 //! ```
 
+mod http;
 pub mod logging;
 mod metrics;
 pub mod otlp;
+mod process;
 mod rustci;
 mod size;
 mod span_ids;
 mod tally;
 mod valkyrie;
 
+pub use http::{HttpMetrics, OpenStream};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use rustci::{JobState, RustciMetrics};
 pub use span_ids::{Work, span_id};

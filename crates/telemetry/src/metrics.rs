@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{family::Family, histogram::Histogram, histogram::exponential_buckets},
+    metrics::{family::Family, histogram::Histogram, histogram::exponential_buckets, info::Info},
     registry::Registry,
 };
 
-use crate::{RustciMetrics, ValkyrieMetrics};
+use crate::process::Process;
+use crate::{HttpMetrics, RustciMetrics, ValkyrieMetrics};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,6 +28,8 @@ pub struct Metrics {
     pub valkyrie: ValkyrieMetrics,
     /// The CI's families, `rustci_*`.
     pub rustci: RustciMetrics,
+    /// The API's families, `rustci_http_*`.
+    pub http: HttpMetrics,
     registry: Arc<Registry>,
 }
 
@@ -37,9 +40,14 @@ impl Metrics {
         let mut registry = Registry::default();
         let valkyrie = ValkyrieMetrics::register(&mut registry);
         let rustci = RustciMetrics::register(&mut registry);
+        let http = HttpMetrics::register(&mut registry);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("rustci_build", "The program that answers", build);
+        registry.register_collector(Box::new(Process::new()));
         Self {
             valkyrie,
             rustci,
+            http,
             registry: Arc::new(registry),
         }
     }

@@ -12,8 +12,18 @@ use valkyrie_frame::{ErrorCode, MessageType, Priority, SecurityMode, StreamClass
 
 /// Family, type, label names.
 const FAMILIES: &[(&str, &str, &str)] = &[
+    ("process_cpu_seconds", "counter", ""),
+    ("process_open_fds", "gauge", ""),
+    ("process_resident_memory_bytes", "gauge", ""),
+    ("process_start_time_seconds", "gauge", ""),
+    ("process_threads", "gauge", ""),
+    ("process_virtual_memory_bytes", "gauge", ""),
+    ("rustci_build", "info", "version"),
     ("rustci_connection_rejects", "counter", "code"),
     ("rustci_dispatch_seconds", "histogram", ""),
+    ("rustci_event_streams_open", "gauge", "kind"),
+    ("rustci_http_request_duration_seconds", "histogram", "route"),
+    ("rustci_http_requests", "counter", "method,route,status"),
     ("rustci_jobs", "gauge", "state"),
     ("rustci_jobs_finished", "counter", "conclusion"),
     ("rustci_journal_sync_seconds", "histogram", ""),
@@ -68,6 +78,9 @@ fn move_all(metrics: &Metrics) {
     tally.sent(MessageType::JOB_REQUEST, Priority::NORMAL, 100);
     tally.received(MessageType::LOG_ENTRY, Received::Success, 4_096);
     tally.flush();
+    let http = &metrics.http;
+    http.answered("GET", "/api/v1/runs/{id}", 404, Duration::from_micros(80));
+    drop(http.stream("run"));
     let rustci = &metrics.rustci;
     rustci.runs_active(1);
     rustci.run_finished("success");
@@ -126,6 +139,7 @@ fn read(text: &str) -> BTreeMap<String, Seen> {
         let suffixes: &[&str] = match family.kind.as_str() {
             "counter" => &["_total"],
             "gauge" => &[""],
+            "info" => &["_info"],
             "histogram" => &["_bucket", "_sum", "_count"],
             other => panic!("unknown type {other}"),
         };

@@ -1,13 +1,15 @@
 //! The OpenAPI document: what the routes say of themselves, completed by what is the same for all.
 
-use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
+use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
-    ResponseBuilder, Schema, Type,
+    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
+    Response, ResponseBuilder, Schema, Type,
 };
 
+/// Media type of what is not a problem, a stream or a file.
+pub(crate) const JSON: &str = "application/json";
 /// Media type of a problem.
 pub(crate) const PROBLEM: &str = "application/problem+json";
 const SCHEME: &str = "token";
@@ -48,7 +50,7 @@ pub(crate) fn to_text(document: &OpenApi) -> String {
 
 /// Whether a path needs the token.
 pub(crate) fn is_guarded(path: &str) -> bool {
-    path.starts_with("/api/v1/") && path != "/api/v1/openapi.json"
+    path.starts_with("/api/")
 }
 
 fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
@@ -58,6 +60,14 @@ fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
     let token = SecurityRequirement::new(SCHEME, Vec::<String>::new());
     operation.security = Some(vec![token]);
     let takes_body = operation.request_body.is_some();
+    let gives = |status: &str| match operation.responses.responses.get(status) {
+        Some(RefOr::T(response)) => Some(&response.content),
+        _ => None,
+    };
+    let answer = ["200", "201"].into_iter().find_map(gives);
+    let chooses = answer.is_some_and(|content| !content.is_empty());
+    let is_tagged = method == HttpMethod::Get && answer.is_some_and(|all| all.contains_key(JSON));
+    let creates = method == HttpMethod::Post && gives("201").is_some();
     let mut add = |status: &str, what: &str| {
         let responses = &mut operation.responses.responses;
         let entry = responses.entry(status.to_owned());
@@ -79,6 +89,45 @@ fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
         add("413", "The body is too large.");
         add("415", "The body is of another media type.");
     }
+    if chooses {
+        add(
+            "406",
+            "`Accept` allows none of the media types of the answer.",
+        );
+    }
+    if is_tagged {
+        let unchanged =
+            ResponseBuilder::new().description("What `If-None-Match` names is still so.");
+        let responses = &mut operation.responses.responses;
+        responses.insert("304".to_owned(), unchanged.build().into());
+        header(
+            operation,
+            "If-None-Match",
+            "Tags of answers the caller has.",
+        );
+    }
+    if creates {
+        let key = "The same request, sent again under the same key, does nothing twice.";
+        header(operation, "Idempotency-Key", key);
+    }
+}
+
+/// Documents a header of the request, unless the operation did.
+fn header(operation: &mut Operation, name: &str, what: &str) {
+    let parameters = operation.parameters.get_or_insert_default();
+    if parameters
+        .iter()
+        .any(|one| one.name.eq_ignore_ascii_case(name))
+    {
+        return;
+    }
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(what))
+        .schema(Some(text(what).description(None::<String>)));
+    parameters.push(parameter.build());
 }
 
 /// The operations of a path.

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_core::Stream;
 use futures_util::stream;
+use telemetry::OpenStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +21,7 @@ use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::{number, say_why};
 use crate::api::view::{JobView, RunEvent, Status};
-use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE};
+use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE, SSE_RETRY};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(follow))
@@ -50,14 +51,16 @@ async fn follow(
     let since = last_event_id(&headers)?.unwrap_or(0);
     // Subscribed before the first look, so no change can fall between the two.
     let wake = app.queries.subscriptions().follow(run);
+    let open = app.metrics.http.stream("run");
     let mut states = States {
         app,
         run,
         since,
         wake,
-        ready: VecDeque::new(),
+        ready: VecDeque::from([Event::default().retry(SSE_RETRY)]),
         loaded: Instant::now(),
         over: false,
+        _open: open,
     };
     states.load().await?;
     let events = stream::unfold(states, |mut states| async {
@@ -86,6 +89,7 @@ struct States {
     /// When the catalogue was last asked.
     loaded: Instant,
     over: bool,
+    _open: OpenStream,
 }
 
 impl States {

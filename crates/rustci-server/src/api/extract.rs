@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,7 +51,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        check_is_json(request.headers())?;
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|error| unread(&error))?;
         let value = serde_json::from_slice(&body).map_err(|error| {
@@ -66,19 +64,6 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
-}
-
-/// Refuses a body that says that it is something else. One that says nothing is taken for JSON.
-fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(kind) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let text = String::from_utf8_lossy(kind.as_bytes());
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    let is_json = essence.eq_ignore_ascii_case("application/json");
-    is_json
-        .then_some(())
-        .ok_or_else(|| ApiError::MediaType(text.into_owned()))
 }
 
 /// Why a body could not be read.

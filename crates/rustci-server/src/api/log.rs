@@ -24,7 +24,7 @@ use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::find;
 use crate::api::view::{JobView, LogLine, Status};
-use crate::limits::{LOG_TAIL_LINES_MAX, SSE_KEEPALIVE};
+use crate::limits::{LOG_TAIL_LINES_MAX, SSE_KEEPALIVE, SSE_RETRY};
 use crate::logs::{LogKey, LogReader, LogTail, ReadError, ReadLine};
 
 /// The query of a log.
@@ -360,14 +360,17 @@ fn body(kind: &'static str, body: Body) -> Response {
 /// One event per line, then `end`, or `error` when it breaks off. The id is the offset behind the line, so a client that comes
 /// back with it misses nothing and sees nothing twice.
 fn live(log: OpenLog) -> Response {
-    let batches = stream::unfold(Some(log), |log| async {
-        let mut log = log?;
+    let open = log.app.metrics.http.stream("log");
+    let batches = stream::unfold(Some((log, open)), |log| async {
+        let (mut log, open) = log?;
         match log.lines(event, Vec::new()).await {
-            Some(events) => Some((events, Some(log))),
+            Some(events) => Some((events, Some((log, open)))),
             None => Some((last(log.broken.as_ref()), None)),
         }
     });
+    let retry = stream::iter([Ok(Event::default().retry(SSE_RETRY))]);
     let events = batches.flat_map(|events| stream::iter(events).map(Ok::<_, Infallible>));
+    let events = retry.chain(events);
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(SSE_KEEPALIVE))
         .into_response()

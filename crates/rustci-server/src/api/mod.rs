@@ -20,14 +20,18 @@
 mod answers;
 mod auth;
 mod blob;
+mod contract;
 pub(crate) mod document;
+mod envelope;
 mod events;
 mod extract;
 mod health;
 mod log;
+mod page;
 mod problem;
 mod rows;
 mod runs;
+mod tag;
 pub mod view;
 
 use std::sync::Arc;
@@ -35,12 +39,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, OriginalUri};
-use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use telemetry::Metrics;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::api::contract::Contract;
 use crate::blobs::Blobs;
 use crate::catalogue::Queries;
 use crate::engine::EngineHandle;
@@ -67,33 +74,42 @@ pub(crate) struct App {
 
 /// All routes over `app`.
 pub(crate) fn router(app: App) -> Router {
-    let guarded = Router::from(versioned())
+    let document = document();
+    let text = Bytes::from(document::to_text(&document));
+    let openapi = get(move || async move { ([(CONTENT_TYPE, document::JSON)], text) });
+    let contract = Arc::new(Contract::of(document));
+    Router::from(health::routes())
+        .nest("/api/v1", guarded(versioned(), &app, &contract))
+        .route("/api/v1/openapi.json", openapi.clone())
+        .route("/api-docs/openapi.json", openapi)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(no_route)
+        .layer(from_fn_with_state(app.metrics.http.clone(), envelope::wrap))
+        .with_state(app)
+}
+
+/// Routes behind the token and the contract.
+fn guarded(routes: OpenApiRouter<App>, app: &App, contract: &Arc<Contract>) -> Router<App> {
+    Router::from(routes)
         // Uploads take the raw body, which they check and count while it streams.
         .layer(DefaultBodyLimit::max(RUN_BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(contract), contract::keep))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
-        .layer(axum::middleware::from_fn_with_state(
-            app.clone(),
-            auth::require_token,
-        ));
-    let text = Bytes::from(openapi());
-    let document = get(move || async move { ([(CONTENT_TYPE, "application/json")], text) });
-    Router::from(health::routes())
-        .nest("/api/v1", guarded)
-        .route("/api/v1/openapi.json", document.clone())
-        .route("/api-docs/openapi.json", document)
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(no_route)
-        .with_state(app)
+        .layer(from_fn_with_state(app.clone(), auth::require_token))
 }
 
 /// The `OpenAPI` document of all routes, as JSON text.
 #[must_use]
 pub fn openapi() -> String {
+    document::to_text(&document())
+}
+
+fn document() -> OpenApi {
     let routes = OpenApiRouter::with_openapi(document::start())
         .nest("/api/v1", versioned())
         .merge(health::routes());
-    document::to_text(&document::finish(routes.into_openapi()))
+    document::finish(routes.into_openapi())
 }
 
 /// The routes under `/api/v1`, one line for each feature.
@@ -109,6 +125,10 @@ async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::NoRoute(uri.path().to_owned())
 }
 
-async fn method_not_allowed(method: Method) -> ApiError {
-    ApiError::Method(method.to_string())
+/// `OPTIONS` is answered too: the router adds `Allow` to either.
+async fn method_not_allowed(method: Method) -> Result<StatusCode, ApiError> {
+    match method {
+        Method::OPTIONS => Ok(StatusCode::NO_CONTENT),
+        other => Err(ApiError::Method(other.to_string())),
+    }
 }

@@ -1,9 +1,12 @@
 //! Everything that can go wrong in a request.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use rustci_pipeline::Diagnostic;
 
+use crate::api::document::PROBLEM;
 use crate::api::rows::{self, Row};
 use crate::api::view::Problem;
 use crate::blobs::{BlobDigest, BlobError};
@@ -45,8 +48,30 @@ pub enum ApiError {
         max: u64,
     },
     /// The caller's body is of a media type that the route does not take.
-    #[error("this route does not take a body of type {0}")]
-    MediaType(String),
+    #[error("this route does not take a body of type {sent}; it takes {taken}")]
+    MediaType {
+        /// What the caller sent.
+        sent: String,
+        /// What the route takes.
+        taken: String,
+    },
+    /// The caller accepts none of the media types that the route gives.
+    #[error("this route gives only {0}")]
+    NotAcceptable(String),
+    /// The caller uses up what it may have in a time.
+    #[error("too many requests: {what}")]
+    RateLimited {
+        /// What is used up.
+        what: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The caller's `If-Match` names another state than the present one.
+    #[error("{what} was changed by somebody else")]
+    PreconditionFailed {
+        /// `runner build-1`, ...
+        what: String,
+    },
     /// There is no such thing.
     #[error("there is no {what}")]
     NotFound {
@@ -96,7 +121,10 @@ impl ApiError {
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,
             Self::TooLarge { .. } => &rows::TOO_LARGE,
-            Self::MediaType(_) => &rows::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,
+            Self::RateLimited { .. } => &rows::RATE_LIMITED,
+            Self::PreconditionFailed { .. } => &rows::PRECONDITION_FAILED,
             Self::NotFound { .. } => &rows::NOT_FOUND,
             Self::NoRoute(_) => &rows::NO_ROUTE,
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
@@ -125,6 +153,7 @@ impl ApiError {
             code: row.code.to_owned(),
             hint: row.hint.to_owned(),
             diagnostics,
+            request_id: None,
         }
     }
 }
@@ -135,10 +164,12 @@ impl IntoResponse for ApiError {
         if row.status.is_server_error() {
             tracing::warn!(code = row.code, error = %self, "request failed");
         }
-        let body = serde_json::to_vec(&self.to_problem()).unwrap_or_default();
+        let problem = self.to_problem();
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (row.status, body).into_response();
+        response.extensions_mut().insert(problem);
         let headers = response.headers_mut();
-        let problem = HeaderValue::from_static("application/problem+json");
+        let problem = HeaderValue::from_static(PROBLEM);
         headers.insert(header::CONTENT_TYPE, problem);
         match self {
             Self::Unauthorized => {
@@ -147,6 +178,10 @@ impl IntoResponse for ApiError {
             }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::RateLimited { retry_after, .. } => {
+                let seconds = retry_after.as_secs().saturating_add(1);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

@@ -73,6 +73,27 @@ pub(crate) const UNSUPPORTED_MEDIA_TYPE: Row = Row {
     hint: "send the header Content-Type: application/json",
 };
 
+pub(crate) const NOT_ACCEPTABLE: Row = Row {
+    status: StatusCode::NOT_ACCEPTABLE,
+    code: "not_acceptable",
+    title: "No media type fits",
+    hint: "leave the header Accept out, or name one of these types",
+};
+
+pub(crate) const PRECONDITION_FAILED: Row = Row {
+    status: StatusCode::PRECONDITION_FAILED,
+    code: "precondition_failed",
+    title: "Changed meanwhile",
+    hint: "read it again, and send the change with its new ETag in If-Match",
+};
+
+pub(crate) const RATE_LIMITED: Row = Row {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    code: "rate_limited",
+    title: "Too many requests",
+    hint: "come back after the seconds in Retry-After",
+};
+
 pub(crate) const NOT_FOUND: Row = Row {
     status: StatusCode::NOT_FOUND,
     code: "not_found",
@@ -147,6 +168,9 @@ pub(crate) const ALL: &[&Row] = &[
     &DIGEST_MISMATCH,
     &TOO_LARGE,
     &UNSUPPORTED_MEDIA_TYPE,
+    &NOT_ACCEPTABLE,
+    &PRECONDITION_FAILED,
+    &RATE_LIMITED,
     &NOT_FOUND,
     &NO_ROUTE,
     &METHOD_NOT_ALLOWED,

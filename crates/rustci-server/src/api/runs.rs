@@ -17,14 +17,15 @@ use crate::api::answers::{Conflict, NotFound, Unprocessable};
 use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
+use crate::api::page::{Cursor, Limit, Page, Word};
 use crate::api::problem::ApiError;
 use crate::api::view::{
-    JobView, NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status,
+    Conclusion, JobView, NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status,
 };
 use crate::blobs::BlobDigest;
-use crate::catalogue::Page;
+use crate::catalogue::{Catalogue, RunFilter};
 use crate::engine::{EngineHandle, Submission};
-use crate::limits::{NAME_BYTES_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
+use crate::limits::NAME_BYTES_MAX;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -62,45 +63,77 @@ fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 
-/// The query of a list.
+/// The query of a list of runs: those that have everything that is named.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct ListQuery {
+struct ListQuery {
     /// Runs in one page.
-    #[param(minimum = 1, maximum = 200, default = 20)]
-    limit: Option<u32>,
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 200, default = 20)]
+    #[serde(default)]
+    limit: Limit,
     /// Where the page begins: the `next` of the page before.
-    cursor: Option<String>,
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,18}$")]
+    cursor: Option<Cursor>,
+    /// Only runs of this project.
+    #[param(value_type = Option<String>, max_length = 255)]
+    project: Option<Word>,
+    /// Only runs of the pipeline with this name.
+    #[param(value_type = Option<String>, max_length = 255)]
+    pipeline: Option<Word>,
     /// Only runs in this state.
+    #[param(inline)]
     status: Option<Status>,
+    /// Only runs that ended so.
+    #[param(inline)]
+    conclusion: Option<Conclusion>,
+    /// Only runs started by this event.
+    #[param(value_type = Option<String>, max_length = 255)]
+    event: Option<Word>,
+    /// Only runs of this branch.
+    #[param(value_type = Option<String>, max_length = 255)]
+    branch: Option<Word>,
+    /// Only runs of this commit, by its full id.
+    #[param(value_type = Option<String>, max_length = 255)]
+    commit: Option<Word>,
+    /// Only runs accepted at this time or later, in Unix milliseconds.
+    #[param(maximum = 9_007_199_254_740_991_i64)]
+    since: Option<u64>,
+}
+
+impl From<ListQuery> for RunFilter {
+    fn from(query: ListQuery) -> Self {
+        let text = |word: Option<Word>| word.map(|Word(text)| text);
+        Self {
+            before: query.cursor.map(|Cursor(id)| id),
+            limit: query.limit.get(),
+            project: text(query.project),
+            pipeline: text(query.pipeline),
+            status: query.status,
+            conclusion: query.conclusion,
+            event: text(query.event),
+            branch: text(query.branch),
+            commit: text(query.commit),
+            since_ms: query.since,
+        }
+    }
 }
 
 /// Lists runs, newest first.
 #[utoipa::path(
     get, path = "/runs", operation_id = "list_runs", tag = "runs", params(ListQuery),
-    responses((status = 200, description = "A page of runs.", body = RunList))
+    responses((status = 200, description = "A page of runs; `Link` names the next.",
+               body = RunList))
 )]
 async fn list(
     State(app): State<App>,
     Query(query): Query<ListQuery>,
-) -> Result<Json<RunList>, ApiError> {
-    let before = query
-        .cursor
-        .as_deref()
-        .map(|cursor| number(cursor, "cursor"))
-        .transpose()?;
-    let limit = query.limit.unwrap_or(PAGE_RUNS).clamp(1, PAGE_RUNS_MAX);
-    let page = Page {
-        before,
-        status: query.status,
-        limit,
-    };
-    Ok(Json(
-        app.queries
-            .ask(move |catalogue| catalogue.runs(page))
-            .await?,
-    ))
+) -> Result<Page<RunList>, ApiError> {
+    let filter = RunFilter::from(query);
+    let ask = move |catalogue: &Catalogue| catalogue.runs(&filter);
+    let body = app.queries.ask(ask).await?;
+    let next = body.next.clone();
+    Ok(Page { body, next })
 }
 
 /// One run with its jobs and steps.

@@ -6,6 +6,7 @@
 //! behind the changes that were sent before them, so whoever got an answer from the engine finds it
 //! here.
 
+mod list;
 mod migrate;
 mod origin;
 mod query;
@@ -24,8 +25,9 @@ use rusqlite::Connection;
 use crate::api::view::{ApprovalView, AttemptView, Conclusion, RunSummary, Status, StepView};
 use crate::blobs::Blobs;
 
+pub use list::RunFilter;
 pub use origin::Origin;
-pub use query::{ChangedSince, Page};
+pub use query::ChangedSince;
 pub use results::Finished;
 pub use schema::CatalogueError;
 pub use subscribe::Subscriptions;

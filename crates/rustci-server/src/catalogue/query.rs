@@ -4,27 +4,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 use crate::api::view::{
-    AttemptView, EventView, GitView, JobView, RunEvent, RunList, RunSummary, RunView, Status,
-    StepView,
+    AttemptView, EventView, GitView, JobView, RunEvent, RunSummary, RunView, StepView,
 };
 use crate::catalogue::{Catalogue, CatalogueError};
 
-const RUN_COLUMNS: &str = "id, project, pipeline, file, status, conclusion, digest, event,
+pub(super) const RUN_COLUMNS: &str =
+    "id, project, pipeline, file, status, conclusion, digest, event,
     created_ms, started_ms, finished_ms, seq, priority, rerun_of, git_ref, git_branch, git_commit";
 const JOB_COLUMNS: &str = "id, key, job_id, name, needs, step_names, status, conclusion, reason,
     attempts, outputs, queued_ms, started_ms, finished_ms, allowed, seq, approval,
     carried_from";
-
-/// Which runs a list shows.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// Only runs with a lower id.
-    pub before: Option<u64>,
-    /// Only runs in this state.
-    pub status: Option<Status>,
-    /// At most so many.
-    pub limit: u32,
-}
 
 /// What changed in a run since somebody last looked.
 #[derive(Debug)]
@@ -47,37 +36,6 @@ impl Catalogue {
         };
         let jobs = self.jobs(id, 0)?.into_iter().map(|(job, _)| job).collect();
         Ok(Some(summary.with_jobs(jobs)))
-    }
-
-    /// A page of runs, newest first.
-    ///
-    /// # Errors
-    /// [`CatalogueError`].
-    pub fn runs(&self, page: Page) -> Result<RunList, CatalogueError> {
-        let sql = format!(
-            "SELECT {RUN_COLUMNS} FROM runs WHERE id < ?1 AND (?2 IS NULL OR status = ?2)
-             ORDER BY id DESC LIMIT ?3"
-        );
-        let before = page
-            .before
-            .map_or(i64::MAX, |id| i64::try_from(id).unwrap_or(i64::MAX));
-        let limit = page.limit.saturating_add(1);
-        let mut statement = self.connection().prepare_cached(&sql)?;
-        let rows = statement.query_map(
-            params![before, page.status.map(Status::as_str), limit],
-            summary,
-        )?;
-        let mut runs = collect(rows)?;
-        let more = runs.len() > usize::try_from(page.limit).unwrap_or(usize::MAX);
-        runs.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
-        let next = runs
-            .last()
-            .filter(|_| more)
-            .map(|(run, _)| run.id.to_string());
-        Ok(RunList {
-            runs: runs.into_iter().map(|(run, _)| run).collect(),
-            next,
-        })
     }
 
     /// What changed in a run after change number `since`; `None` when there is no such run.
@@ -163,11 +121,13 @@ impl Catalogue {
     }
 }
 
-fn collect<T>(rows: impl Iterator<Item = rusqlite::Result<T>>) -> Result<Vec<T>, CatalogueError> {
+pub(super) fn collect<T>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+) -> Result<Vec<T>, CatalogueError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<(RunSummary, u64)> {
+pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<(RunSummary, u64)> {
     let run = RunSummary {
         id: row.get(0)?,
         project: row.get(1)?,

@@ -189,37 +189,33 @@ fn pages_end_where_the_next_begins() {
     catalogue
         .apply(&[Change::Run(summary(3, Status::Finished))], 6)
         .unwrap();
-    let ids = |page: Page| {
-        let list = catalogue.runs(page).unwrap();
+    let ids = |filter: RunFilter| {
+        let list = catalogue.runs(&filter).unwrap();
         (
             list.runs.iter().map(|run| run.id).collect::<Vec<_>>(),
             list.next,
         )
     };
-    let page = Page {
-        before: None,
-        status: None,
-        limit: 2,
-    };
-    assert_eq!(ids(page), (vec![5, 4], Some("4".into())));
+    let page = || RunFilter::newest(2);
+    assert_eq!(ids(page()), (vec![5, 4], Some("4".into())));
     assert_eq!(
-        ids(Page {
+        ids(RunFilter {
             before: Some(4),
-            ..page
+            ..page()
         }),
         (vec![3, 2], Some("2".into()))
     );
     assert_eq!(
-        ids(Page {
+        ids(RunFilter {
             before: Some(2),
-            ..page
+            ..page()
         }),
         (vec![1], None)
     );
     assert_eq!(
-        ids(Page {
+        ids(RunFilter {
             status: Some(Status::Finished),
-            ..page
+            ..page()
         }),
         (vec![3], None)
     );
