@@ -29,6 +29,9 @@ pub struct ServerConfig {
     pub secrets: SecretsSource,
     /// Where traces of finished runs are sent. Default: nowhere.
     pub traces: Option<OtlpConfig>,
+    /// A file with the key of the secrets store, which the server only reads. Default: none, the
+    /// server makes a key in the data directory when the first secret is set.
+    pub secrets_key: Option<PathBuf>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -46,6 +49,7 @@ impl ServerConfig {
             scheduler: SchedulerConfig::default(),
             secrets: SecretsSource::default(),
             traces: None,
+            secrets_key: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

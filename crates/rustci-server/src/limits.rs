@@ -21,6 +21,14 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Longest `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest value of a secret, in bytes: room for a key chain, none for a file system.
+pub const SECRET_BYTES_MAX: usize = 64 << 10;
+/// Longest body that sets a secret: JSON writes some characters with six bytes.
+pub const SECRET_BODY_BYTES_MAX: usize = 6 * SECRET_BYTES_MAX + 1_024;
+/// Longest name of a secret, as in the pipeline file.
+pub const SECRET_NAME_BYTES_MAX: usize = 100;
+/// Secrets in one store; all of them are in memory, sealed.
+pub const SECRETS_MAX: usize = 1_000;
 
 /// Commands from HTTP that may wait for the engine; further requests wait in their connection.
 pub const ENGINE_QUEUE: usize = 1_024;

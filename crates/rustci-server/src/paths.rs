@@ -19,6 +19,14 @@ impl Layout<'_> {
         self.0.join("blobs")
     }
 
+    pub(crate) fn secrets(self) -> PathBuf {
+        self.0.join(crate::secrets::SECRETS_DIR)
+    }
+
+    pub(crate) fn secrets_key(self) -> PathBuf {
+        self.0.join(crate::secrets::KEY_FILE)
+    }
+
     pub(crate) fn catalogue(self) -> PathBuf {
         self.0.join("catalogue.sqlite")
     }

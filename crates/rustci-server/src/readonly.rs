@@ -39,6 +39,7 @@ impl ReadOnly {
             queries: catalogue.queries(),
             logs: LogFollower::Files(Layout(dir).logs()),
             blobs: Arc::new(Blobs::read_only(&Layout(dir).blobs())),
+            secrets: None,
             health,
             metrics: Metrics::new(),
         };

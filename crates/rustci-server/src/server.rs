@@ -22,6 +22,7 @@ use crate::http::{HttpError, HttpServer};
 use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
+use crate::secrets::{KeyPlace, SecretStore, SecretsError, SecretsSource};
 use crate::token::{ApiToken, TokenError};
 use crate::traces::{self, Tracer};
 
@@ -43,6 +44,9 @@ pub enum StartError {
     /// There is no usable token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The secrets store cannot be opened.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -114,6 +118,7 @@ impl Server {
         let lock = DataLock::take(&dir)?;
         let token = ApiToken::load_or_create(&dir)?;
         let blobs = Arc::new(Blobs::open(&layout.blobs())?);
+        let secrets = with_store(config.secrets.clone(), layout, config.secrets_key.clone())?;
         let metrics = Metrics::new();
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
         let health = HealthCell::default();
@@ -132,7 +137,7 @@ impl Server {
         })?;
         let engine = EngineConfig {
             scheduler: config.scheduler,
-            secrets: config.secrets,
+            secrets: secrets.clone(),
             logs: Some(logs.logs()),
             blobs: Some(Arc::clone(&blobs)),
             updates: Some(catalogue.updates()),
@@ -147,6 +152,7 @@ impl Server {
             queries: catalogue.queries(),
             logs: LogFollower::Store(logs.logs()),
             blobs,
+            secrets: secrets.store,
             health,
             metrics,
         };
@@ -296,6 +302,19 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
         dir: dir.to_owned(),
         source,
     })
+}
+
+/// The source with the store of this data directory, unless it brought one.
+fn with_store(
+    mut source: SecretsSource,
+    layout: Layout<'_>,
+    key: Option<PathBuf>,
+) -> Result<SecretsSource, SecretsError> {
+    if source.store.is_none() {
+        let place = key.map_or_else(|| KeyPlace::Own(layout.secrets_key()), KeyPlace::Given);
+        source.store = Some(Arc::new(SecretStore::open(&layout.secrets(), place)?));
+    }
+    Ok(source)
 }
 
 /// Opens the catalogue and says how far it is. One that is damaged, or knows of records that the

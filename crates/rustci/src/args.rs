@@ -1,8 +1,16 @@
 //! What the command line accepts.
 
+pub(crate) mod context;
+pub(crate) mod place;
+pub(crate) mod secrets;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use context::ContextCommand;
+pub(crate) use place::{PlaceArgs, ServerArgs};
+pub(crate) use secrets::{SecretsArgs, SecretsCommand};
 
 /// Runs CI pipelines: here, or on a server with runners.
 #[derive(Debug, Parser)]
@@ -61,6 +69,12 @@ pub(crate) enum Command {
     /// List, view, watch and cancel runs
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Runs(RunsArgs),
+    /// List, set and remove secrets
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Secrets(SecretsArgs),
+    /// Remember servers, and choose one
+    #[command(subcommand, arg_required_else_help = true)]
+    Context(ContextCommand),
     /// Print the HTTP API as an OpenAPI document
     #[command(name = "openapi")]
     OpenApi,
@@ -173,6 +187,11 @@ pub(crate) struct ServeArgs {
     /// A file of NAME=VALUE lines with the secrets pipelines may ask for
     #[arg(long, value_name = "FILE")]
     pub(crate) secrets_file: Option<PathBuf>,
+    /// The key of the stored secrets; default: secrets.key in the data directory
+    ///
+    /// The systemd credential rustci-secrets-key is used when there is one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets_key_file: Option<PathBuf>,
     /// How long a runner may be silent before its job starts elsewhere
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     pub(crate) lease: std::time::Duration,
@@ -204,23 +223,6 @@ pub(crate) struct RunnerArgs {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-/// Which server to ask.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Server")]
-pub(crate) struct ServerArgs {
-    /// A control plane, such as http://127.0.0.1:8000
-    #[arg(long, value_name = "URL", env = "RUSTCI_SERVER")]
-    pub(crate) server: Option<String>,
-    /// Its token; default: the token file of a server on this machine
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "RUSTCI_TOKEN",
-        hide_env_values = true
-    )]
-    pub(crate) token: Option<String>,
-}
-
 /// `rustci runs`.
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
@@ -230,30 +232,6 @@ pub(crate) struct RunsArgs {
     /// Where they are.
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
-}
-
-/// Where runs are looked for.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Where the runs are")]
-pub(crate) struct PlaceArgs {
-    /// A control plane, such as http://127.0.0.1:8000; default: this project's own runs
-    #[arg(long, global = true, value_name = "URL", env = "RUSTCI_SERVER")]
-    pub(crate) server: Option<String>,
-    /// Its token; default: the token file of a server on this machine
-    #[arg(
-        long,
-        global = true,
-        value_name = "TOKEN",
-        env = "RUSTCI_TOKEN",
-        hide_env_values = true
-    )]
-    pub(crate) token: Option<String>,
-    /// The project whose local runs are meant
-    #[arg(long, global = true, value_name = "PATH", default_value = ".")]
-    pub(crate) project: PathBuf,
-    /// A data directory to read instead
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// The values of `--status`.

@@ -18,6 +18,16 @@ pub(crate) fn server_data(given: Option<&Path>) -> PathBuf {
     named.unwrap_or_else(|| state_home().join("server"))
 }
 
+/// The key of a server's secrets when it is not in the data directory: the one given, or the
+/// systemd credential.
+pub(crate) fn secrets_key(given: Option<&Path>) -> Option<PathBuf> {
+    let credential = || {
+        let dir = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)?;
+        Some(dir.join("rustci-secrets-key")).filter(|key| key.exists())
+    };
+    given.map(Path::to_owned).or_else(credential)
+}
+
 /// The state directory of `rustci runner` under `name`.
 pub(crate) fn runner_state(given: Option<&Path>, name: &str) -> PathBuf {
     given.map_or_else(|| state_home().join("runner").join(name), Path::to_owned)
@@ -68,10 +78,13 @@ pub(crate) fn tilde(path: &Path) -> String {
     }
 }
 
+/// Where the secrets of local runs of `project` are kept.
+pub(crate) fn local_secrets(project: &Project) -> PathBuf {
+    state_home().join("secrets").join(local_name(project))
+}
+
 /// The directory of the `number`th local run of `project` at the same time, from 1.
 pub(crate) fn local_data(project: &Project, number: u32) -> PathBuf {
-    let hash = blake3::hash(project.root.as_os_str().as_encoded_bytes()).to_hex();
-    let short: String = hash.chars().take(8).collect();
     let suffix = if number > 1 {
         format!(".{number}")
     } else {
@@ -79,7 +92,14 @@ pub(crate) fn local_data(project: &Project, number: u32) -> PathBuf {
     };
     state_home()
         .join("local")
-        .join(format!("{}-{short}{suffix}", project.name))
+        .join(local_name(project) + &suffix)
+}
+
+/// A name that no other project has.
+fn local_name(project: &Project) -> String {
+    let hash = blake3::hash(project.root.as_os_str().as_encoded_bytes()).to_hex();
+    let short: String = hash.chars().take(8).collect();
+    format!("{}-{short}", project.name)
 }
 
 /// Whether no process holds the lock file of `dir`. The server takes the lock itself; between this

@@ -1,11 +1,12 @@
 //! A server and a runner inside this process, the same code as on two machines.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, RunnerError, Stop};
 use rustci_server::catalogue::CatalogueError;
-use rustci_server::secrets::SecretsSource;
+use rustci_server::secrets::{KEY_FILE, KeyPlace, Order, SecretStore, SecretsSource};
 use rustci_server::{ReadOnly, Server, ServerConfig};
 use telemetry::otlp::OtlpConfig;
 use tokio::sync::watch;
@@ -23,8 +24,10 @@ pub(crate) const EXECUTORS: [Executor; 2] = [Executor::Native, Executor::Dummy];
 pub(crate) struct EngineOptions {
     /// The data directory, which no other process uses.
     pub(crate) data: PathBuf,
-    /// Where secrets come from, beside the environment.
+    /// Where secrets come from, beside the environment; stronger than the store.
     pub(crate) secrets_file: Option<PathBuf>,
+    /// Where the secrets of local runs are kept.
+    pub(crate) secrets_dir: PathBuf,
     /// Where workspaces are kept, if they are.
     pub(crate) keep_workspaces: Option<PathBuf>,
 }
@@ -51,8 +54,11 @@ impl Engine {
         };
         let config = ServerConfig {
             valkyrie: vec![endpoint.clone()],
-            secrets: secrets(options.secrets_file)?,
             traces: traces()?,
+            secrets: secrets(options.secrets_file)?.with_store(
+                Arc::new(local_store(&options.secrets_dir)?),
+                Order::FileFirst,
+            ),
             ..ServerConfig::new(options.data.clone())
         };
         let started = Server::start(config);
@@ -127,6 +133,15 @@ pub(crate) fn traces() -> Result<Option<OtlpConfig>, Failure> {
         message: error.to_string(),
         hint: "OTEL_SDK_DISABLED=true switches traces off".to_owned(),
     })
+}
+
+/// The secrets of local runs in `dir`.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn local_store(dir: &Path) -> Result<SecretStore, Failure> {
+    let key = KeyPlace::Own(dir.join(KEY_FILE));
+    SecretStore::open(dir, key).map_err(|error| Failure::engine("cannot open the secrets", error))
 }
 
 async fn cancel_leftovers(api: &Api) -> Result<(), Failure> {

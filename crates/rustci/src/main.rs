@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod command;
+mod context;
 mod dirs;
 mod engine;
 mod exit;
@@ -45,6 +46,8 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Plan(args) => command::plan::plan(args, out),
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),
+        Command::Secrets(args) => wait(command::secrets::secrets(args, out)),
+        Command::Context(args) => command::context::context(args, out),
         Command::Serve(args) => wait(command::serve::serve(args, out)),
         Command::Runner(args) => command::runner::runner(args, out),
         Command::Job { dir } => return Ok(rustci_runner::job::main(dir)),

@@ -7,26 +7,111 @@ use rustci_server::ReadOnly;
 use rustci_server::token::TOKEN_FILE;
 
 use crate::api::client::{Api, is_local};
-use crate::args::PlaceArgs;
+use crate::args::{PlaceArgs, ServerArgs};
+use crate::context::{Contexts, LOCAL};
 use crate::dirs;
 use crate::engine;
 use crate::failure::Failure;
 use crate::project::Project;
 use crate::render::summary::shell_word;
 
-/// A client for the server at `url`, with the token given or that of a server on this machine.
+/// A server that a command is to ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Its URL.
+    pub(crate) url: String,
+    /// What has to be added to commands to get there again.
+    pub(crate) arguments: String,
+    /// What made it the one.
+    pub(crate) why: Why,
+    token: Option<String>,
+}
+
+/// What made a server the one to ask, the strongest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// `--server`
+    Option,
+    /// `--context`
+    ContextOption(String),
+    /// `RUSTCI_SERVER`
+    Variable,
+    /// `RUSTCI_CONTEXT`
+    ContextVariable(String),
+    /// `rustci context use`
+    Current(String),
+}
+
+/// The server that arguments, environment and configuration mean; none means this machine.
 ///
 /// # Errors
-/// [`Failure::Usage`] when `url` is not one.
-pub(crate) fn connect(url: &str, token: Option<&str>, data: Option<&Path>) -> Result<Api, Failure> {
+/// [`Failure::Usage`] for an unknown context or a configuration that cannot be used.
+pub(crate) fn target(args: &ServerArgs) -> Result<Option<Target>, Failure> {
+    let token = || args.token.clone().or_else(|| variable("RUSTCI_TOKEN"));
+    let at = |url: String, why: Why| Target {
+        arguments: format!(" --server {}", shell_word(&url)),
+        url,
+        why,
+        token: token(),
+    };
+    if let Some(url) = &args.server {
+        return Ok(Some(at(url.clone(), Why::Option)));
+    }
+    if let Some(name) = &args.context {
+        let option = format!(" --context {name}");
+        return named(args, (name, Why::ContextOption(name.clone()), option));
+    }
+    if let Some(url) = variable("RUSTCI_SERVER") {
+        return Ok(Some(at(url, Why::Variable)));
+    }
+    if let Some(name) = variable("RUSTCI_CONTEXT") {
+        let why = Why::ContextVariable(name.clone());
+        return named(args, (&name, why, String::new()));
+    }
+    match Contexts::load()?.current {
+        Some(name) => named(args, (&name, Why::Current(name.clone()), String::new())),
+        None => Ok(None),
+    }
+}
+
+/// The server of a context. Its own token is stronger than that of the environment, which was set
+/// with some server in mind, perhaps another one.
+fn named(
+    args: &ServerArgs,
+    (name, why, arguments): (&str, Why, String),
+) -> Result<Option<Target>, Failure> {
+    if name == LOCAL {
+        return Ok(None);
+    }
+    let contexts = Contexts::load()?;
+    let context = contexts.get(name)?;
+    let token = args.token.clone().or_else(|| context.token.clone());
+    Ok(Some(Target {
+        url: context.server.clone(),
+        arguments,
+        why,
+        token: token.or_else(|| variable("RUSTCI_TOKEN")),
+    }))
+}
+
+/// A variable of the environment; an empty one is as good as none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A client for `target`, with its token or that of a server on this machine.
+///
+/// # Errors
+/// [`Failure::Usage`] when its URL is not one.
+pub(crate) fn connect(target: &Target, data: Option<&Path>) -> Result<Api, Failure> {
     let stored = || {
         let file = dirs::server_data(data).join(TOKEN_FILE);
         fs::read_to_string(file)
             .ok()
-            .filter(|_| is_local(url))
+            .filter(|_| is_local(&target.url))
             .map(|text| text.trim().to_owned())
     };
-    Api::connect(url, token.map(str::to_owned).or_else(stored))
+    Api::connect(&target.url, target.token.clone().or_else(stored))
 }
 
 /// A place with runs.
@@ -49,13 +134,17 @@ pub(crate) struct Place {
 /// # Errors
 /// When nothing has been run there, or the data cannot be read.
 pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
-    if let Some(url) = &args.server {
-        let api = connect(url, args.token.as_deref(), args.data_dir.as_deref())?;
-        let arguments = format!(" --server {url}");
+    // A data directory that is named means itself, whatever server is in use otherwise.
+    let target = match (&args.data_dir, &args.server.server, &args.server.context) {
+        (Some(_), None, None) => None,
+        _ => target(&args.server)?,
+    };
+    if let Some(target) = target {
+        let api = connect(&target, args.data_dir.as_deref())?;
         return Ok(vec![Place {
             api,
-            name: format!("on {url}"),
-            arguments,
+            name: format!("on {}", target.url),
+            arguments: target.arguments,
             logs: None,
             _data: None,
         }]);

@@ -30,6 +30,8 @@ answers! {
     NotFound = "404" "What the path names is not there.";
     /// The state of what the path names does not allow it.
     Conflict = "409" "The state of things does not allow it, or the server only reads.";
+    /// Somebody changed the thing since the caller looked at it.
+    Precondition = "412" "It is not in the state that `If-Match` or `If-None-Match` asks for.";
     /// The request is well formed and still cannot be done.
     Unprocessable = "422" "The request is well formed and cannot be done as it is; `code` says why.";
     /// The server takes nothing new.

@@ -31,6 +31,7 @@ mod page;
 mod problem;
 mod rows;
 mod runs;
+mod secrets;
 mod tag;
 pub mod view;
 
@@ -54,6 +55,7 @@ use crate::engine::EngineHandle;
 use crate::health::HealthCell;
 use crate::limits::RUN_BODY_BYTES_MAX;
 use crate::logs::LogFollower;
+use crate::secrets::SecretStore;
 use crate::token::ApiToken;
 
 pub use problem::ApiError;
@@ -68,6 +70,8 @@ pub(crate) struct App {
     pub(crate) queries: Queries,
     pub(crate) logs: LogFollower,
     pub(crate) blobs: Arc<Blobs>,
+    /// None when the data directory is open for reading only.
+    pub(crate) secrets: Option<Arc<SecretStore>>,
     pub(crate) health: HealthCell,
     pub(crate) metrics: Metrics,
 }
@@ -119,6 +123,7 @@ fn versioned() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(log::routes())
         .merge(runs::routes())
+        .merge(secrets::routes())
 }
 
 async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {

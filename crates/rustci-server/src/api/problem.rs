@@ -87,6 +87,9 @@ pub enum ApiError {
     /// The run ended before it could be cancelled.
     #[error("run {0} has ended")]
     RunFinished(u64),
+    /// The key of the secrets is not the server's to change.
+    #[error("{0}")]
+    KeyElsewhere(String),
     /// The data directory is open for reading only.
     #[error("this server only reads; no server process owns its data directory")]
     ReadOnly,
@@ -129,6 +132,7 @@ impl ApiError {
             Self::NoRoute(_) => &rows::NO_ROUTE,
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
             Self::RunFinished(_) => &rows::RUN_FINISHED,
+            Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
             Self::ReadOnly => &rows::READ_ONLY,
             Self::Overloaded => &rows::OVERLOADED,
             Self::Storage(_) => &rows::STORAGE_FAILED,

@@ -49,7 +49,7 @@ pub(crate) const SECRET_MISSING: Row = Row {
     status: StatusCode::UNPROCESSABLE_ENTITY,
     code: "secret_missing",
     title: "Secret not set",
-    hint: "add NAME=value to the server's secrets file, or set RUSTCI_SECRET_<NAME> and restart it",
+    hint: "`rustci secrets set NAME --server URL` reads its value from standard input",
 };
 
 pub(crate) const DIGEST_MISMATCH: Row = Row {
@@ -122,6 +122,13 @@ pub(crate) const RUN_FINISHED: Row = Row {
     hint: "nothing is left to cancel",
 };
 
+pub(crate) const KEY_ELSEWHERE: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "key_elsewhere",
+    title: "Key not the server's own",
+    hint: "stop the server and use `rustci secrets rekey --data-dir DIR --new-key-file FILE`",
+};
+
 pub(crate) const READ_ONLY: Row = Row {
     status: StatusCode::CONFLICT,
     code: "read_only",
@@ -175,6 +182,7 @@ pub(crate) const ALL: &[&Row] = &[
     &NO_ROUTE,
     &METHOD_NOT_ALLOWED,
     &RUN_FINISHED,
+    &KEY_ELSEWHERE,
     &READ_ONLY,
     &OVERLOADED,
     &STORAGE_FAILED,

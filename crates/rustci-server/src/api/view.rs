@@ -2,12 +2,16 @@
 //!
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
+mod secret;
+
 use std::collections::BTreeMap;
 
 use rustci_pipeline::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+pub use secret::{NewSecret, Rekeyed, SecretList, SecretView};
 
 /// Where a run, a job, an attempt or a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -78,7 +78,7 @@ impl Core {
         let known = self
             .config
             .secrets
-            .read()
+            .read(&submission.new.project)
             .map_err(|error| ApiError::Internal(error.to_string()))?;
         let wanted = jobs().flat_map(|job| job.secrets.values());
         let mut missing: Vec<_> = wanted

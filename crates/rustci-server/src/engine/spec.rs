@@ -62,7 +62,7 @@ impl SpecCache {
                 .iter()
                 .map(|env| binding(&env.name, &env.value))
                 .collect(),
-            secrets: resolve(job, secrets)?,
+            secrets: resolve(job, &run.meta.project, secrets)?,
             source,
             traceparent: traceparent(run, place).unwrap_or_default(),
             ..v1::JobSpec::default()
@@ -165,11 +165,11 @@ fn contexts(run: &Run, place: usize, job: &Job) -> String {
     serde_json::Value::Object(contexts_json(run, place)).to_string()
 }
 
-fn resolve(job: &Job, source: &SecretsSource) -> Result<Vec<v1::Secret>, SpecError> {
+fn resolve(job: &Job, project: &str, source: &SecretsSource) -> Result<Vec<v1::Secret>, SpecError> {
     if job.secrets.is_empty() {
         return Ok(Vec::new());
     }
-    let known = source.read()?;
+    let known = source.read(project)?;
     let secrets = job.secrets.iter().map(|(name, secret)| {
         let value = known
             .get(secret)

@@ -46,10 +46,7 @@ impl Api {
     /// # Errors
     /// [`Failure::Usage`] for any other URL. Nothing is connected yet.
     pub(crate) fn connect(url: &str, token: Option<String>) -> Result<Self, Failure> {
-        let address = authority(url).ok_or_else(|| Failure::Usage {
-            message: format!("`{url}` is not the URL of a server"),
-            hint: "write it as http://127.0.0.1:8000".to_owned(),
-        })?;
+        let address = check_url(url)?;
         Ok(Self {
             transport: Transport::Tcp(address),
             token,
@@ -111,6 +108,38 @@ impl Api {
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         self.json(self.post_raw(path, body).await?).await
+    }
+
+    /// `PUT path` with a JSON body and one more header.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<T, Failure> {
+        let text = serde_json::to_vec(body).map_err(|error| self.not_understood(error))?;
+        let mut request = self.request(Method::PUT, path, Body::from(text))?;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        request.headers_mut().extend(header);
+        self.json(self.send(request).await?).await
+    }
+
+    /// `DELETE path`. False if there is no such thing.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) async fn delete(&self, path: &str) -> Result<bool, Failure> {
+        let response = self
+            .send(self.request(Method::DELETE, path, Body::empty())?)
+            .await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        self.checked(response).await.map(|_| true)
     }
 
     /// `POST path`; what the answer says does not matter. False if there is no such thing.
@@ -270,7 +299,7 @@ impl Api {
             .map_err(|_| self.not_understood(format!("HTTP status {status}")))?;
         let hint = match &self.transport {
             Transport::InProcess(_) if problem.code == "secret_missing" => {
-                Some("pass --secrets-file with NAME=VALUE lines, or set RUSTCI_SECRET_NAME".into())
+                Some("`rustci secrets set NAME` keeps one for this project's runs here; --secrets-file and RUSTCI_SECRET_NAME give one for a run".into())
             }
             _ => Some(problem.hint).filter(|hint| !hint.is_empty()),
         };
@@ -379,6 +408,27 @@ impl Events {
             },
         }
     }
+}
+
+/// The address in `url`.
+///
+/// # Errors
+/// [`Failure::Usage`] unless it is `http://host:port`.
+pub(crate) fn check_url(url: &str) -> Result<String, Failure> {
+    authority(url).ok_or_else(|| Failure::Usage {
+        message: format!("`{url}` is not the URL of a server"),
+        hint: "write it as http://127.0.0.1:8000".to_owned(),
+    })
+}
+
+/// `text` as a value in a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let encode = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// `host:port` of an `http://` URL.

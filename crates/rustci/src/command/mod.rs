@@ -1,10 +1,12 @@
 //! What each command does.
 
+pub(crate) mod context;
 pub(crate) mod lint;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod runs;
+pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod source;
 pub(crate) mod tails;

@@ -48,11 +48,11 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
     complain(&findings);
     refuse_errors(&sources)?;
     let chosen = choose(&sources, args)?;
-    match &args.server.server {
-        Some(url) => {
-            let api = server::connect(url, args.server.token.as_deref(), args.data_dir.as_deref())?;
+    match server::target(&args.server)? {
+        Some(target) => {
+            let api = server::connect(&target, args.data_dir.as_deref())?;
             let next = Next {
-                place: format!(" --server {url}"),
+                place: target.arguments,
                 again: again(args),
                 ..Next::default()
             };
@@ -77,6 +77,7 @@ async fn run_here(
     let options = EngineOptions {
         data: data.clone(),
         secrets_file: args.secrets_file.clone(),
+        secrets_dir: dirs::local_secrets(project),
         keep_workspaces: args.keep.then(|| data.join("workspaces")),
     };
     let engine = Engine::start(options).await?;

@@ -64,9 +64,12 @@ pub(crate) async fn watch(
     next: &Next,
     on_interrupt: OnInterrupt,
 ) -> Result<Exit, Failure> {
+    // Before the first line is out: who reads it may press Ctrl-C at once.
+    let mut signals = Signals::listen()?;
     let mut view = View::new(followed.run.clone(), out, show);
     view.begin(out)?;
-    let watched = to_end(api, &mut followed, &mut view, out, on_interrupt).await;
+    let ctrl_c = (&mut signals, on_interrupt);
+    let watched = to_end(api, &mut followed, &mut view, out, ctrl_c).await;
     let interrupted = match watched {
         Ok(Watched::Ended) => false,
         Ok(Watched::Canceled) => true,
@@ -109,12 +112,11 @@ async fn to_end(
     followed: &mut Followed,
     view: &mut View,
     out: &mut Output,
-    on_interrupt: OnInterrupt,
+    (signals, on_interrupt): (&mut Signals, OnInterrupt),
 ) -> Result<Watched, Failure> {
     let mut ticks = tokio::time::interval(PICTURE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut quiet = tokio::time::interval_at(Instant::now() + QUIET, QUIET);
-    let mut signals = Signals::listen()?;
     let mut canceling = JoinSet::new();
     let mut end = Watched::Ended;
     loop {

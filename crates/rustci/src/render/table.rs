@@ -12,7 +12,7 @@ use crate::api::view::{Conclusion, RunSummary};
 use crate::failure::plural;
 
 /// Rows of cells as lines: columns as wide as their widest cell, the last one wrapped.
-fn table(head: &[&str], rows: &[Vec<String>], look: Look) -> Vec<String> {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>], look: Look) -> Vec<String> {
     let columns = head.len();
     let mut widths: Vec<usize> = head.iter().map(|cell| width(cell)).collect();
     for row in rows {

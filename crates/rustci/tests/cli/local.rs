@@ -204,7 +204,7 @@ fn a_secret_that_is_not_set_is_named_with_the_ways_to_set_it() {
     let world = World::with_pipeline("jobs: { a: { secrets: [TOKEN], steps: [{ run: echo }] } }\n");
     let said = world.rustci(&["run"]).ended_with(2);
     said.complains("error: the pipeline uses secrets that are not set: TOKEN");
-    said.complains("hint: pass --secrets-file");
+    said.complains("hint: `rustci secrets set NAME` keeps one");
 }
 
 #[test]

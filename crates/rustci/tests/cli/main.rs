@@ -1,6 +1,8 @@
 //! Drives the built program as a person or a script would.
 
 #[cfg(test)]
+mod contexts;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod local;
@@ -12,6 +14,8 @@ mod remote;
 mod same;
 #[cfg(test)]
 mod scripted;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]

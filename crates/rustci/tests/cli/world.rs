@@ -1,7 +1,7 @@
 //! A home of its own for each test, and the program in it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -64,6 +64,7 @@ impl World {
         }
         command
             .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .env_remove("NO_COLOR");
         command
     }
@@ -74,6 +75,41 @@ impl World {
         assert!(!said.out.contains('\u{1b}'), "{}", said.out);
         assert!(!said.err.contains('\u{1b}'), "{}", said.err);
         said
+    }
+
+    /// Runs the program to its end with `input` on its standard input.
+    pub(crate) fn rustci_reading(&self, args: &[&str], input: &str) -> Said {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that refuses its arguments may end before it reads.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        Said::from(child.wait_with_output().unwrap())
+    }
+
+    /// Every byte of every file below `path`.
+    pub(crate) fn bytes_below(path: &Path) -> Vec<u8> {
+        let mut open = vec![path.to_owned()];
+        let mut bytes = Vec::new();
+        while let Some(path) = open.pop() {
+            let Ok(kind) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if kind.is_dir() {
+                open.extend(
+                    fs::read_dir(&path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            } else if kind.is_file() {
+                // A file may go while a server works beside the test.
+                bytes.extend(fs::read(&path).unwrap_or_default());
+            }
+        }
+        bytes
     }
 
     /// Starts the program and reads its lines while it runs.
