@@ -49,6 +49,21 @@ def short(kind, stream, body=b"", flags=0, correlation=0):
     return bytes([kind, flags, stream, correlation, len(body)]) + body
 
 
+def manifests():
+    """Trees of an artifact and of a cache, and forms that are refused."""
+    chunk = bytes(32)
+    yield b"RCTM\x01\x00\x00"
+    yield b"RCTM\x01\x00\x02\x02\x05empty\x01\x06run.sh\x07\x01" + chunk + b"\x07"
+    large = b"\x00\x08sub/data\xe0\xc6\x5b\x02" + chunk + b"\xc0\x84\x3d" + chunk + b"\xa0\xc2\x1e"
+    yield b"RCTM\x01\x00\x01" + large
+    time = bytes(8)
+    yield b"RCTM\x01\x01\x02\x00\x0bworkspace/a" + time + b"\x00\x00\x03\x0bworkspace/b\x01a"
+    yield b"RCTM\x01\x01\x01\x03\x0dhome/.cargo/b\x0a../../../x"
+    yield b"RCTM\x01\x00\x01\x02\x04../a"
+    yield b"RCTM\x01\x00\x81\x00\x02\x01d"
+    yield b"RCTM\x02\x00\x00"
+
+
 def dialogues():
     """Conversations of an initiator with an acceptor, after HELLO."""
     method = bytes([0, 8, 9, 0, 5]) + b"a.B/C"
@@ -105,6 +120,8 @@ def main():
             save("pipeline_yaml", path.read_bytes())
     for text in EXPRESSIONS:
         save("expression", text.encode())
+    for manifest in manifests():
+        save("manifest", manifest)
 
 
 if __name__ == "__main__":

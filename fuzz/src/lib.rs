@@ -4,6 +4,7 @@
 //! `run.sh TARGET SECONDS` lets libFuzzer look for such bytes; what it found worth keeping lies in
 //! `corpus/TARGET` and is replayed by the tests of this crate.
 
+mod content;
 mod frame;
 mod pipeline;
 mod session;
@@ -46,6 +47,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "expression",
         run: pipeline::expression,
+    },
+    Target {
+        name: "manifest",
+        run: content::manifest,
     },
 ];
 
