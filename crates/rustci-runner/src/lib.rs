@@ -3,7 +3,7 @@
 //! - [`run`] is the runner: link, attempts, results. It holds no job itself.
 //! - [`job::main`] is the job process: steps, masking, spool, and the end of everything it started.
 //!   The program that calls [`run`] also has to call this when it is started as `__job DIR`.
-//! - [`log`], [`process`] and [`limits`] are what both share.
+//! - [`log`], [`process`] and [`limits`] are what both share; [`report`] reads test reports.
 //!
 //! What a job sees, and how processes are held, is described in `docs/runners.md`.
 //!
@@ -25,6 +25,7 @@ pub mod job;
 pub mod limits;
 pub mod log;
 pub mod process;
+pub mod report;
 mod runner;
 
 pub use runner::{

@@ -10,6 +10,33 @@ pub const MASKED_BYTES_MIN: usize = 4;
 /// secret's forms take some fifty times its size.
 pub const SECRET_ENCODED_BYTES_MAX: usize = 64 * 1024;
 
+/// Files of test reports read for one job.
+pub const REPORT_FILES_MAX: usize = 1_000;
+
+/// Lines that say what was wrong with the files of one report.
+pub const REPORT_WARNINGS_MAX: usize = 20;
+
+/// Directories inside each other that are searched for reports.
+pub const WORKSPACE_DEPTH_MAX: usize = 64;
+
+/// Largest file of a test report.
+pub const REPORT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Elements inside each other in a test report.
+pub const REPORT_DEPTH_MAX: usize = 64;
+
+/// Tests kept of one job. The others are counted all the same.
+pub const REPORT_TESTS_MAX: usize = 100_000;
+
+/// Longest name of a test, its class, its suite or its file, and longest message.
+pub const REPORT_NAME_BYTES_MAX: usize = 1024;
+
+/// Longest text of a test's failures, and of what it printed: half from the start, half from the end.
+pub const REPORT_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of all names and texts kept of one job.
+pub const REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Longest text of one log record; a longer line continues in the next record.
 pub const RECORD_TEXT_BYTES_MAX: usize = 32 * 1024;
 
@@ -75,5 +102,6 @@ pub const RECONNECT_WAIT: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(5));
 
 const _: () = assert!(RECORD_TEXT_BYTES_MAX + 15 <= LOG_BATCH_BYTES);
+const _: () = assert!(REPORT_BYTES_MAX + 64 * REPORT_TESTS_MAX <= OUTGOING_BLOB_BYTES_MAX as usize);
 const _: () = assert!(PIPE_READ_BYTES <= PIPE_BYTES);
 const _: () = assert!(PARTIAL_LINE_WAIT.as_nanos() < PROCESS_LIST_INTERVAL.as_nanos());

@@ -78,6 +78,11 @@ impl JobLog {
         self.mask_file = Some(file);
     }
 
+    /// What is hidden, as far as it is known by now.
+    pub(crate) fn patterns(&self) -> &Rc<Patterns> {
+        &self.patterns
+    }
+
     /// Hides secrets in a text for people.
     pub(crate) fn mask(&self, text: &str) -> String {
         self.patterns.mask(text)

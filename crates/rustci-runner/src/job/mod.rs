@@ -15,6 +15,7 @@ mod mask_file;
 pub(crate) mod message;
 pub(crate) mod outgoing;
 mod outputs;
+mod reports;
 mod shell;
 mod source;
 mod step_files;
@@ -234,6 +235,8 @@ fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
         job.failed.get_or_insert((v1::Outcome::Failure, message));
         Vec::new()
     });
+    let workspace = job.dir.workspace();
+    let reports = reports::collect(&job.spec.reports, &workspace, job.supervisor, job.outgoing)?;
     let (outcome, message) = job.outcome();
     let steps = std::mem::take(&mut job.results);
     Ok(v1::JobResult {
@@ -241,6 +244,7 @@ fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
         outputs,
         steps,
         message,
+        reports,
         summaries: std::mem::take(&mut job.summaries),
         ..Default::default()
     })

@@ -1,6 +1,6 @@
 //! The files through which a step says more than its exit code.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -57,24 +57,31 @@ impl StepFiles {
     }
 }
 
-/// Reads a file that belongs to the job, up to one byte over `max`. One that was deleted is empty;
-/// one that the job made into something else than a file is refused, since reading a pipe or a
-/// device may never end.
+/// Reads a file that belongs to the job, up to one byte over `max`. One that was deleted is empty.
 pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = match opened {
+    let file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file any more"));
-    }
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a file of the job. What the job made into something else than a file is refused: reading a
+/// pipe or a device may never end.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a file any more")),
+    }
 }
 
 #[cfg(test)]

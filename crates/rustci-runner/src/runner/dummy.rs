@@ -8,6 +8,7 @@
 //! | `DUMMY_KILL` | any value: the job ends as if a signal had killed it |
 //! | `DUMMY_OUTPUT_BYTES` | bytes of log, in numbered lines |
 //! | `DUMMY_OUTPUT` | handed back as output `output` |
+//! | `DUMMY_TESTS` | numbers of a test report without its tests: `ALL,FAILED,SKIPPED` |
 //!
 //! Every result has the output `spec_blake3`: what the runner received, for comparison.
 
@@ -25,6 +26,7 @@ pub(crate) struct DummyJob {
     killed: bool,
     outputs: Vec<v1::Binding>,
     steps: usize,
+    report: Option<v1::StoredReport>,
     /// How long it takes.
     pub(crate) sleep: Duration,
     /// Bytes of log it prints.
@@ -81,6 +83,7 @@ impl DummyJob {
             steps,
             message,
             duration_ms: millis(self.sleep),
+            reports: self.report.into_iter().collect(),
             ..Default::default()
         })
     }
@@ -106,6 +109,7 @@ impl DummyJob {
             "DUMMY_SLEEP_MS" => self.sleep = Duration::from_millis(value.parse().map_err(refused)?),
             "DUMMY_OUTPUT_BYTES" => self.output_bytes = value.parse().map_err(refused)?,
             "DUMMY_KILL" => self.killed = !value.is_empty(),
+            "DUMMY_TESTS" => self.report = Some(report(value)?),
             "DUMMY_OUTPUT" => {
                 let (name, value) = ("output".to_owned(), value.to_owned());
                 self.outputs.push(v1::Binding { name, value });
@@ -114,6 +118,22 @@ impl DummyJob {
         }
         Ok(())
     }
+}
+
+fn report(value: &str) -> Result<v1::StoredReport, String> {
+    let numbers = value.split(',').map(|number| number.trim().parse().ok());
+    let [Some(tests), Some(failures), Some(skipped)] = numbers.collect::<Vec<_>>()[..] else {
+        return Err(format!(
+            "DUMMY_TESTS is {value:?}; give it three numbers: 10,1,2"
+        ));
+    };
+    Ok(v1::StoredReport {
+        kind: "junit".to_owned(),
+        tests,
+        failures,
+        skipped,
+        ..Default::default()
+    })
 }
 
 /// The first step takes the blame, those after it are skipped.
@@ -200,6 +220,16 @@ mod tests {
         assert_eq!(
             result(&[("DUMMY_KILL", "1")]).outcome(),
             v1::Outcome::Killed
+        );
+        let tested = result(&[("DUMMY_TESTS", "10, 1,2")]);
+        assert_eq!(
+            (tested.reports[0].tests, tested.reports[0].skipped),
+            (10, 2)
+        );
+        assert!(
+            job(&[("DUMMY_TESTS", "10")])
+                .unwrap_err()
+                .contains("three numbers")
         );
         assert!(job(&[]).unwrap().is_immediate());
         assert!(!job(&[("DUMMY_SLEEP_MS", "5")]).unwrap().is_immediate());

@@ -111,3 +111,51 @@ fn summaries_are_kept_masked_once_per_step() {
     assert!(notices.contains("more than 1048576 bytes"), "{notices}");
     assert!(notices.contains("it is not a file any more"), "{notices}");
 }
+
+#[test]
+fn reports_are_read_when_the_steps_are_over_and_never_fail_a_job() {
+    let suite = "<testsuite name='unit'><testcase name='adds' time='0.5'/>\
+        <testcase name='says $TOKEN'><failure>because of $TOKEN</failure></testcase></testsuite>";
+    let script = format!(
+        "mkdir -p out/a\necho \"{suite}\" > out/a/junit.xml\n: > out/empty.xml\nln -s a/junit.xml out/link.xml"
+    );
+    let mut spec = spec([step(&script)]);
+    spec.secrets.push(secret("TOKEN", "very secret"));
+    let report = |kind: &str, path: &str| v1::ReportSpec {
+        kind: kind.to_owned(),
+        paths: vec![path.to_owned()],
+    };
+    spec.reports = vec![
+        report("junit", "out/**/*.xml"),
+        report("junit", "none/*.xml"),
+        report("tap", "x"),
+    ];
+    let outcome = Outcome::of(spec);
+    let result = outcome.result();
+    assert_eq!(result.outcome(), v1::Outcome::Success);
+    let [first, none, tap] = result.reports.as_slice() else {
+        panic!("{result:?}");
+    };
+    assert_eq!(
+        (first.tests, first.failures, first.duration_ms),
+        (2, 1, 500)
+    );
+    assert_eq!(first.warnings.len(), 1);
+    assert!(first.warnings[0].starts_with("out/empty.xml: it is empty"));
+    assert!(none.warnings[0].starts_with("no file fits"));
+    assert!(tap.warnings[0].contains("kind \"tap\" are not known"));
+    let name = blake3::Hash::from_slice(&first.digest).unwrap().to_hex();
+    let blob = std::fs::read(outcome.dir.blobs().join(name.as_str())).unwrap();
+    let tests = <v1::TestReport as prost::Message>::decode(blob.as_slice())
+        .unwrap()
+        .tests;
+    assert_eq!(
+        (tests[1].name.as_str(), tests[1].details.as_str()),
+        ("says ***", "because of ***")
+    );
+    let notices = outcome.lines(LogChannel::SYSTEM).join("|");
+    assert!(
+        notices.contains("tests: 2 in the report, 1 failed, 0 skipped"),
+        "{notices}"
+    );
+}
