@@ -61,7 +61,9 @@ pub const CATALOGUE_RETRY: Duration = Duration::from_millis(2);
 pub const CATALOGUE_QUEUE: usize = 256;
 /// Records that one transaction of the catalogue applies.
 pub const CATALOGUE_BATCH: usize = 4_096;
-/// Memory of the SQLite page cache in KiB: hot rows of the last runs, and small on purpose.
+/// Threads that only read the catalogue.
+pub const CATALOGUE_READERS: usize = 2;
+/// Memory of the SQLite page cache of one connection in KiB: hot rows of the last runs, and small on purpose.
 pub const CATALOGUE_CACHE_KIB: u32 = 2_048;
 /// Ended runs whose traces wait to be sent; further ones are counted and left out.
 pub const TRACES_QUEUE: usize = 4_096;

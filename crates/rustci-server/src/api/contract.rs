@@ -19,6 +19,7 @@ use crate::api::document::{JSON, operations};
 use crate::api::page::add_link;
 use crate::api::problem::ApiError;
 use crate::api::tag;
+use crate::catalogue::Queries;
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
 /// The header by which a request that is sent again is known.
@@ -140,7 +141,7 @@ impl Rules {
 
 /// The middleware.
 pub(crate) async fn keep(
-    State(contract): State<Arc<Contract>>,
+    State((contract, queries)): State<(Arc<Contract>, Queries)>,
     OriginalUri(uri): OriginalUri,
     request: Request,
     next: Next,
@@ -157,6 +158,11 @@ pub(crate) async fn keep(
     let wanted = headers.clone();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = next.run(request).await;
+    if !is_read && response.status().is_success() {
+        // Whoever reads next finds what was done. A catalogue that has stopped has nothing to
+        // find, and what was done is done all the same.
+        let _ = queries.settled().await;
+    }
     if let Some(key) = key {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key);
     }

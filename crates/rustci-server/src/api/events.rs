@@ -124,7 +124,7 @@ impl States {
         let found = self
             .app
             .queries
-            .ask(move |catalogue| catalogue.changes(run, since))
+            .read(move |catalogue| catalogue.changes(run, since))
             .await?;
         let mut found = found.ok_or_else(|| ApiError::NotFound {
             what: format!("run {run}"),

@@ -97,7 +97,10 @@ fn guarded(routes: OpenApiRouter<App>, app: &App, contract: &Arc<Contract>) -> R
     Router::from(routes)
         // Uploads take the raw body, which they check and count while it streams.
         .layer(DefaultBodyLimit::max(RUN_BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::clone(contract), contract::keep))
+        .layer(from_fn_with_state(
+            (Arc::clone(contract), app.queries.clone()),
+            contract::keep,
+        ))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(from_fn_with_state(app.clone(), auth::require_token))

@@ -131,7 +131,7 @@ async fn list(
 ) -> Result<Page<RunList>, ApiError> {
     let filter = RunFilter::from(query);
     let ask = move |catalogue: &Catalogue| catalogue.runs(&filter);
-    let body = app.queries.ask(ask).await?;
+    let body = app.queries.read(ask).await?;
     let next = body.next.clone();
     Ok(Page { body, next })
 }
@@ -176,7 +176,7 @@ async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, ApiError> {
 
 /// The run, from the catalogue; why its jobs wait, from the engine.
 pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
-    let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
+    let run = app.queries.read(move |catalogue| catalogue.run(id)).await?;
     let mut run = run.ok_or_else(|| ApiError::NotFound {
         what: format!("run {id}"),
     })?;

@@ -2,14 +2,14 @@
 //!
 //! It is a projection. The engine sends what changed once that is durable in the journal, and each
 //! transaction stores the journal index it stands for, so that a restart sees whether the catalogue
-//! is behind and sends it everything again. One thread owns the connection; reads wait their turn
-//! behind the changes that were sent before them, so whoever got an answer from the engine finds it
-//! here.
+//! is behind and sends it everything again. One thread owns the connection that writes; others only
+//! read. Whoever changed something waits until it is here before saying so, and finds it then.
 
 mod list;
 mod migrate;
 mod origin;
 mod query;
+mod readers;
 mod results;
 mod schema;
 mod subscribe;

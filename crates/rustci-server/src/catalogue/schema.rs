@@ -120,6 +120,21 @@ impl Catalogue {
         })
     }
 
+    /// Another connection to the same database, for reading only.
+    ///
+    /// # Errors
+    /// [`CatalogueError`].
+    pub(super) fn reader(&self) -> Result<Self, CatalogueError> {
+        let path = self.connection.path().unwrap_or_default();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        configure(&connection)?;
+        Ok(Self {
+            connection,
+            blobs: self.blobs.clone(),
+        })
+    }
+
     /// Lets results be read whose contents are in `blobs`.
     #[must_use]
     pub fn with_blobs(self, blobs: Arc<Blobs>) -> Self {

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::api::view::Status;
 use crate::catalogue::query::data_version;
+use crate::catalogue::readers::{Query, ReadHandle, Readers, query};
 use crate::catalogue::{Catalogue, CatalogueError, Change, Subscriptions};
 use crate::health::{Health, HealthCell};
 use crate::limits::{CATALOGUE_BATCH, CATALOGUE_QUEUE, READ_ONLY_POLL, THREAD_STACK_BYTES};
 use crate::traces::EndedRuns;
-
-type Query = Box<dyn FnOnce(&Catalogue) + Send>;
 
 enum Work {
     Changes {
@@ -34,12 +33,15 @@ pub struct CatalogueThread {
     updates: Updates,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// None when another process writes: then the one thread only reads.
+    _readers: Option<Readers>,
 }
 
 /// A handle for asking.
 #[derive(Debug, Clone)]
 pub struct Queries {
     sender: mpsc::Sender<Work>,
+    readers: Option<ReadHandle>,
     subscriptions: Subscriptions,
 }
 
@@ -56,7 +58,7 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start(catalogue: Catalogue, health: HealthCell) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, health, None, Worker::run)
+        Self::start_telling(catalogue, health, None)
     }
 
     /// The same, and says in `ended` which runs have ended.
@@ -65,7 +67,11 @@ impl CatalogueThread {
         health: HealthCell,
         ended: Option<EndedRuns>,
     ) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, health, ended, Worker::run)
+        let readers = Readers::start(&catalogue)?;
+        let mut started = Self::spawn(catalogue, health, ended, Worker::run)?;
+        started.queries.readers = Some(readers.handle());
+        started._readers = Some(readers);
+        Ok(started)
     }
 
     /// Starts a thread for a catalogue that another process writes.
@@ -105,11 +111,13 @@ impl CatalogueThread {
         Ok(Self {
             queries: Queries {
                 sender: sender.clone(),
+                readers: None,
                 subscriptions,
             },
             updates: Updates { sender, durable },
             stop,
             thread: Some(thread),
+            _readers: None,
         })
     }
 
@@ -147,16 +155,37 @@ impl Queries {
         &self,
         ask: impl FnOnce(&Catalogue) -> Result<T, CatalogueError> + Send + 'static,
     ) -> Result<T, CatalogueError> {
-        let (reply, answer) = oneshot::channel();
-        let query: Query = Box::new(move |catalogue| {
-            // Whoever asked may have gone away; then nobody misses the answer.
-            let _ = reply.send(ask(catalogue));
-        });
+        let (query, answer) = query(ask);
         self.sender
             .send(Work::Query(query))
             .await
             .map_err(|_| CatalogueError::Stopped)?;
         answer.await.map_err(|_| CatalogueError::Stopped)?
+    }
+
+    /// Runs `ask` beside whatever is being written, on one state of the catalogue: changes that
+    /// were sent but not applied are not seen. [`settled`](Self::settled) waits for those.
+    ///
+    /// # Errors
+    /// What `ask` returns, or [`CatalogueError::Stopped`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Catalogue) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let Some(readers) = &self.readers else {
+            return self.ask(ask).await;
+        };
+        let (query, answer) = query(ask);
+        readers.ask(query).await?;
+        answer.await.map_err(|_| CatalogueError::Stopped)?
+    }
+
+    /// Waits until everything sent so far can be read.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Stopped`].
+    pub async fn settled(&self) -> Result<(), CatalogueError> {
+        self.ask(|_| Ok(())).await
     }
 
     /// Who follows which run.

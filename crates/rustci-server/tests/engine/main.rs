@@ -365,6 +365,8 @@ impl Fixture {
     }
 
     async fn run(&self) -> RunView {
+        // What a runner was told is in the catalogue a moment later; this asks its writer.
+        self.http("GET", "/readyz", Body::empty()).await;
         let (_, body) = self.http("GET", "/api/v1/runs/1", Body::empty()).await;
         serde_json::from_slice(&body).unwrap()
     }
