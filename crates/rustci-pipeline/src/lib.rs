@@ -29,7 +29,7 @@ mod yaml;
 
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
-pub use native::{lint, parse};
+pub use native::{lint, parse, schema};
 pub use pipeline::Pipeline;
 pub use plan::{
     Access, Approval, Artifact, Cache, CachePolicy, Concurrency, Download, DynamicMatrix,

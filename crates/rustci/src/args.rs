@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Lint(LintArgs),
     /// Show what a pipeline would run
     Plan(PlanArgs),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
     /// Start the control plane
     Serve(ServeArgs),
     /// Start a runner and connect it to a control plane

@@ -44,6 +44,9 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
             .text(&rustci_server::api::openapi())
             .map(|()| Exit::Success),
         Command::Plan(args) => command::plan::plan(args, out),
+        Command::Schema => out
+            .text(&format!("{:#}\n", rustci_pipeline::schema()))
+            .map(|()| Exit::Success),
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),
         Command::Secrets(args) => wait(command::secrets::secrets(args, out)),

@@ -15,7 +15,7 @@ use crate::shape::values;
 use crate::yaml::{Node, NodeKind};
 
 /// Scopes of a job's token.
-const SCOPES: [&str; 8] = [
+pub(super) const SCOPES: [&str; 8] = [
     "contents",
     "statuses",
     "checks",

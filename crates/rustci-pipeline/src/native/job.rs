@@ -192,7 +192,7 @@ pub(super) fn runs_on(report: &mut Report<'_>, node: &Rc<Node>) -> RunsOnDraft {
     RunsOnDraft { all, any }
 }
 
-const CAUSES: [(&str, RetryOn); 6] = [
+pub(super) const CAUSES: [(&str, RetryOn); 6] = [
     ("failure", RetryOn::Failure),
     ("error", RetryOn::Error),
     ("runner_lost", RetryOn::RunnerLost),

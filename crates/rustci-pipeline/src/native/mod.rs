@@ -17,11 +17,14 @@ mod matrix;
 mod names;
 mod needs;
 mod read;
+mod schema;
 mod scope;
 mod step;
 mod taint;
 mod tiers;
 mod triggers;
+
+pub use schema::schema;
 
 use crate::Parsed;
 use crate::diagnostic::Diagnostic;

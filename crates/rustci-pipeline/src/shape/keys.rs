@@ -11,6 +11,13 @@ pub(crate) struct Later {
     pub(crate) what: &'static str,
 }
 
+impl Later {
+    /// Whether the pipeline does not run with it.
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
 /// A key without which something else would run.
 pub(crate) const fn stops(name: &'static str, what: &'static str) -> Later {
     Later {

@@ -31,6 +31,7 @@ mod page;
 mod problem;
 mod rows;
 mod runs;
+mod schema;
 mod secrets;
 mod tag;
 pub mod view;
@@ -126,6 +127,7 @@ fn versioned() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(log::routes())
         .merge(runs::routes())
+        .merge(schema::routes())
         .merge(secrets::routes())
 }
 

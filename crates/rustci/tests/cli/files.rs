@@ -95,3 +95,13 @@ fn a_server_that_is_not_there_is_a_matter_of_the_system() {
         said.complains("hint: is `rustci serve` running there?");
     }
 }
+
+#[test]
+fn the_schema_is_printed_as_it_is_published() {
+    let said = World::new().rustci(&["schema"]).ended_with(0);
+    let published = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../spec/pipeline.schema.json"
+    );
+    assert_eq!(said.out, std::fs::read_to_string(published).unwrap());
+}

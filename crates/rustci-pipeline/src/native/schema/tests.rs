@@ -1,0 +1,251 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::schema;
+use crate::diagnostic::Code;
+use crate::report::Report;
+use crate::yaml::{self, Source};
+use crate::{lint, native};
+
+#[test]
+fn every_key_of_the_parser_has_a_type_and_a_description() {
+    let schema = schema();
+    let definitions = schema["definitions"].as_object().unwrap();
+    let mut keys = 0;
+    for object in definitions.values().chain([&schema]) {
+        let properties = object["properties"].as_object();
+        for (name, property) in properties.into_iter().flatten() {
+            let described = property.get("description").is_some();
+            assert!(described, "{name} of {object:#}");
+            keys += 1;
+        }
+    }
+    assert!(keys > 80, "only {keys} keys");
+}
+
+#[test]
+fn the_published_schema_is_this_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec/pipeline.schema.json");
+    let text = format!("{:#}\n", schema());
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let published = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        published, text,
+        "UPDATE=1 writes spec/pipeline.schema.json anew"
+    );
+}
+
+#[test]
+fn good_files_fit_the_schema_and_files_of_a_wrong_shape_do_not() {
+    let mut counts = [0; 2];
+    let mut wrongly = Vec::new();
+    for path in files() {
+        let text = fs::read_to_string(&path).unwrap();
+        let Some(value) = native_value(&text) else {
+            continue;
+        };
+        let found = lint("x.yaml", &text);
+        let errors: Vec<_> = found.iter().filter(|found| found.is_error()).collect();
+        let shape = errors.iter().find(|found| is_shape(found.code));
+        let refused = check(&schema(), &value, "");
+        match (shape, &refused) {
+            (Some(_), Err(_)) => counts[1] += 1,
+            (None, Ok(())) => counts[0] += 1,
+            // Some other mistakes are told by the schema too.
+            (None, Err(_)) if !errors.is_empty() => {}
+            (None, Err(why)) => wrongly.push(format!("{}: refused: {why}", path.display())),
+            (Some(found), Ok(())) => {
+                wrongly.push(format!("{}: fits: {}", path.display(), found.message));
+            }
+        }
+    }
+    assert!(wrongly.is_empty(), "{}", wrongly.join("\n"));
+    assert!(counts[0] > 20 && counts[1] > 15, "{counts:?}");
+}
+
+/// Whether a finding is about a shape that a schema always tells.
+fn is_shape(code: Code) -> bool {
+    let shapes = [
+        Code::UNKNOWN_KEY,
+        Code::MISSING_KEY,
+        Code::TYPE,
+        Code::RANGE,
+        Code::EMPTY,
+        Code::NOT_YET,
+    ];
+    shapes.contains(&code)
+}
+
+/// Every pipeline file of the tests and the examples.
+fn files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open = vec![root.join("tests"), root.join("../../examples")];
+    let mut files = Vec::new();
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "yaml") {
+                files.push(path);
+            }
+        }
+    }
+    files.push(root.join("../../.rustci.yaml"));
+    files.sort();
+    files
+}
+
+/// The file as JSON; none when it is no YAML or of the older format.
+fn native_value(text: &str) -> Option<Value> {
+    let source = Source::new("x.yaml", text);
+    let mut report = Report::new(&source);
+    let root = yaml::load(&mut report).ok()?;
+    let (found, _) = report.finish();
+    let sound = found.is_empty() && !native::tiers::fits(&root);
+    sound.then(|| root.to_json())
+}
+
+/// As much of JSON Schema as the schema uses; anything else fails the test.
+fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+    let root = super::schema();
+    within(&root, schema, value, at)
+}
+
+fn within(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+    let Some(rules) = schema.as_object() else {
+        return if schema == &Value::Bool(false) {
+            Err(format!("{at}: not allowed"))
+        } else {
+            Ok(())
+        };
+    };
+    for (rule, with) in rules {
+        let fits = match rule.as_str() {
+            "$schema" | "$id" | "title" | "description" | "definitions" | "properties" => true,
+            "$ref" => {
+                let name = with
+                    .as_str()
+                    .unwrap()
+                    .strip_prefix("#/definitions/")
+                    .unwrap();
+                within(root, &root["definitions"][name], value, at)?;
+                assert!(root["definitions"].get(name).is_some(), "{name}");
+                true
+            }
+            "allOf" => {
+                for part in with.as_array().unwrap() {
+                    within(root, part, value, at)?;
+                }
+                true
+            }
+            "anyOf" => {
+                let parts = with.as_array().unwrap().iter();
+                let results: Vec<_> = parts.map(|part| within(root, part, value, at)).collect();
+                if results.iter().all(Result::is_err) {
+                    return results.into_iter().next_back().unwrap();
+                }
+                true
+            }
+            "not" => within(root, with, value, at).is_err(),
+            "const" => value == with,
+            "enum" => with.as_array().unwrap().contains(value),
+            "type" => match with {
+                Value::Array(types) => types.iter().any(|name| is_type(value, name)),
+                name => is_type(value, name),
+            },
+            "pattern" => value.as_str().is_none_or(|text| matches(with, text)),
+            "maxLength" => value.as_str().is_none_or(|text| text.len() <= size(with)),
+            "minimum" => value
+                .as_f64()
+                .is_none_or(|number| number >= with.as_f64().unwrap()),
+            "maximum" => value
+                .as_f64()
+                .is_none_or(|number| number <= with.as_f64().unwrap()),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() >= size(with)),
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() <= size(with)),
+            "minProperties" => value.as_object().is_none_or(|map| map.len() >= size(with)),
+            "maxProperties" => value.as_object().is_none_or(|map| map.len() <= size(with)),
+            "required" => value.as_object().is_none_or(|map| {
+                let needed = with.as_array().unwrap();
+                needed
+                    .iter()
+                    .all(|name| map.contains_key(name.as_str().unwrap()))
+            }),
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    within(root, with, item, at)?;
+                }
+                true
+            }
+            "propertyNames" => {
+                for name in value.as_object().into_iter().flat_map(|map| map.keys()) {
+                    within(
+                        root,
+                        with,
+                        &Value::from(name.as_str()),
+                        &format!("{at}.{name}"),
+                    )?;
+                }
+                true
+            }
+            "additionalProperties" => {
+                for (name, item) in value.as_object().into_iter().flatten() {
+                    let own = schema["properties"].get(name).unwrap_or(with);
+                    within(root, own, item, &format!("{at}.{name}"))?;
+                }
+                true
+            }
+            other => panic!("the schema uses `{other}`"),
+        };
+        if !fits {
+            return Err(format!("{at}: {rule} {with}"));
+        }
+    }
+    Ok(())
+}
+
+fn size(with: &Value) -> usize {
+    usize::try_from(with.as_u64().unwrap()).unwrap()
+}
+
+fn is_type(value: &Value, name: &Value) -> bool {
+    match name.as_str().unwrap() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other}"),
+    }
+}
+
+/// The few patterns there are, each by hand.
+fn matches(pattern: &Value, text: &str) -> bool {
+    let begins = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    match pattern.as_str().unwrap() {
+        "\\$\\{\\{" => text.contains("${{"),
+        "\\{0\\}" => text.contains("{0}"),
+        "^[A-Za-z_][A-Za-z0-9_]*$" => {
+            begins(text) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        }
+        "^[A-Za-z_][A-Za-z0-9_-]*$" => {
+            begins(text)
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        }
+        "^ *([0-9]+(ms|s|m|h|d) *)+$" => crate::duration::parse_ms(text).is_some(),
+        other => panic!("the schema has the pattern {other}"),
+    }
+}
