@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    AttemptToken, JobId, Quota, RunId, RunnerId, StoredPlan,
+    AttemptToken, JobId, Quota, RunId, RunnerId, StoredPlan, Verdict,
     record::{Cause, Conclusion, NamedText, Record, RunMeta, StopReason},
 };
 
@@ -28,6 +28,20 @@ pub enum Command {
     ForgetRun {
         /// The run.
         run: RunId,
+    },
+    /// Somebody answers the question whether a job may run. Refused when it does not ask (any
+    /// more): the first answer holds.
+    Answer {
+        /// The job's run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+        /// The answer.
+        verdict: Verdict,
+        /// Who gives it, as they call themselves.
+        by: String,
+        /// What they say.
+        comment: String,
     },
     /// A runner is connected; a connection it had before is void. Answered with
     /// [`Reply::Runner`].
@@ -261,6 +275,11 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
+    /// A run has more jobs than before, and other names for some: a dynamic matrix was expanded.
+    JobsAdded {
+        /// The run.
+        run: RunId,
+    },
     /// A run began or ended, or was canceled.
     RunChanged {
         /// The run.
@@ -335,6 +354,20 @@ pub enum Refused {
         /// The limit.
         max: usize,
     },
+    /// The caller names a job that the run does not have.
+    #[error("run {run} has no job {job}")]
+    UnknownJob {
+        /// The run.
+        run: RunId,
+        /// The job.
+        job: JobId,
+    },
+    /// The caller answers what nobody asked, or what was answered already.
+    #[error("job {0} does not wait for an approval")]
+    NotAsking(JobId),
+    /// A rerun brings matrices that do not fit its plan.
+    #[error("the matrices of the run before do not fit the plan")]
+    Matrices,
     /// A document's value, kind or key is too long.
     #[error("a document's {what} has {bytes} bytes; at most {max} are kept")]
     DocumentTooLong {

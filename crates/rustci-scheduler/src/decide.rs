@@ -1,5 +1,6 @@
 //! Decisions: what follows from a command, as records and effects.
 
+mod approval;
 mod attempt;
 mod document;
 mod placement;
@@ -7,6 +8,7 @@ mod ready;
 mod retry;
 mod run;
 mod runner;
+mod slot;
 
 use crate::{
     Command, Effect, JobId, Now, Output, Refused, Reply, RunId, Scheduler,
@@ -42,6 +44,13 @@ impl<'a> Turn<'a> {
             Command::Submit { plan, meta } => self.submit(&plan, meta),
             Command::CancelRun { run, reason } => self.cancel_run(run, reason),
             Command::ForgetRun { run } => self.forget_run(run),
+            Command::Answer {
+                run,
+                job,
+                verdict,
+                by,
+                comment,
+            } => self.answer(run, job, verdict, (by, comment)),
             Command::RunnerUp(up) => Ok(self.runner_up(up)),
             Command::RunnerDown { runner } => Ok(self.runner_down(runner)),
             Command::RunnerLeaving { runner } => Ok(self.runner_leaving(runner)),
@@ -125,13 +134,21 @@ impl<'a> Turn<'a> {
     /// Follows every change to its end, then hands out jobs.
     fn settle(&mut self) {
         let mut done = 0;
-        while let Some(change) = self.scheduler.changes.get(done).copied() {
-            done += 1;
-            match change {
-                Change::Queued(job) => self.enqueue(job),
-                Change::Undecided(job) => self.decide(job),
-                Change::Ended(job) => self.ended(job),
+        loop {
+            while let Some(change) = self.scheduler.changes.get(done).copied() {
+                done += 1;
+                match change {
+                    Change::Queued(job) => self.enqueue(job),
+                    Change::Undecided(job) => self.decide(job),
+                    Change::Ended(job) => self.ended(job),
+                    Change::Expanded(run) => self.effect(Effect::JobsAdded { run }),
+                }
             }
+            // Slots last: whoever wants one by now has its place in the line.
+            let Some(taker) = self.scheduler.state.slots.next() else {
+                break;
+            };
+            self.grant(taker);
         }
         self.scheduler.changes.clear();
         self.dispatch();

@@ -50,5 +50,8 @@ pub use ids::{AttemptToken, Fence, JobId, Now, RunId, RunnerId};
 pub use plan::StoredPlan;
 pub use quota::Quota;
 pub use scheduler::Scheduler;
-pub use state::{Attempt, AttemptEnd, Job, KnownRunner, Phase, ReplayError, Run, Stopping};
-pub use view::{Ahead, ClassView, ProjectView, QueueView, Reasons, RunnerView, Waiting};
+pub use state::{
+    Answer, Approval, Attempt, AttemptEnd, Job, KnownRunner, Phase, ReplayError, Run, SlotUse,
+    Stopping, Verdict,
+};
+pub use view::{Ahead, ClassView, Holder, ProjectView, QueueView, Reasons, RunnerView, Waiting};

@@ -19,4 +19,10 @@ pub const QUOTA_WEIGHT_MAX: u32 = 1_000;
 /// Projects with a quota of their own.
 pub const QUOTAS_MAX: usize = 10_000;
 
+/// Bytes of the name of a concurrency group.
+pub const GROUP_BYTES_MAX: usize = 1_024;
+
+/// Bytes of the name and of the comment of who answers a question for approval; more is cut off.
+pub const ANSWER_BYTES_MAX: usize = 4_096;
+
 const _: () = assert!(rustci_pipeline::limits::JOBS_MAX <= RUN_JOBS_MAX);

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rustci_pipeline::{Job, Plan, PlanDigest, PlanError, RunsOn, template};
+use rustci_pipeline::{ExpandError, Expanded, Job, Plan, PlanDigest, PlanError, RunsOn, template};
+
+use crate::record::ExpandedMatrix;
 
 /// A plan, its canonical text, and what follows from it. Make one per plan and share it: runs of
 /// the same plan then cost neither its encoding nor its memory again.
@@ -12,7 +14,8 @@ pub struct StoredPlan {
     json: String,
     digest: PlanDigest,
     edges: Vec<Edges>,
-    groups: Vec<Vec<usize>>,
+    /// The instances of each matrix, by the place of the first.
+    groups: BTreeMap<usize, Vec<usize>>,
 }
 
 /// A job's neighbours, as places in the plan.
@@ -22,7 +25,7 @@ pub(crate) struct Edges {
     pub(crate) needs: Vec<usize>,
     /// Jobs that wait for this one.
     pub(crate) dependents: Vec<usize>,
-    /// Its matrix, as a place in [`StoredPlan::group`].
+    /// Its matrix, by the place of its first instance: later instances do not change that.
     pub(crate) group: Option<usize>,
     /// What a runner must have; `None` when that holds expressions.
     pub(crate) requirement: Option<Arc<Requirement>>,
@@ -50,7 +53,7 @@ impl StoredPlan {
     }
 
     fn with_text(plan: Plan, json: String, digest: PlanDigest) -> Self {
-        let mut groups = Vec::new();
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         let mut edges: Vec<Edges> = Vec::with_capacity(plan.jobs.len());
         let ids = places_by_id(&plan);
         let mut group_of = BTreeMap::new();
@@ -60,18 +63,14 @@ impl StoredPlan {
                 ..Edges::default()
             };
             if let Some(group) = &job.group {
-                let number = *group_of.entry(group.id.as_str()).or_insert_with(|| {
-                    groups.push(Vec::new());
-                    groups.len() - 1
-                });
-                own.group = Some(number);
-                if let Some(members) = groups.get_mut(number) {
-                    members.push(place);
-                }
+                let first = *group_of.entry(group.id.as_str()).or_insert(place);
+                own.group = Some(first);
+                groups.entry(first).or_default().push(place);
             }
             own.requirement = requirement(&job.runs_on);
             own.plain = own.requirement.is_some()
                 && job.condition.is_none()
+                && !has_gate(job)
                 && matches!(job.continue_on_error.as_str(), "" | "true" | "false");
             edges.push(own);
         }
@@ -117,10 +116,54 @@ impl StoredPlan {
         self.plan.jobs.get(place)
     }
 
-    /// Places of all instances of one matrix.
-    pub(crate) fn group(&self, number: usize) -> &[usize] {
-        self.groups.get(number).map_or(&[], Vec::as_slice)
+    /// Places of all instances of one matrix, named by the first.
+    pub(crate) fn group(&self, first: usize) -> &[usize] {
+        self.groups.get(&first).map_or(&[], Vec::as_slice)
     }
+
+    /// The plan with the instances that `matrix_json` makes of the job at `place`; `None` when it
+    /// makes none.
+    ///
+    /// # Errors
+    /// [`ExpandError`] when the value is no matrix for this job.
+    pub(crate) fn expand(
+        &self,
+        place: usize,
+        matrix_json: &str,
+    ) -> Result<Option<Self>, ExpandError> {
+        let value = serde_json::from_str(matrix_json).unwrap_or_default();
+        Ok(match rustci_pipeline::expand(&self.plan, place, &value)? {
+            Expanded::Empty => None,
+            Expanded::Plan(plan) => Some(Self::new(plan)),
+        })
+    }
+
+    /// The plan with all of `matrices` expanded, one after the other.
+    ///
+    /// # Errors
+    /// [`ExpandError`] when one of them does not fit the plan.
+    pub fn with_matrices(
+        self: &Arc<Self>,
+        matrices: &[ExpandedMatrix],
+    ) -> Result<Arc<Self>, ExpandError> {
+        let mut plan = Arc::clone(self);
+        for matrix in matrices {
+            let place = usize::try_from(matrix.place).unwrap_or(usize::MAX);
+            if let Some(expanded) = plan.expand(place, &matrix.matrix_json)? {
+                plan = Arc::new(expanded);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// Whether something stands between the end of its needs and the queue.
+fn has_gate(job: &Job) -> bool {
+    let approval = job
+        .environment
+        .as_ref()
+        .is_some_and(|environment| environment.approval.is_some());
+    job.dynamic.is_some() || job.concurrency.is_some() || approval
 }
 
 /// What a runner must have, in a form in which equal ones are equal.

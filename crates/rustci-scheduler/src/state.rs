@@ -2,7 +2,9 @@
 
 mod apply;
 mod document;
+mod gate;
 mod model;
+mod slots;
 mod snapshot;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,7 +12,10 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(crate) use apply::Change;
 pub use apply::ReplayError;
 use document::Documents;
-pub use model::{Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, Stopping};
+pub use model::{
+    Answer, Approval, Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, SlotUse, Stopping, Verdict,
+};
+pub(crate) use slots::{SlotKey, Slots, Taker};
 
 use crate::{AttemptToken, JobId, Quota, RunId, RunnerId, StoredPlan};
 
@@ -23,13 +28,14 @@ pub(crate) struct State {
     /// Plans by digest, with the number of runs that use them.
     plans: BTreeMap<[u8; 32], (Arc<StoredPlan>, usize)>,
     runs: BTreeMap<RunId, Run>,
-    /// The first job of each run, to find a job's run.
-    first_jobs: BTreeMap<JobId, RunId>,
+    /// The first of each row of job ids with its run and its place there, to find a job's run.
+    first_jobs: BTreeMap<JobId, (RunId, usize)>,
     runners: BTreeMap<RunnerId, KnownRunner>,
     names: BTreeMap<String, RunnerId>,
     pub(crate) documents: Documents,
     /// By project; the default under the empty name.
     pub(crate) quotas: BTreeMap<String, Quota>,
+    pub(crate) slots: Slots,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -76,17 +82,27 @@ impl State {
 
     /// A job with its run and its place in the plan.
     pub(crate) fn job(&self, job: JobId) -> Option<(&Run, usize, &Job)> {
-        let (first, run) = self.first_jobs.range(..=job).next_back()?;
-        let run = self.runs.get(run)?;
-        let place = usize::try_from(job.0 - first.0).ok()?;
+        let (run, place) = self.find(job)?;
+        let run = self.runs.get(&run)?;
         Some((run, place, run.jobs.get(place)?))
     }
 
     fn job_mut(&mut self, job: JobId) -> Option<(&mut Run, usize)> {
-        let (first, run) = self.first_jobs.range(..=job).next_back()?;
-        let run = self.runs.get_mut(run)?;
-        let place = usize::try_from(job.0 - first.0).ok()?;
-        (place < run.jobs.len()).then_some((run, place))
+        let (run, place) = self.find(job)?;
+        Some((self.runs.get_mut(&run)?, place))
+    }
+
+    fn find(&self, job: JobId) -> Option<(RunId, usize)> {
+        let (first, (id, place)) = self.first_jobs.range(..=job).next_back()?;
+        let place = place.checked_add(usize::try_from(job.0 - first.0).ok()?)?;
+        let run = self.runs.get(id)?;
+        // The ids in between may have been those of a run that was forgotten.
+        (place < run.jobs.len() && run.job_id(place) == job).then_some((*id, place))
+    }
+
+    /// The id of the next job.
+    pub(crate) fn next_job(&self) -> JobId {
+        JobId(self.last.job + 1)
     }
 
     /// The job's current attempt, if it has one.

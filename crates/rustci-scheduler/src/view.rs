@@ -1,10 +1,14 @@
 //! Answers for people: why a job waits, what runners do.
 
+mod gate;
 mod queue;
 
 use std::{collections::BTreeSet, fmt};
 
+pub use gate::Holder;
+
 use rustci_pipeline::labels;
+use valkyrie_frame::WallTime;
 
 pub use queue::{Ahead, ClassView, ProjectView, QueueView, Reasons};
 
@@ -43,6 +47,33 @@ pub enum Waiting {
     Needs {
         /// Their keys.
         jobs: Vec<String>,
+    },
+    /// Its run waits for the slot of its concurrency group.
+    RunSlot {
+        /// The group.
+        group: String,
+        /// Who holds the slot.
+        holder: Option<Holder>,
+        /// How many others get it before.
+        ahead: usize,
+    },
+    /// It waits for somebody to approve it.
+    Approval {
+        /// Where it acts.
+        environment: String,
+        /// Who is asked; empty means anybody.
+        from: Vec<String>,
+        /// When it ends as blocked.
+        until: WallTime,
+    },
+    /// It waits for the slot of its concurrency group.
+    Slot {
+        /// The group.
+        group: String,
+        /// Who holds the slot.
+        holder: Option<Holder>,
+        /// How many others get it before.
+        ahead: usize,
     },
     /// The queue is paused.
     Paused,
@@ -87,6 +118,9 @@ impl Waiting {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Needs { .. } => "needs",
+            Self::RunSlot { .. } => "run_slot",
+            Self::Approval { .. } => "approval",
+            Self::Slot { .. } => "slot",
             Self::Paused => "paused",
             Self::MaxParallel { .. } => "max_parallel",
             Self::NoRunners => "no_runners",
@@ -106,6 +140,22 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Needs { jobs } => write!(f, "waits for {}", jobs.join(", ")),
+            Self::RunSlot {
+                group,
+                holder,
+                ahead,
+            } => {
+                f.write_str("its run ")?;
+                gate::slot(f, group, holder.as_ref(), *ahead)
+            }
+            Self::Slot {
+                group,
+                holder,
+                ahead,
+            } => gate::slot(f, group, holder.as_ref(), *ahead),
+            Self::Approval {
+                environment, from, ..
+            } => gate::approval(f, environment, from),
             Self::Paused => f.write_str("the queue is paused"),
             Self::MaxParallel { max } => {
                 write!(f, "at most {max} jobs of its matrix run at once")
@@ -154,14 +204,14 @@ impl Scheduler {
     pub fn waiting(&self, id: JobId) -> Option<Waiting> {
         let (run, place, job) = self.job(id)?;
         match job.phase {
-            Phase::Blocked => {
+            Phase::Blocked => self.at_gate(run, place, job).or_else(|| {
                 let open = |need: &&usize| run.jobs.get(**need).is_some_and(Job::is_open);
                 let open = run.plan.needs(place).iter().filter(open);
                 let key = |need: &usize| run.plan.job(*need).map(|job| job.key.clone());
                 Some(Waiting::Needs {
                     jobs: open.filter_map(key).collect(),
                 })
-            }
+            }),
             Phase::Queued => {
                 if self.is_paused() {
                     return Some(Waiting::Paused);

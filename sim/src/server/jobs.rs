@@ -211,7 +211,7 @@ impl Process {
                     self.refuse(report.conn, report.stream, ErrorCode::STALE_FENCE);
                 }
             }
-            Effect::JobChanged { .. } | Effect::RunChanged { .. } => {}
+            Effect::JobChanged { .. } | Effect::JobsAdded { .. } | Effect::RunChanged { .. } => {}
         }
     }
 

@@ -233,6 +233,7 @@ impl Turn<'_> {
             }
             Due::Timeout(job) => self.stop_active(job, StopReason::TimedOut),
             Due::Stop(job) => self.give_up(job),
+            Due::Unanswered(job) => self.unanswered(job),
             Due::Rested(runner) => {
                 self.scheduler
                     .pool
@@ -297,7 +298,7 @@ impl Turn<'_> {
     }
 
     /// When something ends that began at `since` and takes `limit`, on the monotonic clock.
-    fn left(&self, since: WallTime, limit: std::time::Duration) -> Time {
+    pub(super) fn left(&self, since: WallTime, limit: std::time::Duration) -> Time {
         let gone = self.now.wall.saturating_since(since);
         self.now.time + limit.saturating_sub(gone)
     }

@@ -21,15 +21,16 @@ impl Turn<'_> {
         plan: &Arc<StoredPlan>,
         meta: RunMeta,
     ) -> Result<Reply, Refused> {
-        let jobs = plan.plan().jobs.len();
+        let expanded = plan.with_matrices(&meta.expanded);
+        let jobs = expanded.map_err(|_| Refused::Matrices)?.plan().jobs.len();
         if jobs > RUN_JOBS_MAX {
             return Err(Refused::TooManyJobs {
                 jobs,
                 max: RUN_JOBS_MAX,
             });
         }
-        self.check_quota(&meta.project, jobs)?;
-        self.scheduler.pool.opened(&meta.project, jobs);
+        let open = jobs.saturating_sub(meta.carried.len());
+        self.check_quota(&meta.project, open)?;
         let (run, first_job) = self.scheduler.state.next_run();
         let known = self.scheduler.state.knows_plan(plan);
         self.scheduler.state.offer_plan(plan);
@@ -44,7 +45,11 @@ impl Turn<'_> {
             },
             meta: Some(meta),
         }));
+        if let Some(run) = self.scheduler.state.run(run) {
+            self.scheduler.pool.opened(&run.meta.project, run.open);
+        }
         self.effect(Effect::RunChanged { run });
+        self.want_run_slot(run);
         self.end_run_if_done(run);
         Ok(Reply::Run(run))
     }
@@ -137,6 +142,7 @@ impl Turn<'_> {
         let (run_id, failed) = (run.id, job.outcome() == Some(Outcome::Failure));
         let group = run.group(place);
         let limited = run.parallel_limit(place);
+        self.scheduler.leases.answered(id);
         self.job_changed(id);
         if let Some((group, _)) = limited
             && let Some(next) = self.scheduler.limits.leave(run_id, group, id)
@@ -198,11 +204,15 @@ impl Turn<'_> {
         for (job, phase) in jobs {
             match phase {
                 Phase::Queued => self.scheduler.changes.push(Change::Queued(job)),
-                Phase::Blocked => self.scheduler.changes.push(Change::Undecided(job)),
+                Phase::Blocked => {
+                    self.arm_answer(job);
+                    self.scheduler.changes.push(Change::Undecided(job));
+                }
                 Phase::Active | Phase::Ended => {}
             }
         }
         self.resume_cancel(id);
+        self.want_run_slot(id);
         self.end_run_if_done(id);
     }
 

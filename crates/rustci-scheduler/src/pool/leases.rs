@@ -11,6 +11,9 @@ use crate::{JobId, RunnerId};
 pub(crate) struct Leases {
     leases: BTreeMap<JobId, Lease>,
     rests: BTreeSet<(Time, RunnerId)>,
+    /// Jobs that wait for somebody's answer, by the end of their patience.
+    asking: BTreeSet<(Time, JobId)>,
+    asked: BTreeMap<JobId, Time>,
     queue: BTreeSet<(Time, JobId)>,
 }
 
@@ -44,6 +47,8 @@ pub(crate) enum Due {
     Stop(JobId),
     /// A runner that refused a job may get one again.
     Rested(RunnerId),
+    /// Nobody has answered.
+    Unanswered(JobId),
 }
 
 impl Leases {
@@ -98,11 +103,26 @@ impl Leases {
         self.rests.insert((until, runner));
     }
 
+    /// A job waits until then for an answer.
+    pub(crate) fn ask(&mut self, job: JobId, until: Time) {
+        self.answered(job);
+        self.asked.insert(job, until);
+        self.asking.insert((until, job));
+    }
+
+    /// A job does not wait for an answer any more.
+    pub(crate) fn answered(&mut self, job: JobId) {
+        if let Some(until) = self.asked.remove(&job) {
+            self.asking.remove(&(until, job));
+        }
+    }
+
     /// When something is due; it may turn out that it is not.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let job = self.queue.first().map(|(at, _)| *at);
         let rest = self.rests.first().map(|(at, _)| *at);
-        job.into_iter().chain(rest).min()
+        let asking = self.asking.first().map(|(at, _)| *at);
+        job.into_iter().chain(rest).chain(asking).min()
     }
 
     /// Takes the next thing that is due.
@@ -112,6 +132,10 @@ impl Leases {
                 .rests
                 .pop_first()
                 .map(|(_, runner)| Due::Rested(runner));
+        }
+        if let Some((_, job)) = self.asking.first().copied().filter(|(at, _)| *at <= now) {
+            self.answered(job);
+            return Some(Due::Unanswered(job));
         }
         while let Some((_, job)) = self.queue.first().copied().filter(|(at, _)| *at <= now) {
             if let Some(due) = self.due(job, now) {

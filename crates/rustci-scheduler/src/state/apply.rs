@@ -5,13 +5,16 @@ use std::sync::Arc;
 use rustci_pipeline::condition::Outcome;
 use valkyrie_frame::WallTime;
 
-use super::{Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, State, Stopping};
+use super::{
+    Attempt, AttemptEnd, Job, KnownRunner, Phase, Run, SlotUse, State, Stopping, Taker,
+    gate::plan_of,
+};
 use crate::{
     Fence, JobId, Quota, RunId, RunnerId, StoredPlan,
     plan::Requirement,
     record::{
         AttemptEnded, Conclusion, JobEnded, JobQueued, JobStopping, Leased, Next, QuotaSet, Record,
-        RunSubmitted, RunnerDrain, RunnerKnown, record::Kind,
+        RunEnded, RunSubmitted, RunnerDrain, RunnerKnown, record::Kind,
     },
 };
 
@@ -38,7 +41,7 @@ pub enum ReplayError {
     UnknownKind,
 }
 
-fn misfit(what: &'static str, id: u64) -> ReplayError {
+pub(super) fn misfit(what: &'static str, id: u64) -> ReplayError {
     ReplayError::Misfit { what, id }
 }
 
@@ -51,6 +54,8 @@ pub(crate) enum Change {
     Undecided(JobId),
     /// The job is over.
     Ended(JobId),
+    /// The run has more jobs than before, and other names for some.
+    Expanded(RunId),
 }
 
 impl State {
@@ -77,12 +82,7 @@ impl State {
                 run.cancel_reason = Some(record.reason.clone());
                 Ok(())
             }
-            Kind::RunEnded(record) => {
-                let run = self.run_mut(RunId(record.run))?;
-                run.conclusion = Some(record.conclusion());
-                run.finished = Some(at);
-                Ok(())
-            }
+            Kind::RunEnded(record) => self.run_ended(at, *record),
             Kind::RunForgotten(record) => self.forgotten(RunId(record.run)),
             Kind::RunnerKnown(record) => self.runner_known(record),
             Kind::RunnerDrain(record) => self.runner_drain(*record),
@@ -99,19 +99,23 @@ impl State {
                 self.set_quota(record);
                 Ok(())
             }
-            Kind::MatrixExpanded(_)
-            | Kind::ApprovalAsked(_)
-            | Kind::ApprovalGiven(_)
-            | Kind::SlotWanted(_)
-            | Kind::SlotGranted(_) => Err(ReplayError::UnknownKind),
+            Kind::MatrixExpanded(record) => self.matrix_expanded(at, record, changes),
+            Kind::ApprovalAsked(record) => self.approval_asked(at, record),
+            Kind::ApprovalGiven(record) => self.approval_given(at, record, changes),
+            Kind::SlotWanted(record) => self.slot_wanted(record),
+            Kind::SlotGranted(record) => self.slot_granted(at, *record, changes),
         }
     }
 
-    fn run_mut(&mut self, run: RunId) -> Result<&mut Run, ReplayError> {
+    pub(super) fn run_mut(&mut self, run: RunId) -> Result<&mut Run, ReplayError> {
         self.runs.get_mut(&run).ok_or(misfit("no run", run.0))
     }
 
-    fn job_in(&mut self, job: JobId, phase: Phase) -> Result<(&mut Run, usize), ReplayError> {
+    pub(super) fn job_in(
+        &mut self,
+        job: JobId,
+        phase: Phase,
+    ) -> Result<(&mut Run, usize), ReplayError> {
         let (run, place) = self.job_mut(job).ok_or(misfit("no job", job.0))?;
         match run.jobs.get(place) {
             Some(found) if found.phase == phase => Ok((run, place)),
@@ -129,11 +133,12 @@ impl State {
         if (record.run, record.first_job) != (id.0, first_job.0) {
             return Err(misfit("another number than the next for run", record.run));
         }
-        let plan = self.use_plan(record)?;
+        let submitted_plan = self.use_plan(record)?;
+        let plan = plan_of(&submitted_plan, record.meta.as_ref(), record.run)?;
         let jobs = jobs_of(&plan);
         self.last.run = id.0;
         self.last.job += jobs.len() as u64;
-        self.first_jobs.insert(first_job, id);
+        self.first_jobs.insert(first_job, (id, 0));
         let mut run = Run {
             id,
             first_job,
@@ -146,7 +151,12 @@ impl State {
             open: jobs.len(),
             jobs,
             plan,
+            submitted_plan,
+            expansions: Vec::new(),
+            slot: SlotUse::None,
+            blocks: vec![(0, first_job)],
         };
+        run.carry(at);
         for place in 0..run.jobs.len() {
             run.advance(at, place, changes);
         }
@@ -239,6 +249,7 @@ impl State {
                 Next::End | Next::Unspecified => {
                     job.outputs.clone_from(&record.outputs);
                     run.end(at, place, record.conclusion(), &record.message, changes);
+                    self.leave_job_slot(id);
                     return Ok(());
                 }
             }
@@ -261,6 +272,26 @@ impl State {
             _ => return Err(misfit("another phase of job", id.0)),
         }
         run.end(at, place, record.conclusion(), &record.reason, changes);
+        self.leave_job_slot(id);
+        Ok(())
+    }
+
+    fn leave_job_slot(&mut self, job: JobId) {
+        if let Some((run, _, _)) = self.job(job) {
+            let run = run.id;
+            self.leave_slot(Taker {
+                run,
+                job: Some(job),
+            });
+        }
+    }
+
+    fn run_ended(&mut self, at: WallTime, record: RunEnded) -> Result<(), ReplayError> {
+        let id = RunId(record.run);
+        let run = self.run_mut(id)?;
+        run.conclusion = Some(record.conclusion());
+        run.finished = Some(at);
+        self.leave_slot(Taker { run: id, job: None });
         Ok(())
     }
 
@@ -277,8 +308,10 @@ impl State {
 
     fn forgotten(&mut self, run: RunId) -> Result<(), ReplayError> {
         let run = self.runs.remove(&run).ok_or(misfit("no run", run.0))?;
-        self.first_jobs.remove(&run.first_job);
-        let digest = run.plan.digest().0;
+        for (_, first) in &run.blocks {
+            self.first_jobs.remove(first);
+        }
+        let digest = run.submitted_plan.digest().0;
         if let Some((_, runs)) = self.plans.get_mut(&digest) {
             *runs -= 1;
             if *runs == 0 {
@@ -339,14 +372,17 @@ impl Run {
     }
 
     /// Queues a job whose needs have ended, or leaves it to be decided.
-    fn advance(&mut self, at: WallTime, place: usize, changes: &mut Vec<Change>) {
+    pub(super) fn advance(&mut self, at: WallTime, place: usize, changes: &mut Vec<Change>) {
         let id = self.job_id(place);
         if !self.jobs.get(place).is_some_and(Job::is_undecided) {
             return;
         }
         let failed_before = self.failed_before(place);
         let plain = self.plan.edges(place).is_some_and(|edges| edges.plain);
-        let queue = plain && self.cancel_reason.is_none() && self.needs_succeeded(place);
+        let queue = plain
+            && self.cancel_reason.is_none()
+            && self.is_released()
+            && self.needs_succeeded(place);
         let Some(job) = self.jobs.get_mut(place) else {
             return;
         };
@@ -360,7 +396,7 @@ impl Run {
     }
 
     /// Whether a job that ended before this one failed, however far away.
-    fn failed_before(&self, place: usize) -> bool {
+    pub(super) fn failed_before(&self, place: usize) -> bool {
         let mut needs = self
             .plan
             .needs(place)
@@ -412,7 +448,7 @@ impl Job {
     }
 }
 
-fn jobs_of(plan: &StoredPlan) -> Vec<Job> {
+pub(super) fn jobs_of(plan: &StoredPlan) -> Vec<Job> {
     let jobs = plan.plan().jobs.iter().enumerate();
     let jobs = jobs.map(|(place, job)| Job {
         needs_left: plan.needs(place).len(),

@@ -8,7 +8,7 @@ use valkyrie_frame::WallTime;
 use crate::{
     AttemptToken, Fence, JobId, RunId, RunnerId, StoredPlan,
     plan::Requirement,
-    record::{Cause, Conclusion, NamedText, RunMeta, StopReason},
+    record::{Cause, Conclusion, MatrixExpanded, NamedText, RunMeta, StopReason},
 };
 
 /// A run of a pipeline.
@@ -19,8 +19,15 @@ pub struct Run {
     pub id: RunId,
     /// Id of the plan's first job; the others follow in the plan's order.
     pub first_job: JobId,
-    /// What runs.
+    /// What runs: what was submitted, with the instances of dynamic matrices as far as they are
+    /// known.
     pub plan: Arc<StoredPlan>,
+    /// What was submitted; its digest is that of the run.
+    pub submitted_plan: Arc<StoredPlan>,
+    /// Matrices that were expanded while it ran, in their order.
+    pub expansions: Vec<MatrixExpanded>,
+    /// The slot of its concurrency group.
+    pub slot: SlotUse,
     /// What it was started with.
     pub meta: RunMeta,
     /// When it was submitted.
@@ -37,13 +44,24 @@ pub struct Run {
     pub jobs: Vec<Job>,
     /// Jobs that have not ended.
     pub(crate) open: usize,
+    /// Where the ids of its jobs follow each other: the first place and its id.
+    pub(crate) blocks: Vec<(usize, JobId)>,
 }
 
 impl Run {
     /// The id of the job at a place of the plan.
     #[must_use]
     pub fn job_id(&self, place: usize) -> JobId {
-        JobId(self.first_job.0 + place as u64)
+        let behind = self.blocks.partition_point(|(first, _)| *first <= place);
+        let block = self.blocks.get(behind.wrapping_sub(1));
+        let (first, id) = block.copied().unwrap_or((0, self.first_job));
+        JobId(id.0 + (place - first) as u64)
+    }
+
+    /// Whether its jobs may begin: it has the slot of its concurrency group, or needs none.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.plan.plan().concurrency.is_none() || matches!(self.slot, SlotUse::Held { .. })
     }
 }
 
@@ -73,6 +91,12 @@ pub struct Job {
     pub outputs: Vec<NamedText>,
     /// All leases, the newest last.
     pub attempts: Vec<Attempt>,
+    /// The agreement that it waits for, or waited for.
+    pub approval: Option<Approval>,
+    /// The slot of its concurrency group.
+    pub slot: SlotUse,
+    /// The run in which it really ran, where a rerun took it over.
+    pub carried_from: Option<RunId>,
     /// What its runner must have, where that is not in the plan.
     pub(crate) labels: Option<Arc<Requirement>>,
     /// Needs that have not ended.
@@ -81,16 +105,74 @@ pub struct Job {
     pub(crate) failed_before: bool,
 }
 
+/// A slot of a concurrency group, as a run or a job sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SlotUse {
+    /// It has not asked, needs none, or has given it back.
+    #[default]
+    None,
+    /// It waits for its turn.
+    Waiting {
+        /// The group.
+        group: String,
+    },
+    /// It has it.
+    Held {
+        /// The group; empty when its expression came out as that, and it goes on without a slot.
+        group: String,
+    },
+}
+
+/// An agreement that a job waits for, or waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Approval {
+    /// Where the job acts.
+    pub environment: String,
+    /// Since when it waits.
+    pub asked: WallTime,
+    /// When it ends as blocked.
+    pub until: WallTime,
+    /// What was answered.
+    pub answer: Option<Answer>,
+}
+
+/// The answer to a question for approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// What it says.
+    pub verdict: Verdict,
+    /// Who gave it, as they called themselves.
+    pub by: String,
+    /// What they said.
+    pub comment: String,
+    /// When.
+    pub at: WallTime,
+}
+
+/// Whether a job may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Approved,
+    /// It may not, and ends as declined.
+    Declined,
+}
+
 /// How far a job is.
 ///
 /// ```text
 /// Blocked --> Queued <--> Active --> Ended
 ///    |           |                     ^
-///    +-----------+---------------------+   skipped, canceled
+///    +-----------+---------------------+   skipped, canceled, not approved
 /// ```
+///
+/// Between its needs and the queue a job passes, in this order: its condition, its matrix when that
+/// is dynamic, its approval, its slot. All that time it is blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// Its needs have not ended.
+    /// It waits for its needs, an approval or a slot.
     #[default]
     Blocked,
     /// It waits for a runner.
@@ -192,7 +274,14 @@ impl Job {
         self.phase != Phase::Ended
     }
 
-    /// Whether its needs have ended and nothing has been decided about it.
+    /// Whether it waits for somebody's answer.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        let open = self.approval.as_ref().is_some_and(|it| it.answer.is_none());
+        open && self.phase == Phase::Blocked
+    }
+
+    /// Whether its needs have ended and it is not in the queue yet.
     pub(crate) fn is_undecided(&self) -> bool {
         self.phase == Phase::Blocked && self.needs_left == 0
     }

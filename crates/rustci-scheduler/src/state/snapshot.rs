@@ -6,14 +6,17 @@ use prost::Message;
 use valkyrie_frame::WallTime;
 
 use super::{
-    Attempt, AttemptEnd, Job, KnownRunner, LastIds, Phase, ReplayError, Run, State, Stopping,
+    Approval, Attempt, AttemptEnd, Job, KnownRunner, LastIds, Phase, ReplayError, Run, SlotUse,
+    State, Stopping, Verdict,
+    apply::jobs_of,
+    gate::{answer, plan_of},
 };
 use crate::{
     Fence, JobId, RunId, RunnerId, StoredPlan,
     plan::Requirement,
     record::{
-        self, AttemptState, Conclusion, JobState, PlanState, QuotaSet, RunState, RunnerState,
-        Snapshot, StopReason,
+        self, ApprovalGiven, ApprovalState, AttemptState, Conclusion, JobState, PlanState,
+        QuotaSet, RunState, RunnerState, SlotState, Snapshot, StopReason,
     },
 };
 
@@ -79,8 +82,12 @@ impl State {
         }
         for run in snapshot.runs {
             let run = state.run_from(run)?;
-            state.first_jobs.insert(run.first_job, run.id);
-            state.runs.insert(run.id, run);
+            let id = run.id;
+            for (place, first) in &run.blocks {
+                state.first_jobs.insert(*first, (id, *place));
+            }
+            state.runs.insert(id, run);
+            state.take_up_slots(id);
         }
         Ok(state)
     }
@@ -100,32 +107,46 @@ impl State {
             what: "no plan for run",
             id: run.id,
         };
-        let plan = self.plan(&run.plan_digest).ok_or(missing)?;
-        if let Some((_, runs)) = self.plans.get_mut(&plan.digest().0) {
+        let submitted_plan = self.plan(&run.plan_digest).ok_or(missing)?;
+        if let Some((_, runs)) = self.plans.get_mut(&submitted_plan.digest().0) {
             *runs += 1;
         }
+        let plan = plan_of(&submitted_plan, run.meta.as_ref(), run.id)?;
         let conclusion = conclusion(run.conclusion());
         let jobs: Vec<_> = run.jobs.into_iter().map(job_from).collect();
+        let expansions = run.expansions;
+        let first_job = JobId(run.first_job);
         let mut run = Run {
             id: RunId(run.id),
-            first_job: JobId(run.first_job),
+            first_job,
             meta: run.meta.unwrap_or_default(),
             submitted: WallTime::from_millis(run.submitted_ms),
             started: time(run.started_ms),
             finished: time(run.finished_ms),
             cancel_reason: run.cancel_reason,
             conclusion,
-            open: jobs.iter().filter(|job| job.phase != Phase::Ended).count(),
-            jobs,
+            open: 0,
+            jobs: jobs_of(&plan),
             plan,
+            submitted_plan,
+            expansions: Vec::new(),
+            slot: slot_from(run.slot),
+            blocks: vec![(0, first_job)],
         };
+        for expansion in &expansions {
+            let ids = (0..run.jobs.len()).map(|place| run.job_id(place).0);
+            let place = ids.into_iter().position(|id| id == expansion.job);
+            run.expand(place.unwrap_or(usize::MAX), expansion)?;
+        }
+        run.open = jobs.iter().filter(|job| job.is_open()).count();
+        run.jobs = jobs;
         run.count_needs();
         Ok(run)
     }
 }
 
 impl Run {
-    fn count_needs(&mut self) {
+    pub(super) fn count_needs(&mut self) {
         let ended: Vec<_> = self
             .jobs
             .iter()
@@ -146,7 +167,7 @@ fn run_state(run: &Run) -> RunState {
     RunState {
         id: run.id.0,
         first_job: run.first_job.0,
-        plan_digest: run.plan.digest().0.to_vec(),
+        plan_digest: run.submitted_plan.digest().0.to_vec(),
         meta: Some(run.meta.clone()),
         submitted_ms: run.submitted.as_millis(),
         started_ms: millis(run.started),
@@ -154,6 +175,51 @@ fn run_state(run: &Run) -> RunState {
         cancel_reason: run.cancel_reason.clone(),
         conclusion: run.conclusion.unwrap_or_default().into(),
         jobs: run.jobs.iter().map(job_state).collect(),
+        expansions: run.expansions.clone(),
+        slot: slot_state(&run.slot),
+    }
+}
+
+fn slot_state(slot: &SlotUse) -> Option<SlotState> {
+    let (group, held) = match slot {
+        SlotUse::None => return None,
+        SlotUse::Waiting { group } => (group.clone(), false),
+        SlotUse::Held { group } => (group.clone(), true),
+    };
+    Some(SlotState { group, held })
+}
+
+fn slot_from(slot: Option<SlotState>) -> SlotUse {
+    match slot {
+        None => SlotUse::None,
+        Some(SlotState { group, held: false }) => SlotUse::Waiting { group },
+        Some(SlotState { group, held: true }) => SlotUse::Held { group },
+    }
+}
+
+fn approval_state(approval: &Approval) -> ApprovalState {
+    let answer = approval.answer.as_ref();
+    ApprovalState {
+        environment: approval.environment.clone(),
+        asked_ms: approval.asked.as_millis(),
+        until_ms: approval.until.as_millis(),
+        answer: answer.map(|answer| ApprovalGiven {
+            job: 0,
+            approved: answer.verdict == Verdict::Approved,
+            by: answer.by.clone(),
+            comment: answer.comment.clone(),
+        }),
+        answered_ms: millis(answer.map(|answer| answer.at)),
+    }
+}
+
+fn approval_from(approval: ApprovalState) -> Approval {
+    let answered = WallTime::from_millis(approval.answered_ms);
+    Approval {
+        environment: approval.environment,
+        asked: WallTime::from_millis(approval.asked_ms),
+        until: WallTime::from_millis(approval.until_ms),
+        answer: approval.answer.map(|given| answer(answered, &given)),
     }
 }
 
@@ -178,6 +244,9 @@ fn job_state(job: &Job) -> JobState {
         outputs: job.outputs.clone(),
         attempts: job.attempts.iter().map(attempt_state).collect(),
         failed_before: job.failed_before,
+        approval: job.approval.as_ref().map(approval_state),
+        slot: slot_state(&job.slot),
+        carried_from: job.carried_from.map_or(0, |run| run.0),
     }
 }
 
@@ -208,6 +277,9 @@ fn job_from(job: JobState) -> Job {
         labels: evaluated.then(|| Arc::new(requirement)),
         needs_left: 0,
         failed_before: job.failed_before,
+        approval: job.approval.map(approval_from),
+        slot: slot_from(job.slot),
+        carried_from: (job.carried_from != 0).then_some(RunId(job.carried_from)),
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use proptest::{collection::vec, prelude::*, test_runner::RngAlgorithm};
-use rustci_pipeline::Job;
+use rustci_pipeline::{Concurrency, Job};
 use rustci_scheduler::{
     AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, Quota, RunId,
-    RunnerId, RunnerUp, Waiting,
+    RunnerId, RunnerUp, SlotUse, StoredPlan, Verdict, Waiting,
     record::{AttemptEnded, Cause, Conclusion, Next, Record, RunMeta, record::Kind},
 };
 
-use crate::world::{JobExt, World, job, plan};
+use crate::world::{JobExt, World, group, job, newest, output, plan, plan_with};
 
 const NAMES: [&str; 3] = ["red", "green", "blue"];
 const PROJECTS: [&str; 3] = ["p", "q", "r"];
@@ -25,7 +26,9 @@ enum Move {
         shape: u8,
         project: usize,
         priority: i32,
+        group: u8,
     },
+    Answer(u8, bool),
     Cancel(u8),
     Forget(u8),
     Up {
@@ -54,8 +57,10 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
-        3 => (any::<u8>(), 0..PROJECTS.len(), 0..5_i32)
-            .prop_map(|(shape, project, priority)| Move::Submit { shape, project, priority }),
+        3 => (any::<u8>(), 0..PROJECTS.len(), 0..5_i32, any::<u8>()).prop_map(
+            |(shape, project, priority, group)| Move::Submit { shape, project, priority, group },
+        ),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(job, yes)| Move::Answer(job, yes)),
         1 => any::<u8>().prop_map(Move::Cancel),
         1 => any::<u8>().prop_map(Move::Forget),
         2 => (0..NAMES.len(), 1..4_u32, any::<u8>())
@@ -96,7 +101,15 @@ impl Oracle {
                 shape,
                 project,
                 priority,
-            } => self.submit(*shape, PROJECTS[*project], *priority),
+                group,
+            } => {
+                let plan = match group_of(*group) {
+                    Some(group) => plan_with(group, shape_of(*shape)),
+                    None => plan(shape_of(*shape)),
+                };
+                self.submit(plan, PROJECTS[*project], *priority);
+            }
+            Move::Answer(number, yes) => self.answer(*number, *yes),
             Move::Cancel(number) => {
                 if let Some(run) = self.run(*number) {
                     self.world.handle(Command::CancelRun {
@@ -158,8 +171,8 @@ impl Oracle {
         self.leases.extend(self.world.assigned());
     }
 
-    fn submit(&mut self, shape: u8, project: &str, priority: i32) {
-        let jobs = shape_of(shape);
+    fn submit(&mut self, plan: Arc<StoredPlan>, project: &str, priority: i32) {
+        let jobs = &plan.plan().jobs;
         let max = usize::try_from(self.quota(project).queued).unwrap();
         let over = max > 0 && self.waiting(project) + jobs.len() > max;
         let meta = RunMeta {
@@ -167,10 +180,7 @@ impl Oracle {
             priority,
             ..RunMeta::default()
         };
-        let submit = Command::Submit {
-            plan: plan(jobs),
-            meta,
-        };
+        let submit = Command::Submit { plan, meta };
         let refused = self.world.try_handle(submit).is_err();
         assert_eq!(refused, over, "the bound of waiting jobs of {project}");
     }
@@ -201,6 +211,39 @@ impl Oracle {
     fn run(&self, number: u8) -> Option<RunId> {
         let runs: Vec<_> = self.world.scheduler.runs().map(|run| run.id).collect();
         runs.get(usize::from(number) % runs.len().max(1)).copied()
+    }
+
+    fn asking(&self) -> Vec<(RunId, JobId)> {
+        let runs = self.world.scheduler.runs();
+        let asking = runs.flat_map(|run| {
+            let places = (0..run.jobs.len()).filter(|place| run.jobs[*place].is_asking());
+            places.map(|place| (run.id, run.job_id(place)))
+        });
+        asking.collect()
+    }
+
+    fn answer(&mut self, number: u8, yes: bool) {
+        let asking = self.asking();
+        let Some((run, job)) = asking
+            .get(usize::from(number) % asking.len().max(1))
+            .copied()
+        else {
+            return;
+        };
+        let verdict = if yes {
+            Verdict::Approved
+        } else {
+            Verdict::Declined
+        };
+        let answer = Command::Answer {
+            run,
+            job,
+            verdict,
+            by: String::new(),
+            comment: String::new(),
+        };
+        self.world.handle(answer.clone());
+        self.world.try_handle(answer).unwrap_err();
     }
 
     /// Connects a runner that holds each of its leases or not, by the bits of `held`.
@@ -251,6 +294,10 @@ impl Oracle {
         };
         let result = AttemptResult {
             outcome,
+            outputs: vec![output(
+                "m",
+                MATRICES[usize::from(kind) / 8 % MATRICES.len()],
+            )],
             ..AttemptResult::default()
         };
         let message = match kind % 8 {
@@ -361,6 +408,7 @@ impl Oracle {
     }
 
     fn check_state(&self) {
+        self.check_slots();
         for runner in self.world.scheduler.runners() {
             // A runner may come back with a smaller capacity than it had.
             let fits = runner.jobs.len() <= 3.max(runner.capacity as usize);
@@ -376,6 +424,11 @@ impl Oracle {
                         .clone()
                         .all(|need| run.jobs[*need].phase == Phase::Ended);
                     assert!(met, "I6: needs come first");
+                }
+                let gate = run.plan.plan().jobs[place].environment.is_some();
+                if gate && matches!(job.phase, Phase::Queued | Phase::Active) {
+                    let answer = job.approval.as_ref().unwrap().answer.as_ref();
+                    assert_eq!(answer.unwrap().verdict, Verdict::Approved);
                 }
             }
             let open = run.jobs.iter().any(|job| job.phase != Phase::Ended);
@@ -403,6 +456,33 @@ impl Oracle {
         }
     }
 
+    /// A slot has one holder, and who needs one does not run without.
+    fn check_slots(&self) {
+        let mut holders = BTreeSet::new();
+        for run in self.world.scheduler.runs() {
+            let project = &run.meta.project;
+            let mut hold = |group: &String, within: Option<RunId>| {
+                let new = holders.insert((project.clone(), group.clone(), within));
+                assert!(new, "{group} has two holders");
+            };
+            if let SlotUse::Held { group } = &run.slot {
+                hold(group, None);
+            }
+            for (place, job) in run.jobs.iter().enumerate() {
+                if let SlotUse::Held { group } = &job.slot {
+                    let own = matches!(&run.slot, SlotUse::Held { group: held } if held == group);
+                    hold(group, own.then_some(run.id));
+                }
+                let wanted = run.plan.plan().jobs[place].concurrency.is_some();
+                if matches!(job.phase, Phase::Queued | Phase::Active) {
+                    let has = matches!(job.slot, SlotUse::Held { .. });
+                    assert!(has || !wanted, "runs without its slot");
+                    assert!(run.is_released(), "runs before its run has its slot");
+                }
+            }
+        }
+    }
+
     /// With healthy runners and nothing else, everything ends.
     fn finish(&mut self) {
         self.world.handle(Command::Pause(Pause::Off));
@@ -425,6 +505,11 @@ impl Oracle {
             self.world.pass(Duration::from_secs(20));
         }
         self.world.run_all(&[]);
+        // Whatever waits for a slot has somebody before it who comes to an end.
+        while !self.asking().is_empty() {
+            self.answer(0, true);
+            self.world.run_all(&[]);
+        }
         self.check();
         let open = self
             .world
@@ -436,10 +521,27 @@ impl Oracle {
     }
 }
 
+/// What jobs hand on for dynamic matrices; the last one is none.
+const MATRICES: [&str; 4] = ["[]", r#"{"n":[1,2,3]}"#, r#"[{"n":1}]"#, "?"];
+
+/// Groups of runs, whose names are those of jobs, too.
+fn group_of(number: u8) -> Option<Concurrency> {
+    let group = match number % 8 {
+        0 => group("x"),
+        1 => group("y"),
+        2 => newest("x"),
+        3 => newest("y"),
+        _ => return None,
+    };
+    let queue = (number / 8 % 3 == 0).then_some(1);
+    Some(Concurrency { queue, ..group })
+}
+
 /// Some pipelines with every kind of edge.
 fn shape_of(shape: u8) -> Vec<Job> {
     let in_matrix = |key: &str| job(key).in_matrix("m", Some(2));
-    match shape % 5 {
+    let ship = |id: &str, slot: Concurrency| job(id).needs(&["a"]).slot(slot);
+    match shape % 10 {
         0 => vec![job("a")],
         1 => vec![
             job("a"),
@@ -454,6 +556,26 @@ fn shape_of(shape: u8) -> Vec<Job> {
             in_matrix("m2"),
             in_matrix("m3"),
             job("z").needs(&["m"]).when("failure()"),
+        ],
+        4 => vec![job("a"), ship("x", group("x")), ship("y", group("y"))],
+        5 => vec![job("a"), ship("x", newest("x")), ship("z", group("x"))],
+        6 => vec![
+            job("a")
+                .approval("prod", Duration::from_secs(15))
+                .slot(group("y")),
+            job("b").needs(&["a"]),
+        ],
+        7 => vec![
+            job("a"),
+            ship("m", group("x")).dynamic("fromJSON(needs.a.outputs.m)"),
+            job("b").needs(&["m"]).when("always()"),
+        ],
+        8 => vec![
+            job("p"),
+            job("m")
+                .needs(&["p"])
+                .dynamic("fromJSON(needs.p.outputs.m)"),
+            job("b").needs(&["m"]),
         ],
         _ => vec![
             job("a").retry(1, &[]).tolerate("true"),

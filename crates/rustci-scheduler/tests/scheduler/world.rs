@@ -7,10 +7,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rustci_pipeline::{Job, MatrixGroup, Plan, Retry, RetryOn, RunsOn};
+use rustci_pipeline::{
+    Approval, Concurrency, DynamicMatrix, Environment, Job, MatrixGroup, Plan, Retry, RetryOn,
+    RunsOn,
+};
 use rustci_scheduler::{
     AttemptResult, AttemptToken, Command, Effect, JobId, Now, Output, Phase, Refused, Reply, RunId,
-    RunnerId, RunnerUp, Scheduler, SchedulerConfig, StoredPlan,
+    RunnerId, RunnerUp, Scheduler, SchedulerConfig, StoredPlan, Verdict,
     record::{Cause, Conclusion, NamedText, Record, RunMeta},
 };
 use valkyrie_frame::{Time, WallTime};
@@ -123,6 +126,42 @@ impl World {
             Reply::Run(run) => run,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Submits a run with a concurrency group of its own.
+    pub(crate) fn submit_in(
+        &mut self,
+        concurrency: Concurrency,
+        jobs: impl IntoIterator<Item = Job>,
+    ) -> RunId {
+        let plan = plan_with(concurrency, jobs);
+        let meta = RunMeta::default();
+        match self.handle(Command::Submit { plan, meta }) {
+            Reply::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Why the job ended as it did.
+    pub(crate) fn reason(&self, run: RunId, key: &str) -> String {
+        let (_, _, job) = self.scheduler.job(self.job_id(run, key)).unwrap();
+        job.reason.clone()
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        run: RunId,
+        key: &str,
+        verdict: Verdict,
+    ) -> Result<Reply, Refused> {
+        let job = self.job_id(run, key);
+        self.try_handle(Command::Answer {
+            run,
+            job,
+            verdict,
+            by: "ann".to_owned(),
+            comment: "go".to_owned(),
+        })
     }
 
     /// Connects a runner that holds nothing.
@@ -273,7 +312,8 @@ impl World {
                 } else {
                     Conclusion::Success
                 };
-                let outputs = vec![output("by", &self.key(lease.1.job))];
+                let matrix = r#"{"n":[1,2]}"#;
+                let outputs = vec![output("by", &self.key(lease.1.job)), output("m", matrix)];
                 self.finish_with(
                     lease,
                     AttemptResult {
@@ -332,6 +372,34 @@ pub(crate) fn job(key: &str) -> Job {
     }
 }
 
+/// A concurrency group without anything else.
+pub(crate) fn group(name: &str) -> Concurrency {
+    Concurrency {
+        group: name.to_owned(),
+        cancel_in_progress: "false".to_owned(),
+        queue: None,
+    }
+}
+
+/// A concurrency group in which a newcomer cancels the others.
+pub(crate) fn newest(name: &str) -> Concurrency {
+    Concurrency {
+        cancel_in_progress: "true".to_owned(),
+        ..group(name)
+    }
+}
+
+pub(crate) fn plan_with(
+    concurrency: Concurrency,
+    jobs: impl IntoIterator<Item = Job>,
+) -> Arc<StoredPlan> {
+    let plan = plan(jobs).plan().clone();
+    Arc::new(StoredPlan::new(Plan {
+        concurrency: Some(concurrency),
+        ..plan
+    }))
+}
+
 /// Changes of a job in a chain of calls.
 pub(crate) trait JobExt: Sized {
     fn needs(self, ids: &[&str]) -> Self;
@@ -341,6 +409,9 @@ pub(crate) trait JobExt: Sized {
     fn retry(self, max: u32, on: &[RetryOn]) -> Self;
     fn in_matrix(self, id: &str, max_parallel: Option<u32>) -> Self;
     fn fail_fast(self) -> Self;
+    fn slot(self, concurrency: Concurrency) -> Self;
+    fn approval(self, environment: &str, timeout: Duration) -> Self;
+    fn dynamic(self, matrix: &str) -> Self;
 }
 
 impl JobExt for Job {
@@ -384,6 +455,32 @@ impl JobExt for Job {
 
     fn fail_fast(mut self) -> Self {
         self.group.as_mut().unwrap().fail_fast = true;
+        self
+    }
+
+    fn slot(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency = Some(concurrency);
+        self
+    }
+
+    fn approval(mut self, environment: &str, timeout: Duration) -> Self {
+        let approval = Approval {
+            from: Vec::new(),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap(),
+        };
+        self.environment = Some(Environment {
+            name: environment.to_owned(),
+            approval: Some(approval),
+        });
+        self
+    }
+
+    fn dynamic(mut self, matrix: &str) -> Self {
+        self.dynamic = Some(DynamicMatrix {
+            matrix: matrix.to_owned(),
+            fail_fast: true,
+            max_parallel: Some(2),
+        });
         self
     }
 }

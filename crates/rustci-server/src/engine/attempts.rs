@@ -97,7 +97,7 @@ impl Core {
             } => self.stop(runner, token, reason),
             Effect::Settled { runner, token } => self.settled(runner, token),
             Effect::Fenced { runner, token } => self.fenced(runner, token),
-            Effect::JobChanged { .. } | Effect::RunChanged { .. } => {}
+            Effect::JobChanged { .. } | Effect::JobsAdded { .. } | Effect::RunChanged { .. } => {}
         }
     }
 

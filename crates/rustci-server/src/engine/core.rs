@@ -139,6 +139,7 @@ impl Core {
         for effect in out.effects.drain(..) {
             match effect {
                 Effect::JobChanged { job, .. } => self.projection.job_changed(job),
+                Effect::JobsAdded { run } => self.projection.run_submitted(run),
                 Effect::RunChanged { run } => self.projection.run_changed(run),
                 other => self.pending.push_back((index, Pending::Effect(other, now))),
             }

@@ -67,6 +67,8 @@ impl Projection {
             return None;
         }
         let mut changes = Vec::new();
+        self.new_runs.sort_unstable();
+        self.new_runs.dedup();
         for run in self.new_runs.drain(..).filter_map(|run| scheduler.run(run)) {
             changes.push(states::new_run(run));
         }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use prost::Message;
 use rustci_pipeline::v1;
 use rustci_scheduler::record::{
-    AttemptEnded, Cause, Conclusion as Recorded, Priority as RecordedPriority,
+    AttemptEnded, Cause, Conclusion as Recorded, ExpandedMatrix, Priority as RecordedPriority,
+    RunMeta,
 };
-use rustci_scheduler::{Attempt, Job, JobId, Phase, Run, RunnerId, Scheduler};
+use rustci_scheduler::{Attempt, Job, JobId, Phase, Run, RunnerId, Scheduler, Verdict};
 use valkyrie_frame::WallTime;
 
 use crate::api::view::{
-    AttemptView, Conclusion, EventView, GitView, JobView, Priority, RunSummary, RunView, Status,
-    StepView,
+    AnswerView, ApprovalView, AttemptView, Conclusion, EventView, GitView, JobView, Priority,
+    RunSummary, RunView, Status, StepView,
 };
 use crate::catalogue::{Change, Finished, JobState, NewJob, Origin};
 
@@ -30,7 +31,7 @@ pub(crate) fn summary(run: &Run) -> RunSummary {
         file: run.meta.file.clone(),
         status,
         conclusion: run.conclusion.and_then(conclusion),
-        digest: run.plan.digest().to_string(),
+        digest: run.submitted_plan.digest().to_string(),
         event: EventView {
             name: run.meta.event.clone(),
         },
@@ -80,7 +81,7 @@ pub(crate) fn new_run(run: &Run) -> Change {
             name: job.name.clone(),
             needs: job.needs.clone(),
             steps: job.steps.iter().map(|step| step.name.clone()).collect(),
-            carried_from: None,
+            carried_from: carried_from(run, place),
         });
     Change::NewRun {
         run: summary(run),
@@ -92,12 +93,52 @@ pub(crate) fn new_run(run: &Run) -> Change {
 fn origin(run: &Run) -> Origin {
     let key = &run.meta.idempotency_key;
     Origin {
-        plan: Arc::clone(&run.plan),
+        plan: Arc::clone(&run.submitted_plan),
         meta: run.meta.encode_to_vec(),
-        expanded: Vec::new(),
+        expanded: expanded(run),
         idempotency_key: Some(key.clone()).filter(|key| !key.is_empty()),
         request_digest: run.meta.request_digest.clone(),
     }
+}
+
+/// The matrices that were expanded while a run went on, as its rerun would bring them.
+fn expanded(run: &Run) -> Vec<u8> {
+    let place_of = |job: u64| (0..run.jobs.len()).find(|place| run.job_id(*place).0 == job);
+    let matrices = run.expansions.iter().filter_map(|expansion| {
+        Some(ExpandedMatrix {
+            place: u32::try_from(place_of(expansion.job)?).ok()?,
+            matrix_json: expansion.matrix_json.clone(),
+        })
+    });
+    RunMeta {
+        expanded: matrices.collect(),
+        ..RunMeta::default()
+    }
+    .encode_to_vec()
+}
+
+fn carried_from(run: &Run, place: usize) -> Option<u64> {
+    let job = run.jobs.get(place)?;
+    job.carried_from.map(|run| run.0)
+}
+
+/// What a job was asked to be approved for, and by whom it was.
+fn approval(run: &Run, place: usize, job: &Job) -> Option<ApprovalView> {
+    let asked = job.approval.as_ref()?;
+    let environment = run.plan.plan().jobs.get(place)?.environment.as_ref();
+    let wanted = environment.and_then(|environment| environment.approval.as_ref());
+    Some(ApprovalView {
+        environment: asked.environment.clone(),
+        from: wanted.map(|wanted| wanted.from.clone()).unwrap_or_default(),
+        asked_ms: asked.asked.as_millis(),
+        until_ms: asked.until.as_millis(),
+        answer: asked.answer.as_ref().map(|answer| AnswerView {
+            approved: answer.verdict == Verdict::Approved,
+            by: answer.by.clone(),
+            comment: answer.comment.clone(),
+            at_ms: answer.at.as_millis(),
+        }),
+    })
 }
 
 /// What a finished attempt left behind, when it left anything.
@@ -139,7 +180,7 @@ pub(crate) fn job_state(scheduler: &Scheduler, run: &Run, place: usize, job: &Jo
         conclusion: job.conclusion.and_then(conclusion),
         allowed: job.tolerated && failed(job),
         reason: Some(job.reason.clone()).filter(|reason| !reason.is_empty()),
-        approval: None,
+        approval: approval(run, place, job),
         attempts: attempts.collect(),
         outputs: job
             .outputs
@@ -249,7 +290,7 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
             allowed: state.allowed,
             reason: state.reason,
             approval: state.approval,
-            carried_from: None,
+            carried_from: carried_from(run, place),
             attempts: state.attempts,
             steps: (0..)
                 .zip(names)
