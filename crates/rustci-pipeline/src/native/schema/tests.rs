@@ -118,99 +118,97 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
 
 fn within(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     let Some(rules) = schema.as_object() else {
-        return if schema == &Value::Bool(false) {
-            Err(format!("{at}: not allowed"))
-        } else {
-            Ok(())
+        return match schema {
+            Value::Bool(false) => Err(format!("{at}: not allowed")),
+            _ => Ok(()),
         };
     };
     for (rule, with) in rules {
-        let fits = match rule.as_str() {
-            "$schema" | "$id" | "title" | "description" | "definitions" | "properties" => true,
-            "$ref" => {
-                let name = with
-                    .as_str()
-                    .unwrap()
-                    .strip_prefix("#/definitions/")
-                    .unwrap();
-                within(root, &root["definitions"][name], value, at)?;
-                assert!(root["definitions"].get(name).is_some(), "{name}");
-                true
-            }
-            "allOf" => {
-                for part in with.as_array().unwrap() {
-                    within(root, part, value, at)?;
-                }
-                true
-            }
-            "anyOf" => {
-                let parts = with.as_array().unwrap().iter();
-                let results: Vec<_> = parts.map(|part| within(root, part, value, at)).collect();
-                if results.iter().all(Result::is_err) {
-                    return results.into_iter().next_back().unwrap();
-                }
-                true
-            }
-            "not" => within(root, with, value, at).is_err(),
-            "const" => value == with,
-            "enum" => with.as_array().unwrap().contains(value),
-            "type" => match with {
-                Value::Array(types) => types.iter().any(|name| is_type(value, name)),
-                name => is_type(value, name),
-            },
-            "pattern" => value.as_str().is_none_or(|text| matches(with, text)),
-            "maxLength" => value.as_str().is_none_or(|text| text.len() <= size(with)),
-            "minimum" => value
-                .as_f64()
-                .is_none_or(|number| number >= with.as_f64().unwrap()),
-            "maximum" => value
-                .as_f64()
-                .is_none_or(|number| number <= with.as_f64().unwrap()),
-            "minItems" => value
-                .as_array()
-                .is_none_or(|items| items.len() >= size(with)),
-            "maxItems" => value
-                .as_array()
-                .is_none_or(|items| items.len() <= size(with)),
-            "minProperties" => value.as_object().is_none_or(|map| map.len() >= size(with)),
-            "maxProperties" => value.as_object().is_none_or(|map| map.len() <= size(with)),
-            "required" => value.as_object().is_none_or(|map| {
-                let needed = with.as_array().unwrap();
-                needed
-                    .iter()
-                    .all(|name| map.contains_key(name.as_str().unwrap()))
-            }),
-            "items" => {
-                for item in value.as_array().into_iter().flatten() {
-                    within(root, with, item, at)?;
-                }
-                true
-            }
-            "propertyNames" => {
-                for name in value.as_object().into_iter().flat_map(|map| map.keys()) {
-                    within(
-                        root,
-                        with,
-                        &Value::from(name.as_str()),
-                        &format!("{at}.{name}"),
-                    )?;
-                }
-                true
-            }
+        let part = |with: &Value, value: &Value, at: &str| within(root, with, value, at);
+        match rule.as_str() {
+            "$schema" | "$id" | "title" | "description" | "definitions" | "properties" => {}
             "additionalProperties" => {
                 for (name, item) in value.as_object().into_iter().flatten() {
                     let own = schema["properties"].get(name).unwrap_or(with);
-                    within(root, own, item, &format!("{at}.{name}"))?;
+                    part(own, item, &format!("{at}.{name}"))?;
                 }
-                true
             }
-            other => panic!("the schema uses `{other}`"),
-        };
-        if !fits {
-            return Err(format!("{at}: {rule} {with}"));
+            _ => parts(rule, with, value, at, &part)?,
         }
     }
     Ok(())
+}
+
+/// The rules that look at a value through other schemas; `part` does that.
+fn parts(
+    rule: &str,
+    with: &Value,
+    value: &Value,
+    at: &str,
+    part: &dyn Fn(&Value, &Value, &str) -> Result<(), String>,
+) -> Result<(), String> {
+    let list = || with.as_array().unwrap().iter();
+    match rule {
+        "$ref" => {
+            let pointer = with.as_str().unwrap().strip_prefix('#').unwrap();
+            let all = super::schema();
+            part(all.pointer(pointer).expect(pointer), value, at)
+        }
+        "allOf" => list().try_for_each(|with| part(with, value, at)),
+        "anyOf" => {
+            let mut results = list().map(|with| part(with, value, at));
+            results
+                .find(Result::is_ok)
+                .unwrap_or_else(|| Err(format!("{at}: fits none of {with}")))
+        }
+        "not" => match part(with, value, at) {
+            Ok(()) => Err(format!("{at}: is {with}")),
+            Err(_) => Ok(()),
+        },
+        "items" => {
+            let mut items = value.as_array().into_iter().flatten();
+            items.try_for_each(|item| part(with, item, at))
+        }
+        "propertyNames" => {
+            let mut names = value.as_object().into_iter().flat_map(|map| map.keys());
+            names.try_for_each(|name| part(with, &Value::from(name.as_str()), at))
+        }
+        _ if fits(rule, with, value) => Ok(()),
+        _ => Err(format!("{at}: {rule} {with}")),
+    }
+}
+
+/// The rules that look at nothing but the value.
+fn fits(rule: &str, with: &Value, value: &Value) -> bool {
+    let items = value.as_array().map(Vec::len);
+    let properties = value.as_object().map(serde_json::Map::len);
+    match rule {
+        "const" => value == with,
+        "enum" => with.as_array().unwrap().contains(value),
+        "type" => match with {
+            Value::Array(types) => types.iter().any(|name| is_type(value, name)),
+            name => is_type(value, name),
+        },
+        "pattern" => value.as_str().is_none_or(|text| matches(with, text)),
+        "maxLength" => value.as_str().is_none_or(|text| text.len() <= size(with)),
+        "minimum" => value
+            .as_f64()
+            .is_none_or(|number| number >= with.as_f64().unwrap()),
+        "maximum" => value
+            .as_f64()
+            .is_none_or(|number| number <= with.as_f64().unwrap()),
+        "minItems" => items.is_none_or(|count| count >= size(with)),
+        "maxItems" => items.is_none_or(|count| count <= size(with)),
+        "minProperties" => properties.is_none_or(|count| count >= size(with)),
+        "maxProperties" => properties.is_none_or(|count| count <= size(with)),
+        "required" => value.as_object().is_none_or(|map| {
+            let needed = with.as_array().unwrap();
+            needed
+                .iter()
+                .all(|name| map.contains_key(name.as_str().unwrap()))
+        }),
+        other => panic!("the schema uses `{other}`"),
+    }
 }
 
 fn size(with: &Value) -> usize {
