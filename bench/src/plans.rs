@@ -1,6 +1,7 @@
 //! Pipelines for the dummy executor. Every job has an output of its own, so that a result that went
 //! to the wrong job is found.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub(crate) fn submission(plan: &Arc<StoredPlan>) -> Submission {
             pipeline: PipelineText {
                 file: "bench.yaml".to_owned(),
                 text: String::new(),
+                includes: BTreeMap::new(),
             },
             event: Map::new(),
             inputs: Map::new(),

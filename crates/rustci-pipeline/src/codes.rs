@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A diagnostic's code: `RC0101`. The hundreds are the kind: 0 text, 1 shape, 2 jobs, 3 expressions,
-/// 4 triggers and inputs, 5 what this version does not do.
+/// 4 triggers and inputs, 5 what this version does not do, 7 included files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(pub u16);
 
@@ -62,6 +62,12 @@ codes! {
     INPUT_VALUE = 404, "An input's value is missing, unknown or of the wrong type.";
     NOT_YET = 501, "A key of the format that changes what runs and that this version cannot do.";
     IGNORED = 502, "A key of the format that only adds something and that this version leaves out.";
+    INCLUDE = 701, "An included file is not there, or has no job of that name.";
+    INCLUDE_PATH = 702, "The path of an included file leads out of the project.";
+    INCLUDE_CYCLE = 703, "Files include each other in a circle.";
+    INCLUDE_LIMIT = 704, "There are too many included files, or they are too deep or too large.";
+    TEMPLATE = 705, "A file or a job is used as what it is not.";
+    TEMPLATE_INPUT = 706, "An input of an included file is missing, unknown or of the wrong type.";
 }
 
 impl fmt::Display for Code {

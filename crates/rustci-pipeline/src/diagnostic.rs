@@ -168,9 +168,19 @@ impl Diagnostic {
 /// Renders all findings one after the other, with a line that counts them at the end.
 #[must_use]
 pub fn render_all(diagnostics: &[Diagnostic], text: &str, colour: Colour) -> String {
+    render_files(diagnostics, |_| text, colour)
+}
+
+/// The same for findings of several files; `text` has the content of each.
+#[must_use]
+pub fn render_files<'t>(
+    diagnostics: &[Diagnostic],
+    text: impl Fn(&str) -> &'t str,
+    colour: Colour,
+) -> String {
     let mut out = String::new();
     for diagnostic in diagnostics {
-        out.push_str(&diagnostic.render(text, colour));
+        out.push_str(&diagnostic.render(text(&diagnostic.file), colour));
         out.push('\n');
     }
     let errors = diagnostics

@@ -29,14 +29,14 @@ mod yaml;
 
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
-pub use native::{lint, parse, schema};
+pub use native::{Files, included, lint, lint_with, parse, parse_with, schema};
 pub use pipeline::Pipeline;
 pub use plan::{
     Access, Approval, Artifact, Cache, CachePolicy, Concurrency, Download, DynamicMatrix,
     Environment, Executor, IfMissing, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError,
     Report, ReportKind, Retry, RetryOn, RunsOn, Step, When,
 };
-pub use planner::{PlanRefused, PlanRequest, Planned, compile, plan};
+pub use planner::{PlanRefused, PlanRequest, Planned, compile, compile_with, plan};
 
 /// What came out of reading a pipeline file.
 #[derive(Clone, Debug)]

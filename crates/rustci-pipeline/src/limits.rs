@@ -32,6 +32,20 @@ pub const WAITING_MAX: u32 = 1_000;
 pub const DATA_ENTRIES_MAX: usize = 100;
 /// Longest time that an artifact is kept: ten years.
 pub const EXPIRE_MS_MAX: u64 = 3_650 * 24 * 60 * 60 * 1000;
+/// How deep files may include each other.
+pub const INCLUDE_DEPTH_MAX: usize = 8;
+/// Files that a pipeline may include.
+pub const INCLUDE_FILES_MAX: usize = 64;
+/// Bytes of all files that a pipeline includes.
+pub const INCLUDE_BYTES_MAX: usize = 4 << 20;
+/// How often files may be included or used by jobs, all together.
+pub const INCLUDES_MAX: usize = 2_000;
+/// Values that are looked through for inputs in all inclusions.
+pub const INCLUDED_NODES_MAX: usize = 500_000;
+/// Bytes of text that inputs may bring into included files.
+pub const INCLUDED_TEXT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the path of an included file.
+pub const NAME_BYTES_MAX: usize = 1_024;
 /// Diagnostics that one file can have; later ones are dropped.
 pub const DIAGNOSTICS_MAX: usize = 100;
 /// Combinations of matrix axes before `exclude`.

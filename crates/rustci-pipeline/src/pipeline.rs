@@ -19,8 +19,8 @@ pub struct Pipeline {
     pub(crate) inputs: BTreeMap<String, Input>,
     /// Findings that matter when it is to be run: keys that this version cannot do.
     pub(crate) planning: Vec<Diagnostic>,
-    /// By job id, the line on which each step begins.
-    pub(crate) step_lines: BTreeMap<String, Vec<u32>>,
+    /// By job id, the file and line where each step begins.
+    pub(crate) step_places: BTreeMap<String, Vec<(String, u32)>>,
 }
 
 impl Pipeline {
@@ -30,11 +30,12 @@ impl Pipeline {
         &self.plan.name
     }
 
-    /// The line of the file on which a step begins, from 1. It is not part of the plan, whose
+    /// The file and the line, from 1, where a step begins. It is not part of the plan, whose
     /// digest must not change when lines move.
     #[must_use]
-    pub fn step_line(&self, job_id: &str, step: usize) -> Option<u32> {
-        self.step_lines.get(job_id)?.get(step).copied()
+    pub fn step_place(&self, job_id: &str, step: usize) -> Option<(&str, u32)> {
+        let (file, line) = self.step_places.get(job_id)?.get(step)?;
+        Some((file, *line))
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::Parsed;
 use crate::diagnostic::{Code, Diagnostic, Severity, Span};
-use crate::native::{lint, parse};
+use crate::native::{Files, lint_with, parse_with};
 use crate::nearest::nearest;
 use crate::pipeline::{Input, Pipeline};
 use crate::plan::Plan;
@@ -88,13 +88,26 @@ pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanR
 /// # Errors
 /// [`PlanRefused`] as [`plan`], and for everything that is wrong with the file.
 pub fn compile(file: &str, text: &str, request: &PlanRequest) -> Result<Planned, PlanRefused> {
+    compile_with(file, text, &Files::new(), request)
+}
+
+/// The same for a file that includes others.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    file: &str,
+    text: &str,
+    files: &Files,
+    request: &PlanRequest,
+) -> Result<Planned, PlanRefused> {
     let Parsed {
         pipeline,
         mut diagnostics,
-    } = parse(file, text);
+    } = parse_with(file, text, files);
     let Some(pipeline) = pipeline else {
         return Err(PlanRefused {
-            diagnostics: lint(file, text),
+            diagnostics: lint_with(file, text, files),
         });
     };
     match plan(&pipeline, request) {

@@ -1,31 +1,61 @@
 //! Collects what is wrong with a file.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::diagnostic::{Code, Diagnostic, Severity, Span};
 use crate::limits::DIAGNOSTICS_MAX;
-use crate::yaml::Source;
+use crate::yaml::{Node, Source};
 
-/// The findings of one file so far.
+/// The findings of a pipeline so far.
 pub(crate) struct Report<'t> {
-    source: &'t Source<'t>,
+    /// The pipeline's own file.
+    source: Rc<Source<'t>>,
+    /// Files that it includes, in the order of their places.
+    included: Vec<Rc<Source<'t>>>,
     found: Vec<Diagnostic>,
     /// Takes the words added to a finding that is over the limit.
     spare: Diagnostic,
 }
 
 impl<'t> Report<'t> {
-    pub(crate) fn new(source: &'t Source<'t>) -> Self {
-        let spare = diagnostic(source, Code::SYNTAX, Severity::Error, Span::default());
+    pub(crate) fn new(source: Source<'t>) -> Self {
+        let spare = diagnostic(source.file, Code::SYNTAX, Severity::Error, Span::default());
         Self {
-            source,
+            source: Rc::new(source),
+            included: Vec::new(),
             found: Vec::new(),
             spare,
         }
     }
 
-    pub(crate) fn source(&self) -> &'t Source<'t> {
-        self.source
+    /// The pipeline's own file.
+    pub(crate) fn source(&self) -> &Rc<Source<'t>> {
+        &self.source
+    }
+
+    /// Adds a file that is included; its places are counted on from the last one.
+    pub(crate) fn include(&mut self, file: &'t str, text: &'t str) -> Rc<Source<'t>> {
+        let last = self.included.last().unwrap_or(&self.source);
+        let source = Rc::new(Source::at(last.end(), file, text));
+        self.included.push(Rc::clone(&source));
+        source
+    }
+
+    /// The file of a place.
+    pub(crate) fn source_of(&self, place: usize) -> &Source<'t> {
+        if place < self.source.end() {
+            return &self.source;
+        }
+        let index = self
+            .included
+            .partition_point(|source| source.end() <= place);
+        self.included.get(index).unwrap_or(&self.source)
+    }
+
+    /// Where a part of a scalar's text stands.
+    pub(crate) fn within(&self, node: &Node, part: Range<usize>) -> Range<usize> {
+        self.source_of(node.at.start).within(node, part)
     }
 
     /// Adds an error; what to do about it can be added to the result.
@@ -59,18 +89,21 @@ impl<'t> Report<'t> {
         if self.is_full() {
             return &mut self.spare;
         }
-        let span = self.source.span(at);
-        let repeated = self
-            .found
-            .iter()
-            .any(|known| known.code == code && known.span == span && known.message == message);
+        let source = self.source_of(at.start);
+        let (file, span) = (source.file, source.span(at));
+        let repeated = self.found.iter().any(|known| {
+            known.code == code
+                && known.span == span
+                && known.message == message
+                && known.file == file
+        });
         // What aliases bring is found wrong once for each of them, at the one place where it is.
         if repeated {
             return &mut self.spare;
         }
         let finding = Diagnostic {
             message,
-            ..diagnostic(self.source, code, severity, span)
+            ..diagnostic(file, code, severity, span)
         };
         self.found.push(finding);
         self.found.last_mut().unwrap_or(&mut self.spare)
@@ -86,22 +119,30 @@ impl<'t> Report<'t> {
         self.found.len() >= DIAGNOSTICS_MAX
     }
 
-    /// All findings in the order of the file; those that only matter for a run are the second.
+    /// All findings in the order of the files; those that only matter for a run are the second.
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        self.found
-            .sort_by_key(|found| (found.span.line, found.span.column, found.code));
+        sort(&mut self.found, self.source.file);
         self.found
             .into_iter()
-            .partition(|found| found.code < Code::NOT_YET)
+            .partition(|found| !matches!(found.code, Code::NOT_YET | Code::IGNORED))
     }
 }
 
+/// Puts findings in order: first those in the pipeline's own file.
+pub(crate) fn sort(found: &mut [Diagnostic], own: &str) {
+    found.sort_by(|a, b| {
+        let key = |it: &Diagnostic| (it.span.line, it.span.column, it.code);
+        let place = (a.file != own, &a.file).cmp(&(b.file != own, &b.file));
+        place.then_with(|| key(a).cmp(&key(b)))
+    });
+}
+
 /// A finding without words.
-fn diagnostic(source: &Source<'_>, code: Code, severity: Severity, span: Span) -> Diagnostic {
+fn diagnostic(file: &str, code: Code, severity: Severity, span: Span) -> Diagnostic {
     Diagnostic {
         code,
         severity,
-        file: source.file.to_owned(),
+        file: file.to_owned(),
         span,
         message: String::new(),
         help: None,

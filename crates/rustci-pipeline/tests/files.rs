@@ -5,7 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustci_pipeline::{Colour, Diagnostic, PlanRequest, compile, diagnostic, lint, parse};
+use rustci_pipeline::{
+    Colour, Diagnostic, Files, PlanRequest, compile, compile_with, diagnostic, lint, lint_with,
+    parse,
+};
 
 fn files(directory: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,14 +41,50 @@ fn expect(path: &Path, ending: &str, got: &str) -> Result<(), String> {
     ))
 }
 
-fn check_all(directory: &str, check: impl Fn(&Path, &str, &str) -> Result<(), String>) -> usize {
+/// A pipeline file of a test, with the files in the directory of the same name beside it.
+struct Case {
+    path: PathBuf,
+    name: String,
+    text: String,
+    files: Files,
+}
+
+impl Case {
+    fn read(path: &Path) -> Self {
+        let mut files = Files::new();
+        let directory = path.with_extension("");
+        if directory.is_dir() {
+            for entry in fs::read_dir(&directory)
+                .unwrap()
+                .map(|entry| entry.unwrap())
+            {
+                let name = entry.file_name().into_string().unwrap();
+                files.insert(name, fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+        Self {
+            path: path.to_owned(),
+            name: path.file_name().unwrap().to_str().unwrap().to_owned(),
+            text: fs::read_to_string(path).unwrap(),
+            files,
+        }
+    }
+
+    fn lint(&self) -> Vec<Diagnostic> {
+        lint_with(&self.name, &self.text, &self.files)
+    }
+
+    fn render(&self, found: &[Diagnostic]) -> String {
+        let text = |file: &str| self.files.get(file).unwrap_or(&self.text).as_str();
+        diagnostic::render_files(found, text, Colour::Off)
+    }
+}
+
+fn check_all(directory: &str, check: impl Fn(&Case) -> Result<(), String>) -> usize {
     let files = files(directory);
     let failures: Vec<String> = files
         .iter()
-        .filter_map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            check(path, name, &fs::read_to_string(path).unwrap()).err()
-        })
+        .filter_map(|path| check(&Case::read(path)).err())
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     files.len()
@@ -53,14 +92,10 @@ fn check_all(directory: &str, check: impl Fn(&Path, &str, &str) -> Result<(), St
 
 #[test]
 fn every_bad_file_has_exactly_these_findings() {
-    let count = check_all("bad", |path, name, text| {
-        let found = lint(name, text);
-        assert!(!found.is_empty(), "{name} has no finding");
-        expect(
-            path,
-            "expected",
-            &diagnostic::render_all(&found, text, Colour::Off),
-        )
+    let count = check_all("bad", |case| {
+        let found = case.lint();
+        assert!(!found.is_empty(), "{} has no finding", case.name);
+        expect(&case.path, "expected", &case.render(&found))
     });
     assert!(count >= 60, "only {count} bad files");
 }
@@ -69,7 +104,7 @@ fn every_bad_file_has_exactly_these_findings() {
 fn every_code_is_seen_in_a_bad_file() {
     let mut seen: Vec<_> = files("bad")
         .iter()
-        .flat_map(|path| lint("x", &fs::read_to_string(path).unwrap()))
+        .flat_map(|path| Case::read(path).lint())
         .map(|found| found.code)
         .collect();
     seen.sort();
@@ -84,13 +119,14 @@ fn every_code_is_seen_in_a_bad_file() {
 
 #[test]
 fn every_good_file_has_exactly_this_plan() {
-    check_all("good", |path, name, text| {
+    check_all("good", |case| {
+        let name = &case.name;
         let request = PlanRequest {
             event: "manual".to_owned(),
             ..PlanRequest::default()
         };
-        let planned = compile(name, text, &request)
-            .map_err(|refused| diagnostic::render_all(&refused.diagnostics, text, Colour::Off))?;
+        let planned = compile_with(name, &case.text, &case.files, &request)
+            .map_err(|refused| case.render(&refused.diagnostics))?;
         let errors: Vec<&Diagnostic> = planned
             .diagnostics
             .iter()
@@ -106,7 +142,7 @@ fn every_good_file_has_exactly_this_plan() {
         );
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         let shown = format!("{}\n{:#}\n", planned.plan.digest(), value);
-        expect(path, "plan", &shown)
+        expect(&case.path, "plan", &shown)
     });
 }
 

@@ -1,6 +1,10 @@
 //! Finds the project and its pipeline files.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use rustci_pipeline::Files;
+use rustci_pipeline::limits::{FILE_BYTES_MAX, INCLUDE_BYTES_MAX, INCLUDE_FILES_MAX};
 
 use crate::failure::Failure;
 
@@ -84,6 +88,39 @@ impl Project {
                 other => other?.only(file),
             },
         }
+    }
+
+    /// The texts of all files that the pipeline in `text` includes, those that they include
+    /// themselves among them. Only files inside of the project are read; one that is not there is
+    /// left out, and told with everything else that is wrong with the pipeline.
+    pub(crate) fn included(&self, text: &str) -> Files {
+        let mut files = Files::new();
+        let mut bytes = 0;
+        let mut open = rustci_pipeline::included(text);
+        while let Some(path) = open.pop() {
+            let full = files.len() > INCLUDE_FILES_MAX || bytes > INCLUDE_BYTES_MAX;
+            if full || files.contains_key(&path) {
+                continue;
+            }
+            if let Some(text) = self.text_inside(&path) {
+                bytes += text.len();
+                open.extend(rustci_pipeline::included(&text));
+                files.insert(path, text);
+            }
+        }
+        files
+    }
+
+    /// The text of a file that lies in the project, links followed.
+    fn text_inside(&self, path: &str) -> Option<String> {
+        let place = self.root.join(path).canonicalize().ok()?;
+        let inside = place.starts_with(&self.root) && place.is_file();
+        // A file that is too large is read up to where the parser refuses it.
+        let file = inside.then(|| std::fs::File::open(place).ok())??;
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(FILE_BYTES_MAX + 1).unwrap_or(u64::MAX);
+        file.take(limit).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn new(root: &Path, files: Vec<PathBuf>) -> Self {
@@ -229,6 +266,31 @@ mod tests {
         assert_eq!(names(&project), [".rustci/b.yaml"]);
         let missing = Project::find_with(dir.path(), Some(Path::new("c.yaml"))).unwrap_err();
         assert!(matches!(missing, Failure::FileMissing { known, .. } if known.len() == 2));
+    }
+
+    #[test]
+    fn included_files_are_read_inside_of_the_project_only() {
+        let dir = tree(&["p/.rustci.yaml", "outside.yaml"]);
+        let root = dir.path().join("p");
+        let files = [
+            ("one.yaml", "include: [{ local: two.yaml }, one.yaml]"),
+            ("two.yaml", "jobs: { a: { uses: sub/three.yaml#x } }"),
+            ("sub/three.yaml", "env: {}"),
+        ];
+        fs::create_dir(root.join("sub")).unwrap();
+        for (name, text) in files {
+            fs::write(root.join(name), text).unwrap();
+        }
+        std::os::unix::fs::symlink("../outside.yaml", root.join("link.yaml")).unwrap();
+        std::os::unix::fs::symlink("one.yaml", root.join("inner.yaml")).unwrap();
+        let project = Project::at(&root).unwrap();
+        let text = "include: [one.yaml, link.yaml, inner.yaml, ../outside.yaml, missing.yaml]";
+        let files = project.included(text);
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["inner.yaml", "one.yaml", "sub/three.yaml", "two.yaml"]
+        );
     }
 
     #[test]

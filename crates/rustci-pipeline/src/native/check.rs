@@ -308,7 +308,7 @@ fn unreadable(report: &mut Report<'_>, node: &Node, error: &ExprError) {
         ExprErrorKind::UnknownFunction => Code::UNKNOWN_FUNCTION,
         _ => Code::EXPRESSION,
     };
-    let at = report.source().within(node, error.at.clone());
+    let at = report.within(node, error.at.clone());
     report
         .error(code, at, error.message.clone())
         .nearest(error.nearest);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::draft::{Draft, JobDraft};
+use super::include::Missing;
 use super::keys;
 use crate::diagnostic::Code;
 use crate::glob::Glob;
@@ -343,7 +344,7 @@ pub(super) fn check(report: &mut Report<'_>, draft: &Draft, jobs: &HashMap<&str,
         let artifacts = data.artifacts.iter().map(|artifact| &artifact.name);
         unique(report, artifacts, "artifacts");
         unique(report, data.caches.iter().map(|cache| &cache.key), "caches");
-        if !data.downloads.is_empty() {
+        if !data.downloads.is_empty() && draft.missing == Missing::None {
             downloads(report, draft, job, jobs);
         }
     }

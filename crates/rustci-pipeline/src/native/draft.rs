@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::data::DataDraft;
 use super::gates::{ConcurrencyDraft, EnvironmentDraft};
+use super::include::Missing;
 use crate::pipeline::{Input, Triggers};
 use crate::plan::{Access, Retry};
 pub(super) use crate::shape::Binding;
@@ -20,17 +21,37 @@ pub(super) struct Draft {
     pub(super) inputs: BTreeMap<String, Input>,
     pub(super) concurrency: Option<ConcurrencyDraft>,
     pub(super) jobs: Vec<JobDraft>,
+    /// Whether there would be more jobs.
+    pub(super) missing: Missing,
 }
 
 /// Settings that hold for all jobs that say nothing else.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Defaults {
-    pub(super) permissions: BTreeMap<String, Access>,
+    pub(super) permissions: Option<BTreeMap<String, Access>>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) retry: Option<Retry>,
     pub(super) runs_on: Option<RunsOnDraft>,
     pub(super) shell: String,
     pub(super) working_directory: Option<Rc<Node>>,
+}
+
+impl Defaults {
+    /// These, and `others` where these say nothing.
+    pub(super) fn over(self, others: Self) -> Self {
+        Self {
+            permissions: self.permissions.or(others.permissions),
+            timeout_ms: self.timeout_ms.or(others.timeout_ms),
+            retry: self.retry.or(others.retry),
+            runs_on: self.runs_on.or(others.runs_on),
+            shell: if self.shell.is_empty() {
+                others.shell
+            } else {
+                self.shell
+            },
+            working_directory: self.working_directory.or(others.working_directory),
+        }
+    }
 }
 
 #[derive(Default)]

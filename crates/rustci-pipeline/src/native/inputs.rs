@@ -27,7 +27,9 @@ pub(super) fn inputs(report: &mut Report<'_>, node: &Rc<Node>) -> BTreeMap<Strin
 
 /// Reads one input.
 fn input(report: &mut Report<'_>, entry: &Entry) -> Option<Input> {
-    let span = report.source().span(entry.key.at.clone());
+    let span = report
+        .source_of(entry.key.at.start)
+        .span(entry.key.at.clone());
     // `inputs: { target: }` is a text without a default.
     if entry.value.is_null() {
         return Some(Input {
@@ -102,7 +104,11 @@ fn check_options(report: &mut Report<'_>, entry: &Entry, fields: &Fields<'_>, ki
 
 /// The default, which has to be of the input's own type.
 fn default(report: &mut Report<'_>, node: &Rc<Node>, kind: &InputKind) -> Option<Value> {
-    values::literal(report, node, "default")?;
+    // An empty text is a text like any other.
+    let empty = *kind == InputKind::String && node.text() == Some("");
+    if !empty {
+        values::literal(report, node, "default")?;
+    }
     // `default: 1.10` of a text input means these four characters.
     let given = match kind {
         InputKind::String | InputKind::Choice(_) => Value::from(node.text().unwrap_or_default()),

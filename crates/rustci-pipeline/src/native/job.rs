@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::draft::{Binding, Checkout, Defaults, JobDraft, Label, Matrix, RunsOnDraft, StepDraft};
 use super::fields::Fields;
+use super::uses::{self, Used};
 use super::values::{self, NameRule};
 use super::{data, gates, keys, matrix, step};
 use crate::diagnostic::Code;
@@ -14,7 +15,12 @@ use crate::report::Report;
 use crate::yaml::{Entry, Node, NodeKind};
 
 /// Reads one entry of `jobs`.
-pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -> Option<JobDraft> {
+pub(super) fn job(report: &mut Report<'_>, used: &Used) -> Option<JobDraft> {
+    let Used {
+        entry,
+        env,
+        defaults,
+    } = used;
     values::name(report, &entry.key, "job id", NameRule::Id);
     let fields = Fields::read(report, &entry.value, &keys::JOB)?;
     let mut text = |name: &str| {
@@ -36,7 +42,7 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
         matrix: fields
             .get("matrix")
             .map_or(Matrix::None, |node| matrix::matrix(report, node)),
-        env: job_bindings(report, &fields, "env", NameRule::Environment),
+        env: job_env(report, &fields, env),
         secrets: fields
             .get("secrets")
             .map(|node| values::secrets(report, node))
@@ -54,7 +60,7 @@ pub(super) fn job(report: &mut Report<'_>, entry: &Entry, defaults: &Defaults) -
             .get("environment")
             .and_then(|node| gates::environment(report, node)),
         permissions: fields.get("permissions").map_or_else(
-            || defaults.permissions.clone(),
+            || defaults.permissions.clone().unwrap_or_default(),
             |node| gates::permissions(report, node),
         ),
         checkout: checkout(report, &fields),
@@ -82,6 +88,14 @@ fn list(report: &mut Report<'_>, fields: &Fields<'_>, name: &str) -> Vec<Rc<Node
         .get(name)
         .map(|node| values::texts(report, node, name))
         .unwrap_or_default()
+}
+
+/// The job's environment over that of the files it comes from.
+fn job_env(report: &mut Report<'_>, fields: &Fields<'_>, outer: &[Binding]) -> Vec<Binding> {
+    let own = job_bindings(report, fields, "env", NameRule::Environment);
+    let mut env = outer.to_vec();
+    uses::over(&mut env, own);
+    env
 }
 
 /// Names to templates under a key; empty without it.
@@ -117,7 +131,7 @@ fn job_steps(
     defaults: &Defaults,
 ) -> Vec<StepDraft> {
     // A job of a later kind has its own finding, which stops the plan.
-    let other_kind = fields.has("uses") || fields.has("module");
+    let other_kind = fields.has("module");
     if !fields.has("steps") && !other_kind {
         report
             .error(

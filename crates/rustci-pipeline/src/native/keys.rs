@@ -7,6 +7,7 @@ pub(super) const PIPELINE: Keys = Keys {
     known: &[
         "version",
         "name",
+        "include",
         "on",
         "concurrency",
         "permissions",
@@ -14,7 +15,22 @@ pub(super) const PIPELINE: Keys = Keys {
         "env",
         "jobs",
     ],
-    later: &[stops("include", "templates")],
+    later: &[],
+};
+
+/// A file that others include. Of its top level they take `defaults`, `env` and `jobs`.
+pub(super) const TEMPLATE: Keys = Keys {
+    of: "included file",
+    known: &[
+        "version", "name", "inputs", "include", "defaults", "env", "jobs",
+    ],
+    later: &[],
+};
+
+pub(super) const INCLUDE: Keys = Keys {
+    of: "include entry",
+    known: &["local", "with"],
+    later: &[],
 };
 
 pub(super) const DEFAULTS: Keys = Keys {
@@ -46,12 +62,12 @@ pub(super) const JOB: Keys = Keys {
         "steps",
         "artifacts",
         "reports",
+        "uses",
+        "with",
     ],
     later: &[
         stops("image", "container jobs"),
         stops("services", "service containers"),
-        stops("uses", "reusable jobs"),
-        stops("with", "reusable jobs"),
         stops("verify", "verified jobs"),
         stops("runtime", "other runtimes"),
         stops("module", "WebAssembly jobs"),

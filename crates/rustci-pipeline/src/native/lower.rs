@@ -26,10 +26,10 @@ use crate::yaml::Node;
 pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline> {
     check_size(report, &draft)?;
     let jobs: Vec<Job> = draft.jobs.iter().flat_map(instances).collect();
-    let step_lines = draft
+    let step_places = draft
         .jobs
         .iter()
-        .map(|job| step_lines(report, job))
+        .map(|job| step_places(report, job))
         .collect();
     check_keys(report, &draft, &jobs);
     let plan = Plan {
@@ -45,16 +45,18 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
         triggers: draft.triggers,
         inputs: draft.inputs,
         planning: Vec::new(),
-        step_lines,
+        step_places,
     })
 }
 
-/// The lines where the steps of a job begin.
-fn step_lines(report: &Report<'_>, job: &JobDraft) -> (String, Vec<u32>) {
+/// The files and lines where the steps of a job begin.
+fn step_places(report: &Report<'_>, job: &JobDraft) -> (String, Vec<(String, u32)>) {
     let begin = |step: &StepDraft| {
         let run = step.run.at.start;
         let name = step.name.as_ref().map_or(run, |name| name.at.start);
-        report.source().line(name.min(run))
+        let source = report.source_of(run);
+        let line = source.span(name.min(run)..run).line;
+        (source.file.to_owned(), line)
     };
     (job.id.clone(), job.steps.iter().map(begin).collect())
 }

@@ -9,6 +9,8 @@ mod data;
 mod draft;
 mod dynamic;
 mod gates;
+mod given;
+mod include;
 mod inputs;
 mod job;
 mod keys;
@@ -16,6 +18,7 @@ mod lower;
 mod matrix;
 mod names;
 mod needs;
+mod path;
 mod read;
 mod schema;
 mod scope;
@@ -23,28 +26,43 @@ mod step;
 mod taint;
 mod tiers;
 mod triggers;
+mod uses;
 
 pub use schema::schema;
 
+use std::collections::BTreeMap;
+
+use self::include::Library;
 use crate::Parsed;
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::Pipeline;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::shape::{fields, values};
 use crate::yaml::{self, Source};
 
-/// Reads a pipeline file. `file` is its path in the repository, as diagnostics name it.
+/// The texts of other files of the project, by their paths from its root (`dir/file.yaml`).
+pub type Files = BTreeMap<String, String>;
+
+/// Reads a pipeline file that includes no others. `file` is its path in the repository, as
+/// diagnostics name it.
 ///
 /// Everything that is wrong is told at once. Keys of the format that this version cannot do are
 /// told by [`plan`](crate::plan()), as they only matter when the pipeline is run; [`lint`] tells
 /// both.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> Parsed {
+    parse_with(file, text, &Files::new())
+}
+
+/// Reads a pipeline file and those of `files` that it includes; [`included`] tells which those
+/// are.
+#[must_use]
+pub fn parse_with(file: &str, text: &str, files: &Files) -> Parsed {
     let Read {
         pipeline,
         diagnostics,
         ..
-    } = read_file(file, text);
+    } = read_file(file, text, files);
     Parsed {
         pipeline,
         diagnostics,
@@ -54,14 +72,31 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 /// Everything there is to say about a pipeline file, with what this version cannot do.
 #[must_use]
 pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
+    lint_with(file, text, &Files::new())
+}
+
+/// The same for a file that includes others.
+#[must_use]
+pub fn lint_with(file: &str, text: &str, files: &Files) -> Vec<Diagnostic> {
     let Read {
         mut diagnostics,
         planning,
         ..
-    } = read_file(file, text);
+    } = read_file(file, text, files);
     diagnostics.extend(planning);
-    diagnostics.sort_by_key(|found| (found.span.line, found.span.column, found.code));
+    report::sort(&mut diagnostics, file);
     diagnostics
+}
+
+/// The paths of the files that a text includes, or whose jobs it uses. What those include is not
+/// among them. Empty when the text cannot be read, and without paths that lead out of the project.
+#[must_use]
+pub fn included(text: &str) -> Vec<String> {
+    let mut report = Report::new(Source::new("", text));
+    yaml::load(&mut report)
+        .ok()
+        .map(|root| include::named(&root))
+        .unwrap_or_default()
 }
 
 struct Read {
@@ -71,14 +106,14 @@ struct Read {
 }
 
 /// Reads a file and sorts what was found.
-fn read_file(file: &str, text: &str) -> Read {
-    let source = Source::new(file, text);
-    let mut report = Report::new(&source);
+fn read_file(file: &str, text: &str, files: &Files) -> Read {
+    let mut report = Report::new(Source::new(file, text));
+    let mut library = Library::new(file, files);
     let lowered = yaml::load(&mut report).ok().and_then(|root| {
         if tiers::fits(&root) {
             return tiers::pipeline(&mut report, &root);
         }
-        let draft = read::pipeline(&mut report, &root)?;
+        let draft = read::pipeline(&mut report, &mut library, &root)?;
         check::draft(&mut report, &draft);
         lower::pipeline(&mut report, draft)
     });

@@ -21,7 +21,7 @@ impl Found<'_> {
     /// Where a part of the expression stands in the file.
     fn place(&self, report: &Report<'_>, expr: &Expr) -> Range<usize> {
         let at = expr.at.start + self.start..expr.at.end + self.start;
-        report.source().within(self.node, at)
+        report.within(self.node, at)
     }
 
     /// Checks an expression; in a script also where its words come from.
@@ -251,7 +251,10 @@ fn need_property(
     job: &str,
     [property, output]: [Option<&str>; 2],
 ) {
-    let names: Vec<&str> = scope.needs.keys().copied().collect();
+    let Some(needs) = &scope.needs else {
+        return;
+    };
+    let names: Vec<&str> = needs.keys().copied().collect();
     if !unknown(report, at.clone(), job, &names, "this job has no need") {
         return;
     }
@@ -264,8 +267,7 @@ fn need_property(
             "a need has no",
         )
     });
-    let declared = scope
-        .needs
+    let declared = needs
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(job));
     if let (true, Some("outputs"), Some(output), Some((_, outputs))) =

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::draft::{Draft, JobDraft};
+use super::include::Missing;
 use crate::diagnostic::Code;
 use crate::nearest::nearest;
 use crate::report::Report;
@@ -43,6 +44,9 @@ fn check_names(
             return;
         }
         let name = need.text().unwrap_or_default();
+        if !index.contains_key(name) && draft.missing == Missing::Some {
+            continue;
+        }
         if !index.contains_key(name) {
             let others = draft.jobs.iter().filter(|other| other.id != job.id);
             report

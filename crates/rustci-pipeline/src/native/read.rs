@@ -1,18 +1,25 @@
 //! The file's top level.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::draft::{Defaults, Draft};
+use super::draft::{Binding, Defaults, Draft, JobDraft};
 use super::fields::{Fields, entries};
+use super::include::{Library, Missing};
 use super::values::{self, NameRule};
-use super::{gates, job, keys, step, triggers};
+use super::{gates, given, job, keys, step, triggers, uses};
 use crate::diagnostic::Code;
 use crate::report::Report;
-use crate::yaml::Node;
+use crate::yaml::{Node, NodeKind};
 
-/// Reads the whole file. None when there is nothing to go on with.
-pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft> {
+/// Reads a pipeline with everything that it includes. None when there is nothing to go on with.
+pub(super) fn pipeline<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    root: &Rc<Node>,
+) -> Option<Draft> {
+    library.know(root);
+    let root = &standing_alone(report, library, root);
     let fields = Fields::read(report, root, &keys::PIPELINE)?;
     if let Some(version) = fields.get("version") {
         values::integer(report, version, "version", 1..=1);
@@ -21,22 +28,22 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
         .get("name")
         .and_then(|node| values::literal(report, node, "name"));
     let name = name.map_or_else(|| stem(report.source().file), str::to_owned);
-    let mut defaults = fields
-        .get("defaults")
-        .map(|node| defaults(report, node))
-        .unwrap_or_default();
-    if let Some(node) = fields.get("permissions") {
-        defaults.permissions = gates::permissions(report, node);
-    }
     let concurrency = fields
         .get("concurrency")
         .and_then(|node| gates::concurrency(report, node));
-    let env = fields
-        .get("env")
-        .map(|node| values::bindings(report, node, "env", NameRule::Environment))
-        .unwrap_or_default();
     let (triggers, inputs) = triggers::triggers(report, fields.get("on"));
-    if !fields.has("jobs") {
+    let mut files = library.included(report, root);
+    files.push(Rc::clone(root));
+    let mut defaults = Defaults::default();
+    let mut env = Vec::new();
+    for file in &files {
+        defaults = defaults_of(report, file).over(defaults);
+        uses::over(&mut env, env_of(report, file));
+    }
+    if files.iter().all(|file| file.get("jobs").is_none()) {
+        if library.missing == Missing::Some {
+            return None;
+        }
         report
             .error(
                 Code::MISSING_KEY,
@@ -44,16 +51,9 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
                 "the pipeline has no `jobs`",
             )
             .help("a pipeline needs at least one job with steps");
+        return None;
     }
-    let jobs = fields.get("jobs")?;
-    let listed = entries(report, jobs, "`jobs`")?;
-    if listed.is_empty() {
-        report.error(Code::EMPTY, jobs.at.clone(), "`jobs` is empty");
-    }
-    let jobs = listed
-        .iter()
-        .filter_map(|entry| job::job(report, entry, &defaults))
-        .collect();
+    let jobs = jobs(report, library, &files, &defaults);
     Some(Draft {
         name,
         env,
@@ -61,7 +61,93 @@ pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Draft
         inputs,
         concurrency,
         jobs,
+        missing: library.missing,
     })
+}
+
+/// A file that has `inputs` is a template; what else is wrong with it is told all the same.
+fn standing_alone<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    root: &Rc<Node>,
+) -> Rc<Node> {
+    let NodeKind::Mapping(entries) = &root.kind else {
+        return Rc::clone(root);
+    };
+    let declared = entries
+        .iter()
+        .find(|entry| entry.key.text() == Some("inputs"));
+    let Some(declared) = declared else {
+        return Rc::clone(root);
+    };
+    report
+        .error(
+            Code::TEMPLATE,
+            declared.key.at.clone(),
+            "a file with `inputs` is a template for others and does not run by itself",
+        )
+        .help("what a person gives to a run stands under `on: { manual: { inputs: .. } }`");
+    let rest = entries
+        .iter()
+        .filter(|entry| entry.key.text() != Some("inputs"));
+    let rest = Node::instead(NodeKind::Mapping(rest.cloned().collect()), root.at.clone());
+    let inputs = given::examples(report, &declared.value);
+    inputs.fill(report, &mut library.budget, &rest)
+}
+
+/// The jobs of all files, those of the pipeline's own last.
+fn jobs<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    files: &[Rc<Node>],
+    defaults: &Defaults,
+) -> Vec<JobDraft> {
+    let mut drafts: Vec<JobDraft> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let listed = files.iter().filter_map(|file| file.get("jobs"));
+    let listed = listed.filter(|node| !node.is_null());
+    for node in listed {
+        let entries = entries(report, node, "`jobs`").unwrap_or_default();
+        if entries.is_empty() && matches!(node.kind, NodeKind::Mapping(_)) {
+            report.error(Code::EMPTY, node.at.clone(), "`jobs` is empty");
+        }
+        for entry in entries {
+            let id = entry.key.text().unwrap_or_default();
+            if let Some(first) = places.insert(id.to_owned(), entry.key.at.start) {
+                let source = report.source_of(first);
+                let (file, line) = (source.file, source.span(first..first).line);
+                let message = format!("there already is a job `{id}` in {file}, line {line}");
+                report
+                    .error(Code::DUPLICATE_JOB, entry.key.at.clone(), message)
+                    .help("give one of them another id");
+                continue;
+            }
+            let used = uses::follow(report, library, entry, defaults);
+            if used.is_none() {
+                library.missing = Missing::Some;
+            }
+            drafts.extend(used.and_then(|used| job::job(report, &used)));
+        }
+    }
+    drafts
+}
+
+/// The `env` of a file.
+pub(super) fn env_of(report: &mut Report<'_>, file: &Node) -> Vec<Binding> {
+    let env = file.get("env").filter(|env| !env.is_null());
+    env.map(|node| values::bindings(report, node, "env", NameRule::Environment))
+        .unwrap_or_default()
+}
+
+/// What a file says for all jobs.
+pub(super) fn defaults_of(report: &mut Report<'_>, file: &Node) -> Defaults {
+    let defaults = file.get("defaults").filter(|node| !node.is_null());
+    let defaults = defaults.map(|node| self::defaults(report, node));
+    let permissions = file.get("permissions").filter(|node| !node.is_null());
+    Defaults {
+        permissions: permissions.map(|node| gates::permissions(report, node)),
+        ..defaults.unwrap_or_default()
+    }
 }
 
 /// Reads `defaults`.
@@ -70,7 +156,7 @@ fn defaults(report: &mut Report<'_>, node: &Rc<Node>) -> Defaults {
         return Defaults::default();
     };
     Defaults {
-        permissions: BTreeMap::new(),
+        permissions: None,
         timeout_ms: fields
             .get("timeout")
             .and_then(|node| values::duration(report, node, "timeout")),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::draft::{Draft, JobDraft, Matrix};
+use super::include::Missing;
 use crate::pipeline::Input;
 
 /// Where an expression stands.
@@ -96,8 +97,8 @@ pub(super) struct Scope<'d> {
     pub(super) inputs: &'d BTreeMap<String, Input>,
     /// Names of the job's matrix; none when they are not known.
     pub(super) matrix: Option<&'d [String]>,
-    /// The job's needs, with their outputs.
-    pub(super) needs: BTreeMap<&'d str, BTreeSet<&'d str>>,
+    /// The job's needs, with their outputs; none when some of them are not there.
+    pub(super) needs: Option<BTreeMap<&'d str, BTreeSet<&'d str>>>,
     /// Ids of the steps before this one.
     pub(super) steps: Vec<&'d str>,
     /// Ids of this step and of those behind it.
@@ -122,7 +123,7 @@ impl<'d> Scope<'d> {
             place: Place::PipelineEnv,
             inputs: &draft.inputs,
             matrix: Some(&[]),
-            needs: BTreeMap::new(),
+            needs: Some(BTreeMap::new()),
             steps: Vec::new(),
             later_steps: Vec::new(),
             tainted: BTreeSet::new(),
@@ -154,9 +155,11 @@ impl<'d> Scope<'d> {
                 Matrix::Known(matrix) => Some(&matrix.names),
                 Matrix::Dynamic(matrix) => matrix.names.as_deref(),
             },
-            needs: needs
-                .map(|need| (need.id.as_str(), outputs(need)))
-                .collect(),
+            needs: (draft.missing == Missing::None).then(|| {
+                needs
+                    .map(|need| (need.id.as_str(), outputs(need)))
+                    .collect()
+            }),
             ..Self::of_pipeline(draft)
         }
     }

@@ -95,8 +95,9 @@ fn with_article(of: &str) -> String {
         "on" | "defaults" | "runs-on" | "retry" | "manual" | "concurrency" | "environment"
         | "approval" | "reports" | "include" | "server" => format!("`{of}`"),
         "pipeline" => "the pipeline".to_owned(),
-        "input" => "an input".to_owned(),
+        "input" | "included file" => format!("an {of}"),
         "downloads" | "artifacts" => format!("an entry of `{of}`"),
+        "include entry" => "an entry of `include`".to_owned(),
         _ => format!("a {of}"),
     }
 }

@@ -12,6 +12,7 @@ pub(crate) use keys::{Keys, adds, stops};
 use crate::yaml::Node;
 
 /// A name and a template.
+#[derive(Clone)]
 pub(crate) struct Binding {
     pub(crate) name: String,
     pub(crate) value: Rc<Node>,

@@ -10,6 +10,7 @@ use saphyr_parser::{
 
 use super::node::{Entry, Node, NodeKind, Weight};
 use super::scalar::{Core, Scalar};
+use super::source::Source;
 use crate::diagnostic::Code;
 use crate::limits;
 use crate::report::Report;
@@ -22,12 +23,20 @@ type Loaded<T> = Result<T, Unreadable>;
 /// Reads the one document of a file. Mistakes that leave the tree usable, such as a key that stands
 /// twice, are only reported.
 pub(crate) fn load(report: &mut Report<'_>) -> Loaded<Rc<Node>> {
-    if let Some(message) = too_large(report.source().text) {
-        report.error(Code::SIZE, 0..0, message);
+    let source = Rc::clone(report.source());
+    load_from(report, source)
+}
+
+/// The same for one of several files.
+pub(crate) fn load_from<'t>(report: &mut Report<'t>, source: Rc<Source<'t>>) -> Loaded<Rc<Node>> {
+    if let Some(message) = too_large(source.text) {
+        let begin = source.byte_of_char(0);
+        report.error(Code::SIZE, begin..begin, message);
         return Err(Unreadable);
     }
     let mut loader = Loader {
-        parser: Parser::new_from_str(report.source().text),
+        parser: Parser::new_from_str(source.text),
+        source,
         report,
         anchors: HashMap::new(),
         nodes: 0,
@@ -55,9 +64,10 @@ fn too_many_values() -> String {
     format!("file has more than {} values", limits::NODES_MAX)
 }
 
-struct Loader<'t, 'r, 's> {
+struct Loader<'t, 'r> {
     parser: Parser<'t, StrInput<'t>>,
-    report: &'r mut Report<'s>,
+    source: Rc<Source<'t>>,
+    report: &'r mut Report<'t>,
     anchors: HashMap<usize, Rc<Node>>,
     nodes: usize,
     aliases: usize,
@@ -66,7 +76,7 @@ struct Loader<'t, 'r, 's> {
 
 type Spanned<'t> = (Event<'t>, YamlSpan);
 
-impl<'t> Loader<'t, '_, '_> {
+impl<'t> Loader<'t, '_> {
     /// The next event; after the last one always the end.
     fn next(&mut self) -> Loaded<Spanned<'t>> {
         match self.parser.next_event() {
@@ -90,7 +100,7 @@ impl<'t> Loader<'t, '_, '_> {
     }
 
     fn byte(&self, marker: &Marker) -> usize {
-        self.report.source().byte_of_char(marker.index())
+        self.source.byte_of_char(marker.index())
     }
 
     fn bytes(&self, span: YamlSpan) -> Range<usize> {
@@ -353,12 +363,11 @@ fn merge_sources(value: &Rc<Node>) -> Vec<Rc<Node>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::Source;
     use super::*;
 
     fn load_text(text: &str) -> Result<serde_json::Value, String> {
         let source = Source::new("x.yaml", text);
-        let mut report = Report::new(&source);
+        let mut report = Report::new(source);
         let loaded = load(&mut report).map(|node| node.to_json());
         let (found, _) = report.finish();
         match (loaded, found.first()) {
@@ -384,7 +393,7 @@ mod tests {
     fn scalars_keep_their_place_in_the_file() {
         let text = "ä: ü\nb: |\n  line ö one\n  two ${{ x }}\nc: 'it''s y'\r\nd: z\n";
         let source = Source::new("x.yaml", text);
-        let mut report = Report::new(&source);
+        let mut report = Report::new(Source::new("x.yaml", text));
         let root = load(&mut report).map_err(|_| ()).unwrap();
         let place = |name: &str, part: &str| {
             let node = root.get(name).unwrap();

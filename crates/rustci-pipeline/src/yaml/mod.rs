@@ -5,7 +5,7 @@ mod node;
 mod scalar;
 mod source;
 
-pub(crate) use load::load;
+pub(crate) use load::{load, load_from};
 pub(crate) use node::{Entry, Node, NodeKind};
-pub(crate) use scalar::Core;
+pub(crate) use scalar::{Core, Scalar};
 pub(crate) use source::Source;

@@ -62,6 +62,15 @@ impl Node {
         }
     }
 
+    /// A value that stands in place of one at `at`; nothing names it by an alias.
+    pub(crate) fn instead(kind: NodeKind, at: Range<usize>) -> Rc<Self> {
+        Rc::new(Self {
+            kind,
+            at,
+            weight: Weight::default(),
+        })
+    }
+
     /// The scalar, when it is one.
     pub(crate) fn scalar(&self) -> Option<&Scalar> {
         match &self.kind {

@@ -21,7 +21,7 @@ pub(crate) enum Core {
 
 impl Scalar {
     /// A scalar without quotes.
-    pub(super) fn plain(text: String) -> Self {
+    pub(crate) fn plain(text: String) -> Self {
         Self {
             core: resolve(&text),
             text,
@@ -29,7 +29,7 @@ impl Scalar {
     }
 
     /// A scalar that is text because it is quoted, a block, or tagged.
-    pub(super) fn text(text: String) -> Self {
+    pub(crate) fn text(text: String) -> Self {
         Self {
             core: Core::Text,
             text,

@@ -6,10 +6,13 @@ use super::node::Node;
 use crate::diagnostic::Span;
 
 /// A file's text with an index of its lines.
+///
+/// Places are bytes counted through all files of a pipeline: those of a file begin at its base.
 #[derive(Debug)]
 pub(crate) struct Source<'t> {
     pub(crate) file: &'t str,
     pub(crate) text: &'t str,
+    base: usize,
     line_starts: Vec<usize>,
     /// Where each character begins; none when each is one byte.
     char_starts: Option<Vec<usize>>,
@@ -17,6 +20,11 @@ pub(crate) struct Source<'t> {
 
 impl<'t> Source<'t> {
     pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
+        Self::at(0, file, text)
+    }
+
+    /// A file whose places begin at `base`.
+    pub(crate) fn at(base: usize, file: &'t str, text: &'t str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0)
             .chain(breaks.map(|(index, _)| index + 1))
@@ -26,9 +34,15 @@ impl<'t> Source<'t> {
         Self {
             file,
             text,
+            base,
             line_starts,
             char_starts,
         }
+    }
+
+    /// The first place behind this file.
+    pub(crate) fn end(&self) -> usize {
+        self.base + self.text.len() + 1
     }
 
     /// Some bytes of the text.
@@ -36,26 +50,23 @@ impl<'t> Source<'t> {
         self.text.get(bytes).unwrap_or_default()
     }
 
-    /// The byte at which a character begins.
+    /// A place as bytes of this text.
+    fn own(&self, place: Range<usize>) -> Range<usize> {
+        place.start.saturating_sub(self.base)..place.end.saturating_sub(self.base)
+    }
+
+    /// The place at which a character begins.
     pub(super) fn byte_of_char(&self, index: usize) -> usize {
         let start = match &self.char_starts {
             Some(starts) => starts.get(index).copied(),
             None => Some(index),
         };
-        start.map_or(self.text.len(), |start| start.min(self.text.len()))
-    }
-
-    /// The line of a byte, from 1.
-    pub(crate) fn line(&self, byte: usize) -> u32 {
-        let line = self
-            .line_starts
-            .partition_point(|start| *start <= byte)
-            .max(1);
-        u32::try_from(line).unwrap_or(u32::MAX)
+        self.base + start.map_or(self.text.len(), |start| start.min(self.text.len()))
     }
 
     /// The place of some bytes; of several lines, the part on the first.
-    pub(crate) fn span(&self, bytes: Range<usize>) -> Span {
+    pub(crate) fn span(&self, place: Range<usize>) -> Span {
+        let bytes = self.own(place);
         let line = self
             .line_starts
             .partition_point(|start| *start <= bytes.start)
@@ -91,7 +102,8 @@ impl<'t> Source<'t> {
             return None;
         }
         let nth = text.get(..part.start)?.matches(marked).count();
-        let (index, _) = self.slice(node.at.clone()).match_indices(marked).nth(nth)?;
+        let written = self.slice(self.own(node.at.clone()));
+        let (index, _) = written.match_indices(marked).nth(nth)?;
         let start = node.at.start + index;
         Some(start..start + marked.len())
     }

@@ -20,7 +20,8 @@ use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page, Word};
 use crate::api::problem::ApiError;
 use crate::api::view::{
-    Conclusion, JobView, NewRun, NewSource, RunCreated, RunList, RunView, RunnerList, Status,
+    Conclusion, JobView, NewRun, NewSource, PipelineText, RunCreated, RunList, RunView, RunnerList,
+    Status,
 };
 use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
@@ -245,7 +246,12 @@ fn check_source(app: &App, source: Option<&NewSource>) -> Result<(), ApiError> {
 fn plan(new: NewRun) -> Result<Submission, ApiError> {
     let file = new.pipeline.file.clone();
     let refused = |diagnostics| ApiError::Pipeline { file, diagnostics };
-    let parsed = rustci_pipeline::parse(&new.pipeline.file, &new.pipeline.text);
+    let PipelineText {
+        file: name,
+        text,
+        includes,
+    } = &new.pipeline;
+    let parsed = rustci_pipeline::parse_with(name, text, includes);
     let Some(pipeline) = parsed.pipeline else {
         return Err(refused(parsed.diagnostics));
     };

@@ -504,6 +504,9 @@ pub struct PipelineText {
     pub file: String,
     /// What is in it.
     pub text: String,
+    /// The texts of the files that it includes, by their paths from the project's root.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub includes: BTreeMap<String, String>,
 }
 
 /// Where the files of a workspace come from.

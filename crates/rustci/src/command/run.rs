@@ -113,6 +113,7 @@ async fn submit_all(
             pipeline: PipelineText {
                 file: pipeline.file.to_string_lossy().into_owned(),
                 text: pipeline.text.clone(),
+                includes: pipeline.includes.clone(),
             },
             event: event(args.event, git),
             inputs: inputs(args),

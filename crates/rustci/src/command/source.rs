@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustci_pipeline::diagnostic;
-use rustci_pipeline::{Diagnostic, Pipeline, PlanRequest, Planned};
+use rustci_pipeline::{Diagnostic, Files, Pipeline, PlanRequest, Planned};
 
 use crate::failure::{Failure, plural};
 use crate::project::Project;
@@ -18,10 +18,16 @@ use crate::render::text::{Keep, clean, width, wrap};
 pub(crate) struct Source {
     /// Relative to its project.
     pub(crate) file: PathBuf,
+    /// The project's directory.
+    root: PathBuf,
     /// How people find it from where they are.
     pub(crate) shown: String,
     /// What is in it.
     pub(crate) text: String,
+    /// The files that it includes, by their paths in the project.
+    pub(crate) includes: Files,
+    /// The texts of all of them, by how people find them.
+    texts: BTreeMap<String, String>,
     /// What was read, if it could be.
     pub(crate) pipeline: Option<Pipeline>,
     /// The plan, if there are no errors.
@@ -45,7 +51,8 @@ impl Source {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         // The name in the plan, and thereby the digest, must not depend on where somebody stands.
         let name = file.to_string_lossy();
-        let parsed = rustci_pipeline::parse(&name, &text);
+        let includes = project.included(&text);
+        let parsed = rustci_pipeline::parse_with(&name, &text, &includes);
         let mut diagnostics = parsed.diagnostics;
         let pipeline = parsed.pipeline;
         let planned = match pipeline
@@ -62,14 +69,20 @@ impl Source {
             }
             None => None,
         };
-        let shown = shown(&path);
         for diagnostic in &mut diagnostics {
-            diagnostic.file.clone_from(&shown);
+            diagnostic.file = shown(&project.root.join(&diagnostic.file));
         }
+        let others = includes.iter();
+        let others = others.map(|(path, text)| (shown(&project.root.join(path)), text.clone()));
+        let shown = shown(&path);
+        let texts = others.chain([(shown.clone(), text.clone())]).collect();
         Ok(Self {
             file: file.to_owned(),
             shown,
             text,
+            includes,
+            texts,
+            root: project.root.clone(),
             pipeline,
             planned,
             diagnostics,
@@ -87,13 +100,19 @@ impl Source {
             .iter()
             .flat_map(|job| (0..job.steps.len()).map(move |at| (job, at)));
         let places = steps.filter_map(|(job, at)| {
-            let line = pipeline.step_line(&job.id, at)?;
+            let (file, line) = pipeline.step_place(&job.id, at)?;
+            let file = shown(&self.root.join(file));
             Some((
                 (job.id.clone(), u32::try_from(at).ok()?),
-                format!("{}:{line}", self.shown),
+                format!("{file}:{line}"),
             ))
         });
         places.collect()
+    }
+
+    /// The text of the file that a finding names.
+    fn text_of(&self, shown: &str) -> &str {
+        self.texts.get(shown).unwrap_or(&self.text)
     }
 
     /// How many findings are errors.
@@ -113,7 +132,7 @@ impl Source {
         let rendered = self
             .diagnostics
             .iter()
-            .map(|found| found.render(&self.text, colour) + "\n")
+            .map(|found| found.render(self.text_of(&found.file), colour) + "\n")
             .collect::<String>();
         match look.sink {
             Sink::Terminal => wrap_help(&rendered, look.columns),

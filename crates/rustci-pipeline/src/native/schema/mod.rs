@@ -14,13 +14,18 @@ use super::keys;
 use crate::limits::{DATA_ENTRIES_MAX, JOBS_MAX, RETRY_MAX, STEPS_MAX, WAITING_MAX};
 use crate::shape::Keys;
 
+/// A path from the project's root.
+const PATH: &str = "^[^/~@:][^@:]*$";
+/// A job of a file.
+const USES: &str = "^[^/~@:#][^@:#]*#[A-Za-z_][A-Za-z0-9_-]*$";
+
 /// Where the schema is published, relative to the project's own pages.
 const ID: &str = "https://rustci.dev/spec/pipeline.schema.json";
 
 /// The JSON Schema (draft 7) of a native pipeline file.
 #[must_use]
 pub fn schema() -> Value {
-    let mut root = object(&keys::PIPELINE, &["jobs"]);
+    let mut root = either(object(&keys::PIPELINE, &[]), ["jobs", "include"]);
     let head = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": ID,
@@ -41,8 +46,9 @@ pub fn schema() -> Value {
 /// Every table of keys and the property of each key in the schema, for tests and for readers.
 fn tables() -> Vec<(&'static str, Value)> {
     vec![
+        ("include", object(&keys::INCLUDE, &["local"])),
         ("defaults", object(&keys::DEFAULTS, &[])),
-        ("job", object(&keys::JOB, &["steps"])),
+        ("job", either(object(&keys::JOB, &[]), ["steps", "uses"])),
         ("step", object(&keys::STEP, &["run"])),
         ("matrix", object(&keys::MATRIX, &[])),
         ("runs-on", object(&keys::RUNS_ON, &[])),
@@ -79,6 +85,7 @@ fn definitions() -> Value {
             "propertyNames": id(),
             "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
         },
+        "path": { "type": "string", "pattern": PATH },
         "when": { "enum": ["success", "failure", "always"] },
         "permissions": {
             "type": "object",
@@ -139,6 +146,15 @@ fn object(keys: &Keys, required: &[&str]) -> Value {
     object
 }
 
+/// The same with one of two keys at least.
+fn either(mut object: Value, keys: [&str; 2]) -> Value {
+    if let Some(map) = object.as_object_mut() {
+        let needed = keys.map(|key| json!({ "required": [key] }));
+        map.insert("anyOf".to_owned(), json!(needed));
+    }
+    object
+}
+
 /// The value of a key, with a line on it for editors; none for a key that is not in the tables.
 fn property(of: &str, name: &str) -> Option<Value> {
     let found = match of {
@@ -178,6 +194,10 @@ fn of_pipeline(name: &str) -> Property {
         ),
         "concurrency" => (slot(), "the slot that a whole run holds"),
         "permissions" => (reference("permissions"), "what the tokens of jobs may do"),
+        "include" => (
+            json!({ "anyOf": [included(), list(&included())] }),
+            "files whose jobs are jobs of this pipeline too",
+        ),
         "defaults" => (reference("defaults"), "for what says nothing else"),
         "env" => (reference("environment-values"), "environment of every job"),
         "jobs" => (
@@ -260,6 +280,11 @@ fn of_job_data(name: &str) -> Property {
             "files kept after the job",
         ),
         "reports" => (reference("reports"), "files read as reports"),
+        "uses" => (
+            json!({ "type": "string", "pattern": USES }),
+            "a job of another file: FILE#JOB",
+        ),
+        "with" => (reference("named-values"), "inputs for `uses`"),
         _ => return None,
     })
 }
@@ -369,6 +394,8 @@ fn of_files(of: &str, name: &str) -> Property {
 
 fn of_settings(of: &str, name: &str) -> Property {
     Some(match (of, name) {
+        ("include entry", "local") => (reference("path"), "from the project's root"),
+        ("include entry", "with") => (reference("named-values"), "its inputs"),
         ("runs-on", "os") => (reference("text"), "the label os=.."),
         ("runs-on", "arch") => (reference("text"), "the label arch=.."),
         ("runs-on", "all") => (reference("texts"), "every one is needed"),
@@ -418,6 +445,10 @@ fn count(min: usize, max: usize) -> Value {
 
 fn retry() -> Value {
     json!({ "anyOf": [count(0, RETRY_MAX as usize), reference("retry")] })
+}
+
+fn included() -> Value {
+    json!({ "anyOf": [reference("path"), reference("include")] })
 }
 
 fn slot() -> Value {

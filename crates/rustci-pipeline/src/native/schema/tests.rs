@@ -104,7 +104,7 @@ fn files() -> Vec<PathBuf> {
 /// The file as JSON; none when it is no YAML or of the older format.
 fn native_value(text: &str) -> Option<Value> {
     let source = Source::new("x.yaml", text);
-    let mut report = Report::new(&source);
+    let mut report = Report::new(source);
     let root = yaml::load(&mut report).ok()?;
     let (found, _) = report.finish();
     let sound = found.is_empty() && !native::tiers::fits(&root);
@@ -223,6 +223,10 @@ fn is_type(value: &Value, name: &Value) -> bool {
     }
 }
 
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(['/', '~']) && !text.contains(['@', ':'])
+}
+
 /// The few patterns there are, each by hand.
 fn matches(pattern: &Value, text: &str) -> bool {
     let begins = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -239,6 +243,10 @@ fn matches(pattern: &Value, text: &str) -> bool {
                     .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
         }
         "^ *([0-9]+(ms|s|m|h|d) *)+$" => crate::duration::parse_ms(text).is_some(),
+        "^[^/~@:][^@:]*$" => is_path(text),
+        "^[^/~@:#][^@:#]*#[A-Za-z_][A-Za-z0-9_-]*$" => text
+            .split_once('#')
+            .is_some_and(|(path, job)| is_path(path) && begins(job)),
         other => panic!("the schema has the pattern {other}"),
     }
 }

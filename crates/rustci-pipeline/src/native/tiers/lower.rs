@@ -9,6 +9,7 @@ use super::task::{Order, Stage, Task};
 use crate::diagnostic::Code;
 use crate::limits::NAME_CHARS_MAX;
 use crate::native::draft::{Draft, JobDraft, Matrix, StepDraft};
+use crate::native::include::Missing;
 use crate::native::{check, lower};
 use crate::pipeline::Pipeline;
 use crate::plan::{Artifact, Cache, Download, IfMissing, Job, When};
@@ -56,6 +57,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, file: File) -> Option<Pipeline> 
         inputs: BTreeMap::new(),
         concurrency: None,
         jobs: drafts,
+        missing: Missing::None,
     };
     check::draft(report, &draft);
     let mut pipeline = lower::pipeline(report, draft)?;
