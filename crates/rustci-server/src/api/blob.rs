@@ -60,10 +60,10 @@ async fn put(
 ) -> Result<StatusCode, ApiError> {
     accepting(&app)?;
     let digest = parse(&digest)?;
+    check_length(&headers)?;
     if app.blobs.size(digest).is_some() {
         return Ok(StatusCode::OK);
     }
-    check_length(&headers)?;
     let upload = blocking(move || Ok(app.blobs.upload(digest)?)).await?;
     let upload = receive(upload, body).await?;
     blocking(move || Ok(upload.finish()?)).await?;

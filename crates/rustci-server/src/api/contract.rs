@@ -15,11 +15,12 @@ use axum::response::Response;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::api::App;
 use crate::api::document::{JSON, operations};
 use crate::api::page::add_link;
 use crate::api::problem::ApiError;
 use crate::api::tag;
-use crate::catalogue::Queries;
+use crate::health::Health;
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
 /// The header by which a request that is sent again is known.
@@ -141,11 +142,14 @@ impl Rules {
 
 /// The middleware.
 pub(crate) async fn keep(
-    State((contract, queries)): State<(Arc<Contract>, Queries)>,
+    State((contract, app)): State<(Arc<Contract>, App)>,
     OriginalUri(uri): OriginalUri,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    if app.health.get() == Health::Stopping {
+        return Err(ApiError::Stopping);
+    }
     let Some(rules) = contract.rules(&request) else {
         return Ok(next.run(request).await);
     };
@@ -161,7 +165,7 @@ pub(crate) async fn keep(
     if !is_read && response.status().is_success() {
         // Whoever reads next finds what was done. A catalogue that has stopped has nothing to
         // find, and what was done is done all the same.
-        let _ = queries.settled().await;
+        let _ = app.queries.settled().await;
     }
     if let Some(key) = key {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key);

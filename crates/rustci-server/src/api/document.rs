@@ -4,9 +4,11 @@ use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
-    Response, ResponseBuilder, Schema, Type,
+    ComponentsBuilder, ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Required, Response, ResponseBuilder, Schema, Type,
 };
+
+use crate::api::view::{LogLine, Problem, RunEvent};
 
 /// Media type of what is not a problem, a stream or a file.
 pub(crate) const JSON: &str = "application/json";
@@ -24,7 +26,15 @@ pub(crate) fn start() -> OpenApi {
              problems (RFC 9457) with a stable `code`.",
         ))
         .license(Some(utoipa::openapi::License::new("MIT")));
-    OpenApiBuilder::new().info(info).build()
+    // What no operation has as its whole body, but in the parts of one.
+    let components = ComponentsBuilder::new()
+        .schema_from::<LogLine>()
+        .schema_from::<Problem>()
+        .schema_from::<RunEvent>();
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components.build()))
+        .build()
 }
 
 /// Adds to every operation what is true for all: the token, and the errors that the layers around

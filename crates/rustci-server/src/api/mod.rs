@@ -14,6 +14,8 @@
 //!   and [`extract::Json`], gives `Json`, and every error is an [`ApiError`].
 //! - `responses` has the success and its own errors from [`answers`]; 400, 401, 409 (read-only),
 //!   413, 415 and 503 are added by [`document::finish`].
+//! - `tests/contract/cases.rs` gets a row for its success and for each error of its own; the test
+//!   says what is missing.
 //! - `spec/openapi.json` is the document as it is stored; after a change, and after a conflict in
 //!   it: `UPDATE_EXPECT=1 cargo test -p rustci-server --lib stored_document`.
 
@@ -99,7 +101,7 @@ fn guarded(routes: OpenApiRouter<App>, app: &App, contract: &Arc<Contract>) -> R
         // Uploads take the raw body, which they check and count while it streams.
         .layer(DefaultBodyLimit::max(RUN_BODY_BYTES_MAX))
         .layer(from_fn_with_state(
-            (Arc::clone(contract), app.queries.clone()),
+            (Arc::clone(contract), app.clone()),
             contract::keep,
         ))
         .method_not_allowed_fallback(method_not_allowed)

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
 use crate::api::App;
-use crate::api::answers::{NotFound, Precondition};
+use crate::api::answers::{Conflict, NotFound, Precondition};
 use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
@@ -57,7 +57,7 @@ pub(crate) struct ScopeQuery {
 /// Lists secrets: names, versions and times, never values.
 #[utoipa::path(
     get, path = "/secrets", operation_id = "list_secrets", tag = "secrets", params(ListQuery),
-    responses((status = 200, description = "A page of secrets.", body = SecretList))
+    responses((status = 200, description = "A page of secrets.", body = SecretList), Conflict)
 )]
 async fn list(
     State(app): State<App>,

@@ -1,0 +1,185 @@
+//! What is sent: for every operation a request that succeeds, and one for each error of its own.
+//!
+//! A new route adds its rows to [`CASES`]. The first row of an operation is its success; the errors
+//! that all routes share (400, 401, 406, 409 on a server that only reads, 413, 415, 503) are made
+//! from it and need no rows. Rows are sent in this order to one server, which begins with what
+//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner.
+
+use serde_json::{Value, json};
+
+/// A request and the status of its answer.
+pub(crate) struct Case {
+    pub(crate) operation: &'static str,
+    pub(crate) status: u16,
+    /// Method and path with query.
+    pub(crate) to: &'static str,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+    pub(crate) body: Body,
+}
+
+pub(crate) enum Body {
+    None,
+    Json(fn() -> Value),
+    Bytes(&'static [u8]),
+}
+
+const fn get(operation: &'static str, status: u16, to: &'static str) -> Case {
+    Case {
+        operation,
+        status,
+        to,
+        headers: &[],
+        body: Body::None,
+    }
+}
+
+const fn send(operation: &'static str, status: u16, to: &'static str, body: fn() -> Value) -> Case {
+    Case {
+        operation,
+        status,
+        to,
+        headers: &[],
+        body: Body::Json(body),
+    }
+}
+
+impl Case {
+    const fn with(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
+    }
+
+    const fn bytes(self, bytes: &'static [u8]) -> Self {
+        Self {
+            body: Body::Bytes(bytes),
+            ..self
+        }
+    }
+}
+
+/// A pipeline whose jobs the dummy executor does.
+pub(crate) const DONE: &str = "\
+version: 1
+name: done
+on: { manual: {} }
+jobs:
+  a: { runs-on: [executor=dummy], env: { DUMMY_OUTPUT_BYTES: '640' }, steps: [{ run: x }] }
+";
+
+/// A pipeline whose job waits for a runner that does not exist.
+pub(crate) const WAITS: &str = "\
+version: 1
+name: waits
+on: { manual: {} }
+jobs:
+  a: { runs-on: [nowhere=yes], steps: [{ run: x }] }
+";
+
+/// The body that starts a pipeline.
+pub(crate) fn run_of(text: &str) -> Value {
+    json!({
+        "pipeline": { "file": ".rustci.yaml", "text": text },
+        "event": { "name": "manual" },
+        "project": "demo",
+        "git": { "branch": "main", "commit": "1f0c" },
+    })
+}
+
+pub(crate) const CASES: &[Case] = &[
+    get("is_alive", 200, "GET /livez"),
+    get("is_started", 200, "GET /startupz"),
+    get("is_ready", 200, "GET /readyz"),
+    get("metrics", 200, "GET /metrics"),
+    get("version", 200, "GET /version"),
+    send("create_run", 201, "POST /api/v1/runs", || run_of(WAITS))
+        .with(&[("idempotency-key", "k1")]),
+    send(
+        "create_run",
+        400,
+        "POST /api/v1/runs",
+        || json!({ "project": 7 }),
+    ),
+    send("create_run", 422, "POST /api/v1/runs", || {
+        run_of("version: 1")
+    }),
+    get("list_runs", 200, "GET /api/v1/runs"),
+    get(
+        "list_runs",
+        200,
+        "GET /api/v1/runs?limit=1&project=demo&status=finished&conclusion=success&pipeline=done&event=manual&branch=main&commit=1f0c&since=1",
+    ),
+    get("list_runs", 400, "GET /api/v1/runs?limit=0"),
+    get("list_runs", 400, "GET /api/v1/runs?status=lost"),
+    get("get_run", 200, "GET /api/v1/runs/1"),
+    get("get_run", 200, "GET /api/v1/runs/2"),
+    get("get_run", 400, "GET /api/v1/runs/one"),
+    get("get_run", 404, "GET /api/v1/runs/4096"),
+    get("follow_run", 200, "GET /api/v1/runs/1/events"),
+    get("follow_run", 400, "GET /api/v1/runs/1/events").with(&[("last-event-id", "x")]),
+    get("follow_run", 404, "GET /api/v1/runs/4096/events"),
+    get("read_log", 200, "GET /api/v1/runs/1/jobs/a/log"),
+    get(
+        "read_log",
+        200,
+        "GET /api/v1/runs/1/jobs/a/log?tail=2&follow=true",
+    )
+    .with(&[("accept", "text/event-stream")]),
+    get("read_log", 200, "GET /api/v1/runs/1/jobs/a/log")
+        .with(&[("accept", "application/octet-stream")]),
+    get("read_log", 400, "GET /api/v1/runs/1/jobs/a/log?tail=-1"),
+    get("read_log", 404, "GET /api/v1/runs/1/jobs/b/log"),
+    send(
+        "cancel_run",
+        202,
+        "POST /api/v1/runs/2/cancel",
+        || json!({}),
+    ),
+    send("cancel_run", 404, "POST /api/v1/runs/4096/cancel", || {
+        json!({})
+    }),
+    send(
+        "cancel_run",
+        409,
+        "POST /api/v1/runs/2/cancel",
+        || json!({}),
+    ),
+    get("list_runners", 200, "GET /api/v1/runners"),
+    send(
+        "set_secret",
+        201,
+        "PUT /api/v1/secrets/deploy",
+        || json!({ "value": "x1" }),
+    ),
+    send(
+        "set_secret",
+        200,
+        "PUT /api/v1/secrets/deploy",
+        || json!({ "value": "x2" }),
+    ),
+    send(
+        "set_secret",
+        412,
+        "PUT /api/v1/secrets/deploy",
+        || json!({ "value": "x3" }),
+    )
+    .with(&[("if-none-match", "*")]),
+    get("list_secrets", 200, "GET /api/v1/secrets"),
+    get("remove_secret", 412, "DELETE /api/v1/secrets/deploy").with(&[("if-match", "\"0\"")]),
+    get("remove_secret", 204, "DELETE /api/v1/secrets/deploy"),
+    get("remove_secret", 404, "DELETE /api/v1/secrets/deploy"),
+    get("rekey_secrets", 200, "POST /api/v1/secrets/rekey"),
+    get("pipeline_schema", 200, "GET /api/v1/schema/pipeline"),
+    get("store_blob", 201, "PUT {archive}").bytes(b"archive"),
+    get("store_blob", 200, "PUT {archive}").bytes(b"archive"),
+    get(
+        "store_blob",
+        422,
+        "PUT /api/v1/blobs/0000000000000000000000000000000000000000000000000000000000000000",
+    )
+    .bytes(b"archivf"),
+    get("find_blob", 200, "HEAD {archive}"),
+    get(
+        "find_blob",
+        404,
+        "HEAD /api/v1/blobs/0000000000000000000000000000000000000000000000000000000000000000",
+    ),
+];
