@@ -100,6 +100,14 @@ pub const REASONS_MAX: usize = 1_000;
 pub const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 /// Time given to connections to drain at shutdown.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
+/// Largest blob of a test report that is read.
+pub const REPORT_BLOB_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of the summaries in one page, unless a single one is longer.
+pub const SUMMARY_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Runs that count in the history of tests, without another wish.
+pub const HISTORY_RUNS: u32 = 30;
+/// Most runs that count in the history of tests.
+pub const HISTORY_RUNS_MAX: u32 = 200;
 
 const _: () = assert!(PIPELINE_BYTES_MAX < RUN_BODY_BYTES_MAX);
 const _: () = assert!(PAGE_RUNS <= PAGE_RUNS_MAX);

@@ -29,7 +29,9 @@ impl ReadOnly {
     /// # Errors
     /// [`CatalogueError`]: `Missing` when nothing has ever run there.
     pub fn open(dir: &Path) -> Result<Self, CatalogueError> {
-        let catalogue = CatalogueThread::start_read_only(Catalogue::open_read_only(dir)?)?;
+        let blobs = Arc::new(Blobs::read_only(&Layout(dir).blobs()));
+        let catalogue = Catalogue::open_read_only(dir)?.with_blobs(Arc::clone(&blobs));
+        let catalogue = CatalogueThread::start_read_only(catalogue)?;
         let health = HealthCell::default();
         health.set(Health::ReadOnly);
         let app = App {
@@ -38,7 +40,7 @@ impl ReadOnly {
             engine: None,
             queries: catalogue.queries(),
             logs: LogFollower::Files(Layout(dir).logs()),
-            blobs: Arc::new(Blobs::read_only(&Layout(dir).blobs())),
+            blobs,
             secrets: None,
             health,
             metrics: Metrics::new(),

@@ -36,6 +36,7 @@ mod runs;
 mod schema;
 mod secrets;
 mod tag;
+mod tests;
 pub mod view;
 
 use std::sync::Arc;
@@ -130,6 +131,7 @@ fn versioned() -> OpenApiRouter<App> {
         .merge(log::routes())
         .merge(runs::routes())
         .merge(schema::routes())
+        .merge(tests::routes())
         .merge(secrets::routes())
 }
 

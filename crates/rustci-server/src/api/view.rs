@@ -3,6 +3,7 @@
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
 mod secret;
+mod test;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 pub use secret::{NewSecret, Rekeyed, SecretList, SecretView};
+pub use test::{
+    HistoryEntry, ReportView, SummaryList, SummaryView, TestHistory, TestList, TestOrder,
+    TestOutcome, TestStats, TestStatsList, TestTotals, TestVerdict, TestView,
+};
 
 /// Where a run, a job, an attempt or a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -5,11 +5,11 @@
 
 use rusqlite::Connection;
 
-use crate::catalogue::{CatalogueError, list, origin};
+use crate::catalogue::{CatalogueError, list, origin, reports};
 
 /// What each format adds to the one before it, the oldest first. A step that was released is never
 /// edited; a new one goes to the end.
-const STEPS: &[&str] = &[RUNS, origin::TABLES, list::INDEXES];
+const STEPS: &[&str] = &[RUNS, origin::TABLES, list::INDEXES, reports::TABLES];
 
 /// `user_version` after the first step.
 const FIRST: i64 = 2;

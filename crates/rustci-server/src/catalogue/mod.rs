@@ -5,11 +5,15 @@
 //! is behind and sends it everything again. One thread owns the connection that writes; others only
 //! read. Whoever changed something waits until it is here before saying so, and finds it then.
 
+mod history;
 mod list;
 mod migrate;
 mod origin;
 mod query;
 mod readers;
+#[cfg(test)]
+mod report_tests;
+mod reports;
 mod results;
 mod schema;
 mod subscribe;
@@ -25,9 +29,11 @@ use rusqlite::Connection;
 use crate::api::view::{ApprovalView, AttemptView, Conclusion, RunSummary, Status, StepView};
 use crate::blobs::Blobs;
 
+pub use history::HistoryFilter;
 pub use list::RunFilter;
 pub use origin::Origin;
 pub use query::ChangedSince;
+pub use reports::TestFilter;
 pub use results::Finished;
 pub use schema::CatalogueError;
 pub use subscribe::Subscriptions;

@@ -4,7 +4,7 @@ use rusqlite::Transaction;
 use rustci_pipeline::v1;
 
 use crate::blobs::Blobs;
-use crate::catalogue::CatalogueError;
+use crate::catalogue::{CatalogueError, reports};
 
 /// An attempt that ran to its end, with its result as the runner sent it.
 ///
@@ -44,7 +44,7 @@ impl Finished {
 type Projection = fn(&Transaction<'_>, &Finished, Option<&Blobs>) -> Result<(), CatalogueError>;
 
 /// One per feature.
-const PROJECTIONS: &[Projection] = &[];
+const PROJECTIONS: &[Projection] = &[reports::project];
 
 pub(super) fn write(
     transaction: &Transaction<'_>,

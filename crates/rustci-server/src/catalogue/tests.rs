@@ -31,7 +31,7 @@ fn summary(id: u64, status: Status) -> RunSummary {
     }
 }
 
-fn new_run(id: u64) -> Change {
+pub(super) fn new_run(id: u64) -> Change {
     let job = NewJob {
         id: id * 10,
         key: "test (a)".into(),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
-use rustci_pipeline::{Job, Plan, RetryOn, Step, v1};
+use rustci_pipeline::{Job, Plan, Report, ReportKind, RetryOn, Step, v1};
 use rustci_scheduler::{Run, contexts_json};
 
 use crate::limits::PLANS_ENCODED_MAX;
@@ -109,9 +109,22 @@ fn fixed_part(plan: &Plan, job: &Job) -> Vec<u8> {
             .map(|(name, value)| binding(name, value))
             .collect(),
         executor: job.executor().as_str().to_owned(),
+        reports: job.reports.iter().map(report).collect(),
         ..v1::JobSpec::default()
     }
     .encode_to_vec()
+}
+
+fn report(report: &Report) -> v1::ReportSpec {
+    let kind = match report.kind {
+        ReportKind::Junit => "junit",
+        // The runner says that it does not know it.
+        _ => "unknown",
+    };
+    v1::ReportSpec {
+        kind: kind.to_owned(),
+        paths: report.paths.clone(),
+    }
 }
 
 fn step(step: &Step) -> v1::Step {
