@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustci_pipeline::{PlanRequest, compile};
 use rustci_scheduler::StoredPlan;
-use rustci_server::api::view::{NewRun, PipelineText};
+use rustci_server::api::view::{NewRun, PipelineText, Priority};
 use rustci_server::engine::Submission;
 use serde_json::Map;
 
@@ -58,6 +58,7 @@ pub(crate) fn submission(plan: &Arc<StoredPlan>) -> Submission {
             env: Default::default(),
             git: Map::new(),
             jobs: Vec::new(),
+            priority: Priority::Normal,
         },
     }
 }

@@ -54,4 +54,6 @@ pub use state::{
     Answer, Approval, Attempt, AttemptEnd, Job, KnownRunner, Phase, ReplayError, Run, SlotUse,
     Stopping, Verdict,
 };
-pub use view::{Ahead, ClassView, Holder, ProjectView, QueueView, Reasons, RunnerView, Waiting};
+pub use view::{
+    Ahead, ClassView, Counts, Holder, ProjectView, QueueView, Reasons, RunnerView, Waiting,
+};

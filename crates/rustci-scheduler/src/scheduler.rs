@@ -4,7 +4,7 @@ use prost::Message;
 use valkyrie_frame::Time;
 
 use crate::{
-    Command, JobId, KnownRunner, Now, Output, Refused, ReplayError, Reply, Run, RunId,
+    Command, JobId, KnownRunner, Now, Output, Refused, ReplayError, Reply, Run, RunId, RunnerId,
     SchedulerConfig,
     decide::Turn,
     pool::{Leases, ParallelLimits, Pool},
@@ -131,6 +131,12 @@ impl Scheduler {
     #[must_use]
     pub fn job(&self, job: JobId) -> Option<(&Run, usize, &Job)> {
         self.state.job(job)
+    }
+
+    /// A runner that has registered once and was not forgotten.
+    #[must_use]
+    pub fn known_runner(&self, runner: RunnerId) -> Option<&KnownRunner> {
+        self.state.runner(runner)
     }
 
     /// All runners that have ever registered.

@@ -10,7 +10,7 @@ pub use gate::Holder;
 use rustci_pipeline::labels;
 use valkyrie_frame::WallTime;
 
-pub use queue::{Ahead, ClassView, ProjectView, QueueView, Reasons};
+pub use queue::{Ahead, ClassView, Counts, ProjectView, QueueView, Reasons};
 
 use crate::{
     JobId, Run, RunnerId, Scheduler,
@@ -35,8 +35,10 @@ pub struct RunnerView {
     pub jobs: Vec<JobId>,
     /// It can be sent jobs.
     pub connected: bool,
-    /// It gets no new jobs.
+    /// An operator wants it to get no new jobs.
     pub draining: bool,
+    /// It said that it ends when its jobs have.
+    pub leaving: bool,
 }
 
 /// Why a job is not running. Shows as a sentence for people.
@@ -113,6 +115,19 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    /// Every word that [`code`](Self::code) gives.
+    pub const CODES: &[&'static str] = &[
+        "needs",
+        "paused",
+        "max_parallel",
+        "no_runners",
+        "no_suitable_runner",
+        "quota",
+        "draining",
+        "resting",
+        "capacity",
+    ];
+
     /// The reason as a word that never changes.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -286,6 +301,7 @@ impl Scheduler {
                 jobs: pooled.map_or(Vec::new(), |runner| runner.active.keys().copied().collect()),
                 connected: pooled.is_some_and(PoolRunner::is_connected),
                 draining: known.draining,
+                leaving: pooled.is_some_and(|runner| runner.leaving),
             }
         })
     }

@@ -98,6 +98,14 @@ pub const SSE_PAUSE: Duration = Duration::from_millis(20);
 pub const REASONS_MAX: usize = 1_000;
 /// How long a part may take to answer a health check.
 pub const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
+/// Jobs of which it is remembered how long they take.
+pub const HISTORY_JOBS_MAX: usize = 20_000;
+/// Jobs of a run that are explained in one answer.
+pub const EXPLAINED_JOBS_MAX: usize = 200;
+/// Jobs of a run up to which it is reckoned when those begin that wait for others.
+pub const FORECAST_JOBS_MAX: usize = 256;
+/// Requirements and projects that one look at the queue lists.
+pub const QUEUE_GROUPS_MAX: usize = 100;
 /// Time given to connections to drain at shutdown.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(2);
 /// Largest blob of a test report that is read.

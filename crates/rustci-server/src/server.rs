@@ -19,6 +19,7 @@ use crate::config::ServerConfig;
 use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError};
 use crate::health::HealthCell;
 use crate::http::{HttpError, HttpServer};
+use crate::limits::HISTORY_JOBS_MAX;
 use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
@@ -123,6 +124,7 @@ impl Server {
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
         let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
+        let history = catalogue.times(HISTORY_JOBS_MAX)?;
         let catalogue = catalogue.with_blobs(Arc::clone(&blobs));
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
@@ -143,6 +145,7 @@ impl Server {
             updates: Some(catalogue.updates()),
             metrics: metrics.clone(),
             health: health.clone(),
+            history,
             snapshot_records: config.snapshot_records,
         };
         let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;

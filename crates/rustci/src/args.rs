@@ -7,6 +7,7 @@ pub(crate) mod secrets;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustci_server::api::view::Priority;
 
 pub(crate) use context::ContextCommand;
 pub(crate) use place::{PlaceArgs, ServerArgs};
@@ -107,6 +108,30 @@ impl EventName {
     }
 }
 
+/// How soon a run gets runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunPriority {
+    /// After what is normal, for an hour at most.
+    Low,
+    /// In its turn.
+    Normal,
+    /// Before what is normal and at most an hour older.
+    High,
+    /// Before everything else of a day.
+    Critical,
+}
+
+impl From<RunPriority> for Priority {
+    fn from(priority: RunPriority) -> Self {
+        match priority {
+            RunPriority::Low => Self::Low,
+            RunPriority::Normal => Self::Normal,
+            RunPriority::High => Self::High,
+            RunPriority::Critical => Self::Critical,
+        }
+    }
+}
+
 /// `rustci run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -128,6 +153,9 @@ pub(crate) struct RunArgs {
     /// A file of NAME=VALUE lines with the secrets the pipeline asks for
     #[arg(long, value_name = "FILE")]
     pub(crate) secrets_file: Option<PathBuf>,
+    /// How soon it gets runners, compared with other runs of the project
+    #[arg(long, value_enum, default_value_t = RunPriority::Normal, value_name = "PRIORITY")]
+    pub(crate) priority: RunPriority,
     /// An environment variable for every job (may be repeated)
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,

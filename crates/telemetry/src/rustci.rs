@@ -1,6 +1,6 @@
 //! The CI's families.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -39,6 +39,8 @@ pub struct RustciMetrics {
     jobs: Family<Label, Gauge>,
     jobs_finished: Family<Label, Counter>,
     queue_depth: Gauge,
+    queue_oldest: Gauge<f64, AtomicU64>,
+    jobs_waiting: Family<Label, Gauge>,
     runners_connected: Gauge,
     dispatch: Histogram,
     journal_sync: Histogram,
@@ -56,6 +58,8 @@ impl RustciMetrics {
             jobs: Family::default(),
             jobs_finished: Family::default(),
             queue_depth: Gauge::default(),
+            queue_oldest: Gauge::default(),
+            jobs_waiting: Family::default(),
             runners_connected: Gauge::default(),
             dispatch: short_times(),
             journal_sync: short_times(),
@@ -86,6 +90,17 @@ impl RustciMetrics {
             "rustci_queue_depth",
             "Jobs that are ready and wait for a runner",
             self.queue_depth.clone(),
+        );
+        registry.register_with_unit(
+            "rustci_queue_oldest",
+            "How long the job has waited for a runner that does so longest",
+            Unit::Seconds,
+            self.queue_oldest.clone(),
+        );
+        registry.register(
+            "rustci_jobs_waiting",
+            "Jobs that wait, by what they wait for",
+            self.jobs_waiting.clone(),
         );
         registry.register_with_unit(
             "rustci_dispatch",
@@ -155,6 +170,19 @@ impl RustciMetrics {
     /// Sets how many jobs are ready and wait for a runner.
     pub fn queue_depth(&self, count: u64) {
         set(&self.queue_depth, count);
+    }
+
+    /// Sets how long the job has waited for a runner that does so longest.
+    pub fn queue_oldest(&self, waited: Duration) {
+        self.queue_oldest.set(waited.as_secs_f64());
+    }
+
+    /// Sets how many jobs wait for something, such as `capacity`.
+    pub fn jobs_waiting(&self, reason: &'static str, count: u64) {
+        set(
+            &self.jobs_waiting.get_or_create(&[("reason", reason)]),
+            count,
+        );
     }
 
     /// Sets how many runners have an open connection.

@@ -28,7 +28,39 @@ pub struct QueueView {
     pub projects: Vec<ProjectView>,
 }
 
+/// What there is that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Runs.
+    pub runs: usize,
+    /// Jobs that wait for something else than a runner.
+    pub blocked: usize,
+    /// Jobs that wait for a runner, those behind a `max-parallel` among them.
+    pub queued: usize,
+    /// Jobs that runners have.
+    pub running: usize,
+}
+
 impl Scheduler {
+    /// How much there is that has not ended.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let queued = self.pool.queued() + self.limits.waiting();
+        Counts {
+            runs: self.runs().filter(|run| run.conclusion.is_none()).count(),
+            blocked: self.pool.waiting_in_all().saturating_sub(queued),
+            queued,
+            running: self.pool.running(),
+        }
+    }
+
+    /// Since when the job waits for a runner that does so longest.
+    #[must_use]
+    pub fn oldest_queued(&self) -> Option<WallTime> {
+        self.pool.oldest()
+    }
+
     /// The queue in figures, with at most `max` classes and projects. Its cost grows with their
     /// number, not with that of the jobs.
     #[must_use]

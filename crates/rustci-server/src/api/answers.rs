@@ -34,6 +34,8 @@ answers! {
     Precondition = "412" "It is not in the state that `If-Match` or `If-None-Match` asks for.";
     /// The request is well formed and still cannot be done.
     Unprocessable = "422" "The request is well formed and cannot be done as it is; `code` says why.";
+    /// A quota is used up.
+    TooMany = "429" "The project has as many waiting jobs as it may have.";
     /// The server takes nothing new.
     Unavailable = "503" "The server is stopping, or its storage failed.";
 }

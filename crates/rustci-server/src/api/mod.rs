@@ -26,12 +26,15 @@ mod contract;
 pub(crate) mod document;
 mod envelope;
 mod events;
+mod explain;
 mod extract;
 mod health;
 mod log;
 mod page;
 mod problem;
+mod queue;
 mod rows;
+mod runners;
 mod runs;
 mod schema;
 mod secrets;
@@ -128,7 +131,10 @@ fn versioned() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(blob::routes())
         .merge(events::routes())
+        .merge(explain::routes())
         .merge(log::routes())
+        .merge(queue::routes())
+        .merge(runners::routes())
         .merge(runs::routes())
         .merge(schema::routes())
         .merge(tests::routes())

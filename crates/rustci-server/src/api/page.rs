@@ -1,6 +1,7 @@
 //! Lists in pages.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use axum::http::header::LINK;
@@ -17,6 +18,11 @@ use crate::limits::{NAME_BYTES_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
 pub(crate) struct Limit(u32);
 
 impl Limit {
+    /// Entries in one page, for what counts in memory.
+    pub(crate) fn entries(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
     /// Entries in one page.
     pub(crate) fn get(self) -> u32 {
         self.0
@@ -56,6 +62,32 @@ impl FromStr for Cursor {
     }
 }
 
+/// `cursor` in the query of a list whose entries have names: that of the last one, in hex, so that
+/// it fits into an address as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Name(pub(crate) String);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.0.bytes();
+        bytes.try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pairs = text.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let name = pairs.map(byte).collect::<Option<Vec<u8>>>();
+        let name = name.and_then(|name| String::from_utf8(name).ok());
+        name.map(Self).ok_or_else(|| {
+            format!("cursor is the `next` of the page before, not {text:?}; leave it out to begin")
+        })
+    }
+}
+
 /// A name to look for.
 #[derive(Debug, Clone)]
 pub(crate) struct Word(pub(crate) String);
@@ -83,7 +115,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Limit Cursor Word);
+from_text!(Limit Cursor Word Name);
 
 /// The answer with one page of a list.
 #[derive(Debug)]

@@ -90,6 +90,12 @@ pub enum ApiError {
     /// The key of the secrets is not the server's to change.
     #[error("{0}")]
     KeyElsewhere(String),
+    /// The runner is connected or has jobs.
+    #[error("runner {0} is connected or has jobs")]
+    RunnerInUse(u64),
+    /// The project has as many waiting jobs as it may have.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The data directory is open for reading only.
     #[error("this server only reads; no server process owns its data directory")]
     ReadOnly,
@@ -133,6 +139,8 @@ impl ApiError {
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
             Self::RunFinished(_) => &rows::RUN_FINISHED,
             Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
+            Self::RunnerInUse(_) => &rows::RUNNER_IN_USE,
+            Self::QuotaExceeded(_) => &rows::QUOTA_EXCEEDED,
             Self::ReadOnly => &rows::READ_ONLY,
             Self::Overloaded => &rows::OVERLOADED,
             Self::Storage(_) => &rows::STORAGE_FAILED,

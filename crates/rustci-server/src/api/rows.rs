@@ -129,6 +129,20 @@ pub(crate) const KEY_ELSEWHERE: Row = Row {
     hint: "stop the server and use `rustci secrets rekey --data-dir DIR --new-key-file FILE`",
 };
 
+pub(crate) const RUNNER_IN_USE: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "runner_in_use",
+    title: "Runner is in use",
+    hint: "drain it, wait for its jobs, stop it, then remove it",
+};
+
+pub(crate) const QUOTA_EXCEEDED: Row = Row {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    code: "quota_exceeded",
+    title: "Quota reached",
+    hint: "wait until jobs of the project have ended, cancel some, or raise its quota",
+};
+
 pub(crate) const READ_ONLY: Row = Row {
     status: StatusCode::CONFLICT,
     code: "read_only",
@@ -183,6 +197,8 @@ pub(crate) const ALL: &[&Row] = &[
     &METHOD_NOT_ALLOWED,
     &RUN_FINISHED,
     &KEY_ELSEWHERE,
+    &RUNNER_IN_USE,
+    &QUOTA_EXCEEDED,
     &READ_ONLY,
     &OVERLOADED,
     &STORAGE_FAILED,

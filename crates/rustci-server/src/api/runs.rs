@@ -13,15 +13,14 @@ use utoipa_axum::routes;
 use valkyrie_frame::TraceContext;
 
 use crate::api::App;
-use crate::api::answers::{Conflict, NotFound, Unprocessable};
+use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
 use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page, Word};
 use crate::api::problem::ApiError;
 use crate::api::view::{
-    Conclusion, JobView, NewRun, NewSource, PipelineText, RunCreated, RunList, RunView, RunnerList,
-    Status,
+    Conclusion, JobView, NewRun, NewSource, PipelineText, RunCreated, RunList, RunView, Status,
 };
 use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
@@ -33,7 +32,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(create, list))
         .routes(routes!(get))
         .routes(routes!(cancel))
-        .routes(routes!(runners))
 }
 
 /// Starts a run.
@@ -41,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// The answer comes when the run is on disk: a run that was acknowledged is never lost.
 #[utoipa::path(
     post, path = "/runs", operation_id = "create_run", tag = "runs", request_body = NewRun,
-    responses((status = 201, description = "The run, durable.", body = RunCreated), Unprocessable)
+    responses((status = 201, description = "The run, durable.", body = RunCreated), Unprocessable, TooMany)
 )]
 async fn create(
     State(app): State<App>,
@@ -165,16 +163,6 @@ async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCod
     }
 }
 
-/// Lists the runners that are connected.
-#[utoipa::path(
-    get, path = "/runners", operation_id = "list_runners", tag = "runners",
-    responses((status = 200, description = "By name.", body = RunnerList), Conflict)
-)]
-async fn runners(State(app): State<App>) -> Result<Json<RunnerList>, ApiError> {
-    let runners = engine(&app)?.runners().await?;
-    Ok(Json(RunnerList { runners }))
-}
-
 /// The run, from the catalogue; why its jobs wait, from the engine.
 pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
     let run = app.queries.read(move |catalogue| catalogue.run(id)).await?;
@@ -211,7 +199,7 @@ pub(crate) fn number(text: &str, what: &str) -> Result<u64, ApiError> {
         .map_err(|_| ApiError::Invalid(format!("{what} is a number, not {text:?}")))
 }
 
-fn engine(app: &App) -> Result<&EngineHandle, ApiError> {
+pub(crate) fn engine(app: &App) -> Result<&EngineHandle, ApiError> {
     app.engine.as_ref().ok_or(ApiError::ReadOnly)
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
+mod explain;
+mod queue;
 mod secret;
 mod test;
 
@@ -12,6 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+pub(crate) use explain::recorded as explain_recorded;
+pub use explain::{Details, Explanation, JobExplanation, Nearest};
+pub use queue::{
+    ClassView, NewQuota, ProjectLoad, QueueState, QueueView, QueuedJob, QuotaList, QuotaView,
+    RunnerList, RunnerState, RunnerView,
+};
 pub use secret::{NewSecret, Rekeyed, SecretList, SecretView};
 pub use test::{
     HistoryEntry, ReportView, SummaryList, SummaryView, TestHistory, TestList, TestOrder,
@@ -367,23 +375,6 @@ impl StepView {
     }
 }
 
-/// A runner that is connected now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RunnerView {
-    /// Its number.
-    pub id: u64,
-    /// Its name.
-    pub name: String,
-    /// What it announced.
-    pub labels: Vec<String>,
-    /// Jobs it runs at once.
-    pub capacity: u32,
-    /// Jobs it runs now.
-    pub running: u32,
-    /// Its version.
-    pub version: String,
-}
-
 /// Answer of `GET /api/v1/runs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
@@ -398,13 +389,6 @@ pub struct RunList {
 pub struct RunCreated {
     /// The run, durable.
     pub run: RunView,
-}
-
-/// Answer of `GET /api/v1/runners`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RunnerList {
-    /// By name.
-    pub runners: Vec<RunnerView>,
 }
 
 /// One line of `GET .../log`, as JSON.
@@ -499,6 +483,9 @@ pub struct NewRun {
     /// Ids or keys: only these jobs and the jobs they need. Empty means all.
     #[serde(default)]
     pub jobs: Vec<String>,
+    /// How soon it gets runners, compared with other runs of the project.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 /// A pipeline file.

@@ -20,6 +20,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod times;
 mod write;
 
 use std::sync::Arc;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use journal::{Index, Journal};
 use prost::Message;
-use rustci_scheduler::record::{Next, Record, record::Kind};
+use rustci_scheduler::record::{Conclusion as Recorded, Next, Record, record::Kind};
 use rustci_scheduler::{
     AttemptToken, Command, Effect, JobId, Output, Refused, Reply, RunId, RunnerId, Scheduler,
 };
 use tokio::sync::Notify;
 use valkyrie::{Correlation, ErrorCode, Link, StreamId, Time};
+use valkyrie_frame::WallTime;
 
 use crate::api::ApiError;
 use crate::api::view::{Conclusion, RunView};
@@ -24,6 +25,7 @@ use crate::engine::EngineConfig;
 use crate::engine::attempts::Active;
 use crate::engine::clock::Clock;
 use crate::engine::handle::Answer;
+use crate::engine::history::History;
 use crate::engine::projection::Projection;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::spec::SpecCache;
@@ -58,6 +60,10 @@ pub(super) struct Core {
     pub(super) links: HashMap<RunnerId, Link>,
     /// Versions that runners announced.
     pub(super) versions: HashMap<RunnerId, String>,
+    /// When runners were connected last that are away.
+    pub(super) seen: HashMap<RunnerId, WallTime>,
+    /// How long jobs took.
+    pub(super) history: History,
     /// Attempts that runners have now, as far as this process knows.
     pub(super) attempts: HashMap<JobId, Active>,
     /// Job streams by link and stream.
@@ -87,6 +93,7 @@ impl Core {
         let waker = Arc::clone(&wake);
         journal.on_synced(Box::new(move |_| waker.notify_one()));
         Self {
+            history: History::seeded(&config.history),
             projection: Projection::new(config.updates.clone()),
             snapshots: Snapshots::new(config.snapshot_records, journal.appended()),
             config,
@@ -95,6 +102,7 @@ impl Core {
             journal,
             links: HashMap::new(),
             versions: HashMap::new(),
+            seen: HashMap::new(),
             attempts: HashMap::new(),
             job_streams: HashMap::new(),
             specs: SpecCache::default(),
@@ -189,6 +197,9 @@ impl Core {
         match &record.kind {
             Some(Kind::AttemptEnded(ended)) if ended.next() == Next::End => {
                 metrics.job_finished(word(ended.conclusion()));
+                if ended.conclusion() == Recorded::Success {
+                    self.remember(JobId(ended.job));
+                }
             }
             Some(Kind::JobEnded(ended)) => metrics.job_finished(word(ended.conclusion())),
             Some(Kind::RunEnded(ended)) => {

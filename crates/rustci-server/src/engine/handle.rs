@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use rustci_scheduler::StoredPlan;
+use rustci_scheduler::{Command, StoredPlan};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use valkyrie_frame::TraceContext;
 
 use crate::api::ApiError;
-use crate::api::view::{NewRun, RunView, RunnerView};
+use crate::api::view::{Explanation, NewRun, QueueView, QuotaView, RunView, RunnerView};
+use crate::engine::placement::QueuePage;
 use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
 
 /// A run that was asked for and planned.
@@ -37,10 +38,26 @@ pub(crate) enum Request {
     Submit(Box<Submission>, Answer<RunView>),
     /// Cancel a run.
     Cancel(u64, Answer<()>),
-    /// List the runners that are connected.
+    /// List the runners that are known.
     Runners(Answer<Vec<RunnerView>>),
     /// Say why jobs wait.
     Waiting(Vec<u64>, Answer<Vec<(u64, String)>>),
+    /// Say why the jobs of a run, or one of them, wait or ended, and when they will be done.
+    Explain {
+        run: u64,
+        job: Option<u64>,
+        answer: Answer<Option<Explanation>>,
+    },
+    /// Show the queue.
+    Queue(QueuePage, Answer<QueueView>),
+    /// List so many quotas behind that of a project.
+    Quotas(Option<String>, usize, Answer<Vec<QuotaView>>),
+    /// Show the quota of a project.
+    Quota(String, Answer<QuotaView>),
+    /// Forget a runner.
+    ForgetRunner(u64, Answer<()>),
+    /// Do what an operator wants with queue, quotas or runners.
+    Operate(Box<Command>, Answer<()>),
     /// Bring the gauges up to date.
     Measure(Answer<()>),
 }
@@ -72,7 +89,7 @@ impl EngineHandle {
         self.ask(|answer| Request::Cancel(run, answer)).await
     }
 
-    /// The runners that are connected now, by name.
+    /// The runners that are known, by name.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -88,6 +105,68 @@ impl EngineHandle {
     pub async fn waiting(&self, mut jobs: Vec<u64>) -> Result<Vec<(u64, String)>, ApiError> {
         jobs.truncate(REASONS_MAX);
         self.ask(|answer| Request::Waiting(jobs, answer)).await
+    }
+
+    /// Why the jobs of a run, or one of them, wait or ended, and when they will be done; none when
+    /// the scheduler does not have the run any more.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn explain(
+        &self,
+        run: u64,
+        job: Option<u64>,
+    ) -> Result<Option<Explanation>, ApiError> {
+        self.ask(|answer| Request::Explain { run, job, answer })
+            .await
+    }
+
+    /// The queue in figures, and a page of it.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn queue(&self, page: QueuePage) -> Result<QueueView, ApiError> {
+        self.ask(|answer| Request::Queue(page, answer)).await
+    }
+
+    /// At most so many quotas, by project, behind that of `after`.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn quotas(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<QuotaView>, ApiError> {
+        self.ask(|answer| Request::Quotas(after, limit, answer))
+            .await
+    }
+
+    /// What holds for a project; the empty name stands for the default of all.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn quota(&self, project: String) -> Result<QuotaView, ApiError> {
+        self.ask(|answer| Request::Quota(project, answer)).await
+    }
+
+    /// Forgets a runner that is gone for good; the answer comes when that is durable.
+    ///
+    /// # Errors
+    /// [`ApiError`]: `NotFound`, or `RunnerInUse` while it is connected or has jobs.
+    pub async fn forget_runner(&self, runner: u64) -> Result<(), ApiError> {
+        self.ask(|answer| Request::ForgetRunner(runner, answer))
+            .await
+    }
+
+    /// Does what an operator wants with queue, quotas or runners; the answer comes when that is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`ApiError`]: what the scheduler refuses, and `Storage` when the journal failed.
+    pub async fn operate(&self, command: Command) -> Result<(), ApiError> {
+        self.ask(|answer| Request::Operate(Box::new(command), answer))
+            .await
     }
 
     /// Brings the gauges of the metrics up to date.

@@ -12,7 +12,10 @@
 mod attempts;
 mod clock;
 mod core;
+mod explain;
 mod handle;
+mod history;
+mod placement;
 mod projection;
 mod recover;
 mod register;
@@ -45,6 +48,9 @@ use crate::logs::Logs;
 use crate::secrets::SecretsSource;
 
 pub use handle::{EngineHandle, Submission};
+pub use history::JobTook;
+pub use placement::QueuePage;
+pub(crate) use placement::wanted as wanted_quota;
 pub use recover::RecoverError;
 pub use runner::RunnerHandler;
 
@@ -65,6 +71,8 @@ pub struct EngineConfig {
     pub metrics: Metrics,
     /// Where it says that it cannot go on.
     pub health: HealthCell,
+    /// How long jobs took before this start, the oldest first.
+    pub history: Vec<JobTook>,
     /// A snapshot after so many records. More make restarts longer, fewer cost a pause each.
     /// Default 200,000.
     pub snapshot_records: u64,
@@ -80,6 +88,7 @@ impl Default for EngineConfig {
             updates: None,
             metrics: Metrics::new(),
             health: HealthCell::default(),
+            history: Vec::new(),
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

@@ -92,6 +92,7 @@ impl Core {
             return;
         }
         self.links.remove(&runner);
+        self.seen.insert(runner, self.clock.now().wall);
         self.forget_streams(runner, link);
         self.count_runners();
         if let Err(error) = self.command(Command::RunnerDown { runner }) {

@@ -1,16 +1,19 @@
 //! What people ask of the engine.
 
+use std::time::Duration;
+
 use prost::Message;
 use rustci_pipeline::v1;
 use rustci_scheduler::record::{NamedText, RunMeta};
-use rustci_scheduler::{Command, JobId, Refused, Reply, RunId};
+use rustci_scheduler::{Command, JobId, Refused, Reply, RunId, RunnerId, Waiting};
 use serde_json::{Map, Value, json};
 
 use crate::api::ApiError;
-use crate::api::view::{NewSource, RunView, RunnerView};
+use crate::api::view::{NewSource, RunView};
 use crate::blobs::BlobDigest;
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::{Answer, Request, Submission};
+use crate::engine::placement::refusal;
 use crate::engine::states;
 use crate::limits::JOURNAL_BACKLOG_BYTES;
 use crate::traces::RunTrace;
@@ -24,6 +27,16 @@ impl Core {
             // Whoever asked may have gone away; then nobody misses the answer.
             Request::Runners(answer) => drop(answer.send(Ok(self.runner_views()))),
             Request::Waiting(jobs, answer) => drop(answer.send(Ok(self.reasons(&jobs)))),
+            Request::Explain { run, job, answer } => {
+                drop(answer.send(Ok(self.explain(RunId(run), job.map(JobId)))));
+            }
+            Request::Queue(page, answer) => drop(answer.send(Ok(self.queue_view(&page)))),
+            Request::Quotas(after, limit, answer) => {
+                drop(answer.send(Ok(self.quotas(after.as_deref(), limit))));
+            }
+            Request::Quota(project, answer) => drop(answer.send(Ok(self.quota(&project)))),
+            Request::ForgetRunner(runner, answer) => self.forget_runner(RunnerId(runner), answer),
+            Request::Operate(command, answer) => self.operate(*command, answer),
             Request::Measure(answer) => {
                 self.measure();
                 drop(answer.send(Ok(())));
@@ -59,7 +72,7 @@ impl Core {
         let run = match self.command(command) {
             Ok(Reply::Run(run)) => run,
             Ok(_) => return Err(ApiError::Internal("a submission made no run".to_owned())),
-            Err(error) => return Err(ApiError::Invalid(error.to_string())),
+            Err(refused) => return Err(refusal(refused)),
         };
         self.projection.run_submitted(run);
         let view = self
@@ -117,22 +130,6 @@ impl Core {
         }
     }
 
-    fn runner_views(&self) -> Vec<RunnerView> {
-        let connected = self.scheduler.runners().filter(|runner| runner.connected);
-        let mut views: Vec<_> = connected
-            .map(|runner| RunnerView {
-                id: runner.id.0,
-                name: runner.name,
-                labels: runner.labels,
-                capacity: runner.capacity,
-                running: u32::try_from(runner.jobs.len()).unwrap_or(u32::MAX),
-                version: self.versions.get(&runner.id).cloned().unwrap_or_default(),
-            })
-            .collect();
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        views
-    }
-
     /// Why jobs that have not started are waiting.
     fn reasons(&self, jobs: &[u64]) -> Vec<(u64, String)> {
         let reason = |id: &u64| Some((*id, self.scheduler.waiting(JobId(*id))?.to_string()));
@@ -141,29 +138,22 @@ impl Core {
 
     /// Brings the gauges up to date.
     fn measure(&self) {
-        use rustci_scheduler::Phase;
         use telemetry::JobState;
-        let mut counts = [0_u64; 3];
-        let mut active = 0;
-        for run in self.scheduler.runs().filter(|run| run.conclusion.is_none()) {
-            active += 1;
-            for job in &run.jobs {
-                let [blocked, queued, running] = &mut counts;
-                match job.phase {
-                    Phase::Blocked => *blocked += 1,
-                    Phase::Queued => *queued += 1,
-                    Phase::Active => *running += 1,
-                    Phase::Ended => {}
-                }
-            }
-        }
         let metrics = &self.config.metrics.rustci;
-        let [blocked, queued, running] = counts;
-        metrics.runs_active(active);
-        metrics.jobs(JobState::Blocked, blocked);
-        metrics.jobs(JobState::Queued, queued);
-        metrics.jobs(JobState::Running, running);
-        metrics.queue_depth(u64::try_from(self.scheduler.queued()).unwrap_or(u64::MAX));
+        let counts = self.scheduler.counts();
+        metrics.runs_active(counts.runs as u64);
+        metrics.jobs(JobState::Blocked, counts.blocked as u64);
+        metrics.jobs(JobState::Queued, counts.queued as u64);
+        metrics.jobs(JobState::Running, counts.running as u64);
+        metrics.queue_depth(self.scheduler.queued() as u64);
+        let now = self.clock.now().wall;
+        let oldest = self.scheduler.oldest_queued();
+        metrics.queue_oldest(oldest.map_or(Duration::ZERO, |since| now.saturating_since(since)));
+        let reasons = self.scheduler.reasons();
+        for code in Waiting::CODES {
+            let count = reasons.get(code).copied().unwrap_or_default();
+            metrics.jobs_waiting(code, count as u64);
+        }
     }
 }
 
@@ -204,6 +194,7 @@ fn meta(submission: &Submission) -> Result<RunMeta, ApiError> {
             .transpose()?
             .unwrap_or_default(),
         env: env.collect(),
+        priority: states::recorded_priority(new.priority).into(),
         trace: RunTrace::new(submission.trace)
             .map(RunTrace::to_bytes)
             .unwrap_or_default(),

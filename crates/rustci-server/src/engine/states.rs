@@ -66,6 +66,16 @@ pub(crate) fn priority(recorded: RecordedPriority) -> Priority {
     }
 }
 
+/// What a run counts for, in the words of the journal.
+pub(crate) fn recorded_priority(priority: Priority) -> RecordedPriority {
+    match priority {
+        Priority::Low => RecordedPriority::Low,
+        Priority::Normal => RecordedPriority::Normal,
+        Priority::High => RecordedPriority::High,
+        Priority::Critical => RecordedPriority::Critical,
+    }
+}
+
 /// What never changes about the jobs of a run.
 pub(crate) fn new_run(run: &Run) -> Change {
     let jobs = run
@@ -222,7 +232,7 @@ fn attempt_view(scheduler: &Scheduler, number: u32, attempt: &Attempt) -> Attemp
 }
 
 fn runner_name(scheduler: &Scheduler, id: RunnerId) -> String {
-    let known = scheduler.known_runners().find(|runner| runner.id == id);
+    let known = scheduler.known_runner(id);
     known.map_or_else(|| format!("runner {id}"), |runner| runner.name.clone())
 }
 

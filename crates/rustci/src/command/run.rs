@@ -122,6 +122,7 @@ async fn submit_all(
             env: args.env.iter().cloned().collect::<BTreeMap<_, _>>(),
             git: git.clone(),
             jobs: args.job.iter().cloned().collect(),
+            priority: args.priority.into(),
         };
         let created: RunCreated = api.post("/api/v1/runs", &new).await?;
         let run = created.run.id;
