@@ -118,6 +118,9 @@ impl Waiting {
     /// Every word that [`code`](Self::code) gives.
     pub const CODES: &[&'static str] = &[
         "needs",
+        "run_slot",
+        "approval",
+        "slot",
         "paused",
         "max_parallel",
         "no_runners",

@@ -302,7 +302,9 @@ impl World {
                 break;
             }
             for lease in assigned {
-                if self.scheduler.job(lease.1.job).unwrap().2.phase != Phase::Active {
+                // A runner that came back without it may have made it an older one.
+                let job = self.scheduler.job(lease.1.job).unwrap().2;
+                if job.phase != Phase::Active || job.token(lease.1.job) != Some(lease.1) {
                     continue;
                 }
                 let failed = failing.contains(&self.key(lease.1.job).as_str());
