@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use rustci_pipeline::{
-    Colour, PlanRequest, compile,
+    Colour, Files, PlanRequest, compile,
     diagnostic::render_all,
     expr::{self, Contexts},
-    parse, plan,
+    habits, parse, plan,
 };
 
 /// No file keeps the reader longer, whatever its aliases and its depth.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Reads a pipeline file and plans it.
+/// Reads a pipeline file of either dialect and plans it.
 pub(crate) fn yaml(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else {
         return;
@@ -35,6 +35,7 @@ pub(crate) fn yaml(data: &[u8]) {
         );
     }
     let _ = render_all(&parsed.diagnostics, text, Colour::Off);
+    let _ = habits("fuzz.yaml", text, &Files::new());
     let request = PlanRequest {
         event: "push".to_owned(),
         ..PlanRequest::default()

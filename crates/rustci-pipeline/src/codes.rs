@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A diagnostic's code: `RC0101`. The hundreds are the kind: 0 text, 1 shape, 2 jobs, 3 expressions,
-/// 4 triggers and inputs, 5 what this version does not do, 7 included files.
+/// 4 triggers and inputs, 5 what this version does not do, 6 bad habits, 7 included files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(pub u16);
 
@@ -62,6 +62,15 @@ codes! {
     INPUT_VALUE = 404, "An input's value is missing, unknown or of the wrong type.";
     NOT_YET = 501, "A key of the format that changes what runs and that this version cannot do.";
     IGNORED = 502, "A key of the format that only adds something and that this version leaves out.";
+    SECRET_IN_CLEAR = 601, "What looks like a secret stands in the file.";
+    UNREACHABLE = 602, "A job or step can never run.";
+    PIPE_TO_SHELL = 603, "A script from the network is run unseen.";
+    IGNORED_FAILURE = 604, "Everything may fail, so nothing ever does.";
+    NO_TIMEOUT = 605, "A job has no time limit of its own.";
+    UNPINNED = 606, "Something is fetched without a version.";
+    SECRETS_FOR_STRANGERS = 607, "A job that pull requests start gets secrets.";
+    CONSTANT_CACHE_KEY = 608, "The key of a cache never changes.";
+    EMPTY_RETRY = 609, "A `retry` makes no further try.";
     INCLUDE = 701, "An included file is not there, or has no job of that name.";
     INCLUDE_PATH = 702, "The path of an included file leads out of the project.";
     INCLUDE_CYCLE = 703, "Files include each other in a circle.";

@@ -29,7 +29,7 @@ mod yaml;
 
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
-pub use native::{Files, included, lint, lint_with, parse, parse_with, schema};
+pub use native::{Files, habits, included, lint, lint_with, parse, parse_with, schema};
 pub use pipeline::Pipeline;
 pub use plan::{
     Access, Approval, Artifact, Cache, CachePolicy, Concurrency, Download, DynamicMatrix,

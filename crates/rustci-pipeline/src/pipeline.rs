@@ -71,6 +71,11 @@ impl Triggers {
         }
     }
 
+    /// Whether a time starts it.
+    pub(crate) fn has_cron(&self) -> bool {
+        self.cron
+    }
+
     /// Reacts to nothing.
     pub(crate) fn none() -> Self {
         Self::default()

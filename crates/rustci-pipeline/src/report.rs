@@ -29,6 +29,16 @@ impl<'t> Report<'t> {
         }
     }
 
+    /// One without findings about the same files.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            source: Rc::clone(&self.source),
+            included: self.included.clone(),
+            found: Vec::new(),
+            spare: self.spare.clone(),
+        }
+    }
+
     /// The pipeline's own file.
     pub(crate) fn source(&self) -> &Rc<Source<'t>> {
         &self.source

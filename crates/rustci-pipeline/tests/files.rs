@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustci_pipeline::{
-    Colour, Diagnostic, Files, PlanRequest, compile, compile_with, diagnostic, lint, lint_with,
-    parse,
+    Colour, Diagnostic, Files, PlanRequest, compile, compile_with, diagnostic, habits, lint,
+    lint_with, parse,
 };
 
 fn files(directory: &str) -> Vec<PathBuf> {
@@ -101,12 +101,29 @@ fn every_bad_file_has_exactly_these_findings() {
 }
 
 #[test]
+fn every_bad_habit_is_told_where_it_stands_and_nothing_else() {
+    check_all("habits", |case| {
+        let wrong = case.lint();
+        let errors = wrong.iter().filter(|found| found.is_error());
+        assert_eq!(errors.count(), 0, "{}: {wrong:?}", case.name);
+        let found = habits(&case.name, &case.text, &case.files);
+        expect(&case.path, "expected", &case.render(&found))
+    });
+}
+
+#[test]
 fn every_code_is_seen_in_a_bad_file() {
     let mut seen: Vec<_> = files("bad")
         .iter()
         .flat_map(|path| Case::read(path).lint())
         .map(|found| found.code)
         .collect();
+    seen.sort();
+    let others = files("habits");
+    let others = others
+        .iter()
+        .flat_map(|path| habits("x", &fs::read_to_string(path).unwrap(), &Files::new()));
+    seen.extend(others.map(|found| found.code));
     seen.sort();
     // A file of that size is made by a test; a run's inputs are no part of a file.
     let elsewhere = [diagnostic::Code::SIZE, diagnostic::Code::INPUT_VALUE];
@@ -208,7 +225,9 @@ fn every_example_has_no_finding() {
             .filter(|path| path.is_file())
         {
             let text = fs::read_to_string(&path).unwrap();
-            let found = lint(&path.to_string_lossy(), &text);
+            let name = path.to_string_lossy();
+            let mut found = lint(&name, &text);
+            found.extend(habits(&name, &text, &Files::new()));
             assert!(
                 found.is_empty(),
                 "{}",

@@ -4,7 +4,9 @@
 
 use proptest::prelude::*;
 use rustci_pipeline::expr::{self, Contexts, Status};
-use rustci_pipeline::{Colour, Plan, PlanRequest, compile, condition, diagnostic, lint, template};
+use rustci_pipeline::{
+    Colour, Files, Plan, PlanRequest, compile, condition, diagnostic, habits, lint, template,
+};
 
 /// Text made of the pieces that pipelines are made of, in any order.
 fn pieces(words: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -204,6 +206,7 @@ fn read(text: &str) {
     let found = lint("x.yaml", text);
     let shown = diagnostic::render_all(&found, text, Colour::On);
     assert_eq!(shown.is_empty(), found.is_empty());
+    let _ = diagnostic::render_all(&habits("x.yaml", text, &Files::new()), text, Colour::On);
     let request = PlanRequest {
         event: "push".to_owned(),
         ..PlanRequest::default()

@@ -176,6 +176,12 @@ pub(crate) struct LintArgs {
     /// Pipeline files, projects, or directories of projects
     #[arg(default_value = ".")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Let warnings fail the check too
+    #[arg(long, alias = "strict")]
+    pub(crate) deny_warnings: bool,
+    /// Print all findings as SARIF 2.1.0
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) sarif: bool,
 }
 
 /// `rustci plan`.

@@ -71,6 +71,7 @@ impl From<&Failure> for Exit {
             | Failure::NoPipeline { .. }
             | Failure::FileMissing { .. }
             | Failure::InvalidFiles { .. }
+            | Failure::WarningsDenied { .. }
             | Failure::Usage { .. }
             | Failure::UnknownRun { .. }
             | Failure::NoRuns { .. }

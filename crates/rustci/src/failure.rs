@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     /// Pipeline files have errors, which were printed already.
     #[error("{errors} {} in {files}", plural(*errors, "error"))]
     InvalidFiles { errors: usize, files: String },
+    /// Pipeline files have warnings, which were printed already, and those were denied.
+    #[error("{warnings} {}, and --deny-warnings was given", plural(*warnings, "warning"))]
+    WarningsDenied { warnings: usize },
     /// Arguments that do not fit together or the project.
     #[error("{message}")]
     Usage { message: String, hint: String },
@@ -130,6 +133,9 @@ impl Failure {
                 Some("the run goes on there; `rustci runs watch` picks it up again".to_owned())
             }
             Self::BadAnswer { .. } => Some("compare `rustci --version` on both sides".to_owned()),
+            Self::WarningsDenied { .. } => {
+                Some("mend them, or allow one where it stands: `# rustci: allow CODE`".to_owned())
+            }
             Self::PathMissing { .. }
             | Self::InvalidFiles { .. }
             | Self::OutputClosed

@@ -10,6 +10,7 @@ mod draft;
 mod dynamic;
 mod gates;
 mod given;
+mod habits;
 mod include;
 mod inputs;
 mod job;
@@ -31,6 +32,7 @@ mod uses;
 pub use schema::schema;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use self::include::Library;
 use crate::Parsed;
@@ -38,7 +40,7 @@ use crate::diagnostic::Diagnostic;
 use crate::pipeline::Pipeline;
 use crate::report::{self, Report};
 use crate::shape::{fields, values};
-use crate::yaml::{self, Source};
+use crate::yaml::{self, Node, Source};
 
 /// The texts of other files of the project, by their paths from its root (`dir/file.yaml`).
 pub type Files = BTreeMap<String, String>;
@@ -99,24 +101,29 @@ pub fn included(text: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// The bad habits of a pipeline file: warnings on what runs and should better be written in another
+/// way. What a comment allows (`# rustci: allow RC0605`) is left out.
+#[must_use]
+pub fn habits(file: &str, text: &str, files: &Files) -> Vec<Diagnostic> {
+    let found = read_file(file, text, files).habits;
+    habits::without_allowed(file, text, files, found)
+}
+
 struct Read {
     pipeline: Option<Pipeline>,
     diagnostics: Vec<Diagnostic>,
     planning: Vec<Diagnostic>,
+    habits: Vec<Diagnostic>,
 }
 
 /// Reads a file and sorts what was found.
 fn read_file(file: &str, text: &str, files: &Files) -> Read {
     let mut report = Report::new(Source::new(file, text));
     let mut library = Library::new(file, files);
-    let lowered = yaml::load(&mut report).ok().and_then(|root| {
-        if tiers::fits(&root) {
-            return tiers::pipeline(&mut report, &root);
-        }
-        let draft = read::pipeline(&mut report, &mut library, &root)?;
-        check::draft(&mut report, &draft);
-        lower::pipeline(&mut report, draft)
-    });
+    let mut habits = Vec::new();
+    let lowered = yaml::load(&mut report)
+        .ok()
+        .and_then(|root| lower_tree(&mut report, &mut library, &mut habits, &root));
     let (diagnostics, planning) = report.finish();
     let broken = diagnostics.iter().any(Diagnostic::is_error);
     let pipeline = lowered.filter(|_| !broken).map(|lowered| Pipeline {
@@ -127,5 +134,30 @@ fn read_file(file: &str, text: &str, files: &Files) -> Read {
         pipeline,
         diagnostics,
         planning,
+        habits,
     }
+}
+
+/// Lowers the tree of a file, whatever its dialect; bad habits go to `habits`.
+fn lower_tree<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    habits: &mut Vec<Diagnostic>,
+    root: &Rc<Node>,
+) -> Option<Pipeline> {
+    let (draft, rest) = if tiers::fits(root) {
+        let (draft, rest) = tiers::draft(report, root)?;
+        (draft, Some(rest))
+    } else {
+        (read::pipeline(report, library, root)?, None)
+    };
+    check::draft(report, &draft);
+    let mut others = report.beside();
+    habits::check(&mut others, root, &draft);
+    (*habits, _) = others.finish();
+    let mut pipeline = lower::pipeline(report, draft)?;
+    if let Some(rest) = rest {
+        rest.complete(&mut pipeline);
+    }
+    Some(pipeline)
 }

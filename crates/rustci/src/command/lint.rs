@@ -3,17 +3,18 @@
 use rustci_pipeline::PlanRequest;
 use serde_json::json;
 
-use super::source::{Source, refuse_errors};
+use super::source::{Source, refuse_errors, refuse_warnings};
 use crate::args::LintArgs;
 use crate::exit::Exit;
 use crate::failure::{Failure, plural};
 use crate::output::{Format, Output};
 use crate::project;
+use crate::render::sarif::sarif;
 
 /// Checks all pipeline files below the paths.
 ///
 /// # Errors
-/// [`Failure::InvalidFiles`] after all findings were printed.
+/// [`Failure::InvalidFiles`] and [`Failure::WarningsDenied`] after all findings were printed.
 pub(crate) fn lint(args: &LintArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut sources = Vec::new();
     for path in &args.paths {
@@ -29,11 +30,24 @@ pub(crate) fn lint(args: &LintArgs, out: &mut Output) -> Result<Exit, Failure> {
             }
         }
     }
+    for source in &mut sources {
+        source.add_habits();
+    }
     match out.format() {
+        _ if args.sarif => report_sarif(&sources, out)?,
         Format::Json => report_json(&sources, out)?,
         Format::Text => report(&sources, out)?,
     }
-    refuse_errors(&sources).map(|()| Exit::Success)
+    refuse_errors(&sources)?;
+    if args.deny_warnings {
+        refuse_warnings(&sources)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn report_sarif(sources: &[Source], out: &mut Output) -> Result<(), Failure> {
+    let found = sources.iter().flat_map(|source| &source.diagnostics);
+    out.text(&format!("{:#}\n", sarif(found)))
 }
 
 fn report(sources: &[Source], out: &mut Output) -> Result<(), Failure> {

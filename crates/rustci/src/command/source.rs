@@ -115,6 +115,22 @@ impl Source {
         self.texts.get(shown).unwrap_or(&self.text)
     }
 
+    /// Adds the warnings of bad habits, in the order of the files.
+    pub(crate) fn add_habits(&mut self) {
+        let name = self.file.to_string_lossy();
+        let mut found = rustci_pipeline::habits(&name, &self.text, &self.includes);
+        for diagnostic in &mut found {
+            diagnostic.file = shown(&self.root.join(&diagnostic.file));
+        }
+        self.diagnostics.extend(found);
+        let own = &self.shown;
+        self.diagnostics.sort_by(|a, b| {
+            let key = |it: &Diagnostic| (it.span.line, it.span.column, it.code);
+            let place = (a.file != *own, &a.file).cmp(&(b.file != *own, &b.file));
+            place.then_with(|| key(a).cmp(&key(b)))
+        });
+    }
+
     /// How many findings are errors.
     pub(crate) fn errors(&self) -> usize {
         self.diagnostics
@@ -181,6 +197,14 @@ pub(crate) fn refuse_errors(sources: &[Source]) -> Result<(), Failure> {
         files => format!("{} {}", files.len(), plural(files.len(), "file")),
     };
     Err(Failure::InvalidFiles { errors, files })
+}
+
+/// That some of `sources` have warnings, if they do.
+pub(crate) fn refuse_warnings(sources: &[Source]) -> Result<(), Failure> {
+    match sources.iter().map(|source| source.diagnostics.len()).sum() {
+        0 => Ok(()),
+        warnings => Err(Failure::WarningsDenied { warnings }),
+    }
 }
 
 /// `path` relative to the working directory where it is below it.

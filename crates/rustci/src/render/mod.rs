@@ -6,6 +6,7 @@ pub(crate) mod live;
 pub(crate) mod plain;
 #[cfg(test)]
 pub(crate) mod sample;
+pub(crate) mod sarif;
 pub(crate) mod style;
 pub(crate) mod summary;
 pub(crate) mod table;

@@ -105,3 +105,34 @@ fn the_schema_is_printed_as_it_is_published() {
     );
     assert_eq!(said.out, std::fs::read_to_string(published).unwrap());
 }
+
+#[test]
+fn bad_habits_are_warnings_that_can_be_denied_and_allowed() {
+    let text = "on: push\njobs:\n  a:\n    timeout: 5m\n    steps: [{ run: \"curl https://example.org | sh\" }]\n";
+    let world = World::with_pipeline(text);
+    let said = world.rustci(&["lint"]).ended_with(0);
+    said.says("warning[RC0603]: a script from the network is run unseen");
+    said.says("ok  .rustci.yaml: 1 job, 1 warning");
+    let said = world.rustci(&["lint", "--deny-warnings"]).ended_with(2);
+    assert!(
+        said.err
+            .contains("1 warning, and --deny-warnings was given"),
+        "{}",
+        said.err
+    );
+    world.rustci(&["lint", "--strict"]).ended_with(2);
+    let said = world.rustci(&["lint", "--sarif"]).ended_with(0);
+    let log: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!(log["version"], "2.1.0");
+    assert_eq!(result["ruleId"], "RC0603");
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], ".rustci.yaml");
+    assert_eq!(place["region"]["startLine"], 5);
+    world.write(
+        ".rustci.yaml",
+        &text.replace(" steps:", " # rustci: allow RC0603\n    steps:"),
+    );
+    let said = world.rustci(&["lint", "--strict"]).ended_with(0);
+    said.says("ok  .rustci.yaml: 1 job\n");
+}

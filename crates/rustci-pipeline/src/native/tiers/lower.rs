@@ -1,4 +1,4 @@
-//! Stages of tasks to jobs of a draft, and from there to a plan.
+//! Stages of tasks to jobs of a draft.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -10,14 +10,20 @@ use crate::diagnostic::Code;
 use crate::limits::NAME_CHARS_MAX;
 use crate::native::draft::{Draft, JobDraft, Matrix, StepDraft};
 use crate::native::include::Missing;
-use crate::native::{check, lower};
 use crate::pipeline::Pipeline;
 use crate::plan::{Artifact, Cache, Download, IfMissing, Job, When};
 use crate::report::Report;
 use crate::shape::Binding;
 use crate::yaml::Node;
 
-/// What the draft has no place for, by job id.
+/// What the draft has no place for.
+pub(in crate::native) struct Rest {
+    /// Environment whose values need the runner.
+    late: BTreeMap<String, String>,
+    jobs: Extras,
+}
+
+/// By job id.
 type Extras = HashMap<String, Extra>;
 
 /// What a job has beside its draft.
@@ -28,8 +34,17 @@ struct Extra {
     artifacts: Vec<Artifact>,
 }
 
-/// Makes the plan.
-pub(super) fn pipeline(report: &mut Report<'_>, file: File) -> Option<Pipeline> {
+impl Rest {
+    /// Adds it to the plan.
+    pub(in crate::native) fn complete(&self, pipeline: &mut Pipeline) {
+        for job in &mut pipeline.plan.jobs {
+            complete(job, &self.late, &self.jobs);
+        }
+    }
+}
+
+/// Makes the draft.
+pub(super) fn draft(report: &mut Report<'_>, file: File) -> (Draft, Rest) {
     let mut jobs = Jobs::new(&file);
     for stage in &file.stages {
         in_turn(report, stage);
@@ -59,12 +74,11 @@ pub(super) fn pipeline(report: &mut Report<'_>, file: File) -> Option<Pipeline> 
         jobs: drafts,
         missing: Missing::None,
     };
-    check::draft(report, &draft);
-    let mut pipeline = lower::pipeline(report, draft)?;
-    for job in &mut pipeline.plan.jobs {
-        complete(job, &file.late, &extras);
-    }
-    Some(pipeline)
+    let rest = Rest {
+        late: file.late,
+        jobs: extras,
+    };
+    (draft, rest)
 }
 
 /// Tells that steps which could run at the same time do not.

@@ -19,7 +19,9 @@ mod triggers;
 
 use std::rc::Rc;
 
-use crate::pipeline::Pipeline;
+pub(super) use lower::Rest;
+
+use super::draft::Draft;
 use crate::report::Report;
 use crate::yaml::{Node, NodeKind};
 
@@ -63,8 +65,8 @@ pub(super) fn fits(root: &Node) -> bool {
     has(root, &OLDER) || jobs.iter().any(|job| older_job(&job.value))
 }
 
-/// Reads a file of the older format.
-pub(super) fn pipeline(report: &mut Report<'_>, root: &Rc<Node>) -> Option<Pipeline> {
+/// Reads a file of the older format. None when there is nothing to go on with.
+pub(super) fn draft(report: &mut Report<'_>, root: &Rc<Node>) -> Option<(Draft, Rest)> {
     let file = read::file(report, root)?;
-    lower::pipeline(report, file)
+    Some(lower::draft(report, file))
 }
