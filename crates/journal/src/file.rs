@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use crate::{
     Batch, Disk, Encoder, FileDisk, Index, Journal, JournalError, Log, LogConfig, Recovered,
-    SyncedFn, Taken,
+    SyncedFn, Taken, snapshot,
 };
 use queue::Shared;
 
@@ -99,6 +99,17 @@ impl FileJournal {
         };
         Ok((journal, recovered))
     }
+}
+
+/// Makes a journal in the empty or missing `directory` that goes on after record `index`, with
+/// `state` as the state after it. Durable when it returns.
+///
+/// # Errors
+/// [`JournalError::Disk`]; what was written then is of no use.
+pub fn seed(directory: impl AsRef<Path>, index: Index, state: &[u8]) -> Result<(), JournalError> {
+    let name = directory.as_ref().display().to_string();
+    let disk = FileDisk::new(directory).map_err(JournalError::disk("create", &name))?;
+    snapshot::store(&disk, index, state)
 }
 
 impl Journal for FileJournal {

@@ -35,7 +35,7 @@ mod snapshot;
 
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use error::JournalError;
-pub use file::{FileJournal, JournalConfig, SyncMode};
+pub use file::{FileJournal, JournalConfig, SyncMode, seed};
 pub use log::{Log, LogConfig};
 pub use memory::MemoryJournal;
 pub use record::{Batch, Encoder, RECORD_BYTES_MAX, Records};

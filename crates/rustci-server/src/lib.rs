@@ -21,6 +21,7 @@
 //! ```
 
 pub mod api;
+pub mod backup;
 pub mod blobs;
 pub mod catalogue;
 mod config;

@@ -72,6 +72,11 @@ pub const HTTP_BLOCKING_THREADS: usize = 4;
 /// Stack of the server's own threads; none of them recurses.
 pub const THREAD_STACK_BYTES: usize = 1 << 20;
 
+/// Bytes of a backup sent at once.
+pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
+/// Pieces of a backup that wait for their reader.
+pub const BACKUP_CHUNKS: usize = 4;
+
 /// Bytes of a log covered by one link of its BLAKE3 chain.
 pub const CHAIN_BLOCK_BYTES: usize = 64 << 10;
 /// Log files held open; the one that was idle longest is closed first.

@@ -42,6 +42,7 @@ impl ReadOnly {
             logs: LogFollower::Files(Layout(dir).logs()),
             blobs,
             secrets: None,
+            backups: None,
             health,
             metrics: Metrics::new(),
         };

@@ -12,7 +12,7 @@ use telemetry::Metrics;
 use tokio::sync::{oneshot, watch};
 use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Role, SessionConfig, Shard};
 
-use crate::api::{self, App};
+use crate::api::{self, App, Backups};
 use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
 use crate::config::ServerConfig;
@@ -156,6 +156,7 @@ impl Server {
             logs: LogFollower::Store(logs.logs()),
             blobs,
             secrets: secrets.store,
+            backups: Some(Backups::of(dir)),
             health,
             metrics,
         };

@@ -1,5 +1,6 @@
 //! What the command line accepts.
 
+pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod place;
 pub(crate) mod secrets;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustci_server::api::view::Priority;
 
+pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use secrets::{SecretsArgs, SecretsCommand};
@@ -75,6 +77,11 @@ pub(crate) enum Command {
     /// List, set and remove secrets
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Secrets(SecretsArgs),
+    /// Write everything a server keeps into a file, or verify such a file
+    #[command(arg_required_else_help = true)]
+    Backup(BackupArgs),
+    /// Make a data directory of a backup
+    Restore(RestoreArgs),
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),

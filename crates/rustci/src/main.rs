@@ -50,6 +50,8 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),
         Command::Secrets(args) => wait(command::secrets::secrets(args, out)),
+        Command::Backup(args) => wait(command::backup::backup(args, out)),
+        Command::Restore(args) => command::backup::restore(args, out),
         Command::Context(args) => command::context::context(args, out),
         Command::Serve(args) => wait(command::serve::serve(args, out)),
         Command::Runner(args) => command::runner::runner(args, out),

@@ -229,3 +229,16 @@ fn real_files_survive_reopening_and_snapshots_free_segments() {
     assert_eq!(recovered.records().count(), 0);
     assert_eq!(journal.append(b"next").unwrap(), Index::new(400));
 }
+
+#[test]
+fn a_seeded_journal_goes_on_behind_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    journal::seed(dir.path(), Index::new(41), b"state").unwrap();
+    for (first, count) in [(42, 0), (43, 1)] {
+        let (mut journal, recovered) =
+            FileJournal::open(dir.path(), JournalConfig::default()).unwrap();
+        assert_eq!(recovered.snapshot(), Some((Index::new(41), &b"state"[..])));
+        assert_eq!(recovered.records().count(), count);
+        assert_eq!(journal.append(b"next").unwrap(), Index::new(first));
+    }
+}

@@ -21,6 +21,7 @@
 
 mod answers;
 mod auth;
+mod backup;
 mod blob;
 mod contract;
 pub(crate) mod document;
@@ -65,6 +66,7 @@ use crate::logs::LogFollower;
 use crate::secrets::SecretStore;
 use crate::token::ApiToken;
 
+pub(crate) use backup::Backups;
 pub use problem::ApiError;
 
 /// What the handlers work with; cloning it clones pointers.
@@ -79,6 +81,8 @@ pub(crate) struct App {
     pub(crate) blobs: Arc<Blobs>,
     /// None when the data directory is open for reading only.
     pub(crate) secrets: Option<Arc<SecretStore>>,
+    /// None when the data directory is open for reading only.
+    pub(crate) backups: Option<Backups>,
     pub(crate) health: HealthCell,
     pub(crate) metrics: Metrics,
 }
@@ -129,6 +133,7 @@ fn document() -> OpenApi {
 /// The routes under `/api/v1`, one line for each feature.
 fn versioned() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .merge(backup::routes())
         .merge(blob::routes())
         .merge(events::routes())
         .merge(explain::routes())

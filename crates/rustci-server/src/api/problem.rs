@@ -96,6 +96,12 @@ pub enum ApiError {
     /// The project has as many waiting jobs as it may have.
     #[error("{0}")]
     QuotaExceeded(String),
+    /// Somebody else is making a backup.
+    #[error("another backup is being made")]
+    BackupRunning,
+    /// A backup could not be made; everything else goes on.
+    #[error("the backup could not be made: {0}")]
+    BackupFailed(String),
     /// The data directory is open for reading only.
     #[error("this server only reads; no server process owns its data directory")]
     ReadOnly,
@@ -141,6 +147,8 @@ impl ApiError {
             Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
             Self::RunnerInUse(_) => &rows::RUNNER_IN_USE,
             Self::QuotaExceeded(_) => &rows::QUOTA_EXCEEDED,
+            Self::BackupRunning => &rows::BACKUP_RUNNING,
+            Self::BackupFailed(_) => &rows::BACKUP_FAILED,
             Self::ReadOnly => &rows::READ_ONLY,
             Self::Overloaded => &rows::OVERLOADED,
             Self::Storage(_) => &rows::STORAGE_FAILED,

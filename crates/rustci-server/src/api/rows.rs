@@ -143,6 +143,20 @@ pub(crate) const QUOTA_EXCEEDED: Row = Row {
     hint: "wait until jobs of the project have ended, cancel some, or raise its quota",
 };
 
+pub(crate) const BACKUP_RUNNING: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "backup_running",
+    title: "Another backup is being made",
+    hint: "try again when it is finished",
+};
+
+pub(crate) const BACKUP_FAILED: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "backup_failed",
+    title: "Backup not made",
+    hint: "free space on the disk of the server's data directory and try again",
+};
+
 pub(crate) const READ_ONLY: Row = Row {
     status: StatusCode::CONFLICT,
     code: "read_only",
@@ -199,6 +213,8 @@ pub(crate) const ALL: &[&Row] = &[
     &KEY_ELSEWHERE,
     &RUNNER_IN_USE,
     &QUOTA_EXCEEDED,
+    &BACKUP_RUNNING,
+    &BACKUP_FAILED,
     &READ_ONLY,
     &OVERLOADED,
     &STORAGE_FAILED,

@@ -3,6 +3,7 @@
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
 mod explain;
+mod operations;
 mod queue;
 mod secret;
 mod test;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 pub(crate) use explain::recorded as explain_recorded;
 pub use explain::{Details, Explanation, JobExplanation, Nearest};
+pub use operations::StateView;
 pub use queue::{
     ClassView, NewQuota, ProjectLoad, QueueState, QueueView, QueuedJob, QuotaList, QuotaView,
     RunnerList, RunnerState, RunnerView,

@@ -5,6 +5,7 @@
 //! is behind and sends it everything again. One thread owns the connection that writes; others only
 //! read. Whoever changed something waits until it is here before saying so, and finds it then.
 
+mod copy;
 mod history;
 mod list;
 mod migrate;
@@ -34,6 +35,7 @@ pub use history::HistoryFilter;
 pub use list::RunFilter;
 pub use origin::Origin;
 pub use query::ChangedSince;
+pub(crate) use readers::Query;
 pub use reports::TestFilter;
 pub use results::Finished;
 pub use schema::CatalogueError;

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::limits::{CATALOGUE_QUEUE, CATALOGUE_READERS, THREAD_STACK_BYTES};
 
-pub(super) type Query = Box<dyn FnOnce(&Catalogue) + Send>;
+/// Something to do with the catalogue.
+pub(crate) type Query = Box<dyn FnOnce(&Catalogue) + Send>;
 /// A query, or the end of one thread.
 type Task = Option<Query>;
 

@@ -215,6 +215,16 @@ impl Updates {
         }
     }
 
+    /// Asks something behind the changes handed over so far, and before those of later. Gives the
+    /// question back when the queue is full.
+    pub(crate) fn ask(&self, query: Query) -> Result<(), Query> {
+        match self.sender.try_send(Work::Query(query)) {
+            Err(TrySendError::Full(Work::Query(query))) => Err(query),
+            // A closed queue drops the question, and with it what the answer would go to.
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for a checkpoint of what was handed over before; [`durable`](Self::durable) follows.
     pub fn checkpoint(&self) -> Handed {
         match self.sender.try_send(Work::Checkpoint) {

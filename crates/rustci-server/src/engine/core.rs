@@ -24,7 +24,7 @@ use crate::catalogue::Change;
 use crate::engine::EngineConfig;
 use crate::engine::attempts::Active;
 use crate::engine::clock::Clock;
-use crate::engine::handle::Answer;
+use crate::engine::handle::{Answer, Captured, Look};
 use crate::engine::history::History;
 use crate::engine::projection::Projection;
 use crate::engine::snapshot::Snapshots;
@@ -42,6 +42,8 @@ pub(super) enum Pending {
     Submitted(Box<RunView>, Answer<RunView>),
     /// The answer to a cancellation.
     Canceled(Answer<()>),
+    /// The state at this index, for somebody to look at with the catalogue.
+    Captured(Captured, Look),
     /// The answer to a runner's registration.
     Registered {
         link: Link,
@@ -277,6 +279,11 @@ impl Core {
             Pending::Changes(changes) => self.projection.extend(changes),
             Pending::Submitted(run, answer) => self.projection.answer_run(*run, answer),
             Pending::Canceled(answer) => self.projection.answer(answer),
+            Pending::Captured(captured, Look(look)) => {
+                let index = captured.index;
+                let query = Box::new(move |catalogue: &_| look(catalogue, captured));
+                self.projection.ask_at(index, query);
+            }
             Pending::Registered {
                 link,
                 call,
@@ -323,7 +330,8 @@ impl Core {
             Pending::Registered { link, call, .. } => {
                 let _ = link.session().reply_error(call, ErrorCode::STORAGE, reason);
             }
-            Pending::Effect(..) | Pending::Changes(_) => {}
+            // The question is dropped, and who asked hears that there will be no answer.
+            Pending::Captured(..) | Pending::Effect(..) | Pending::Changes(_) => {}
         }
     }
 }

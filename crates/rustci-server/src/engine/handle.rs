@@ -10,6 +10,7 @@ use valkyrie_frame::TraceContext;
 
 use crate::api::ApiError;
 use crate::api::view::{Explanation, NewRun, QueueView, QuotaView, RunView, RunnerView};
+use crate::catalogue::Catalogue;
 use crate::engine::placement::QueuePage;
 use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
 
@@ -60,6 +61,28 @@ pub(crate) enum Request {
     Operate(Box<Command>, Answer<()>),
     /// Bring the gauges up to date.
     Measure(Answer<()>),
+    /// Show the state and, on its thread, the catalogue at the same journal index.
+    Capture(Look),
+}
+
+/// The whole durable state after one record of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The record.
+    pub index: u64,
+    /// The scheduler's snapshot after it.
+    pub state: Vec<u8>,
+}
+
+type LookFn = dyn FnOnce(&Catalogue, Captured) + Send;
+
+/// What is done with a [`Captured`] state and the catalogue that belongs to it.
+pub(crate) struct Look(pub(crate) Box<LookFn>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// A handle to the engine.
@@ -175,6 +198,24 @@ impl EngineHandle {
     /// [`ApiError`].
     pub async fn measure(&self) -> Result<(), ApiError> {
         self.ask(Request::Measure).await
+    }
+
+    /// Runs `look` on the catalogue's thread, with the state of the scheduler and a catalogue that
+    /// has exactly the records up to that state. All of them are durable.
+    ///
+    /// # Errors
+    /// [`ApiError`], or what `look` returns.
+    pub(crate) async fn capture<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Catalogue, Captured) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.ask(|answer| {
+            Request::Capture(Look(Box::new(move |catalogue, captured| {
+                // Whoever asked may have gone away; then nobody misses the answer.
+                let _ = answer.send(look(catalogue, captured));
+            })))
+        })
+        .await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, ApiError> {

@@ -47,7 +47,7 @@ use crate::limits::{CATALOGUE_RETRY, ENGINE_TURN, SHUTDOWN_DRAIN, SNAPSHOT_RECOR
 use crate::logs::Logs;
 use crate::secrets::SecretsSource;
 
-pub use handle::{EngineHandle, Submission};
+pub use handle::{Captured, EngineHandle, Submission};
 pub use history::JobTook;
 pub use placement::QueuePage;
 pub(crate) use placement::wanted as wanted_quota;

@@ -1,10 +1,12 @@
 //! What the catalogue has to hear, and the answers that wait until it has.
 
+use std::collections::VecDeque;
+
 use rustci_scheduler::{JobId, RunId, Scheduler};
 
 use crate::api::ApiError;
 use crate::api::view::RunView;
-use crate::catalogue::{Change, Handed, Updates};
+use crate::catalogue::{Change, Handed, Query, Updates};
 use crate::engine::handle::Answer;
 use crate::engine::states;
 use crate::limits::PROJECTION_BACKLOG;
@@ -21,6 +23,23 @@ pub(super) struct Projection {
     /// The journal index that the catalogue was last told.
     told: u64,
     answers: Vec<Held>,
+    /// Questions to the catalogue, each about an exact index.
+    marks: VecDeque<Mark>,
+}
+
+/// A question that comes behind some changes of the backlog and before the others.
+struct Mark {
+    /// Changes before it.
+    behind: usize,
+    /// The journal index at which those changes stand.
+    index: u64,
+    query: Query,
+}
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mark({} changes, index {})", self.behind, self.index)
+    }
 }
 
 /// An answer whose asker may look into the catalogue as soon as it has it.
@@ -40,6 +59,7 @@ impl Projection {
             backlog: Vec::new(),
             told: 0,
             answers: Vec::new(),
+            marks: VecDeque::new(),
         }
     }
 
@@ -102,8 +122,54 @@ impl Projection {
         self.answers.push(Held::Done(answer));
     }
 
+    /// Asks the catalogue `query` when it has exactly what is durable up to `index`: everything
+    /// that [`extend`](Self::extend) got so far, and nothing of later. Without a catalogue the
+    /// question is dropped.
+    pub(super) fn ask_at(&mut self, index: u64, query: Query) {
+        if self.updates.is_some() {
+            let behind = self.backlog.len();
+            self.marks.push_back(Mark {
+                behind,
+                index,
+                query,
+            });
+        }
+    }
+
+    /// Hands over the changes before each question, and the question.
+    fn flush_marks(&mut self, updates: &Updates) -> Handed {
+        while let Some(mark) = self.marks.pop_front() {
+            let later = self.backlog.split_off(mark.behind.min(self.backlog.len()));
+            let handed = updates.send(&mut self.backlog, mark.index);
+            self.backlog.extend(later);
+            if handed == Handed::Later {
+                self.marks.push_front(mark);
+                return Handed::Later;
+            }
+            self.told = self.told.max(mark.index);
+            for other in &mut self.marks {
+                other.behind -= mark.behind;
+            }
+            if let Err(query) = updates.ask(mark.query) {
+                let again = Mark {
+                    behind: 0,
+                    index: mark.index,
+                    query,
+                };
+                self.marks.push_front(again);
+                return Handed::Later;
+            }
+        }
+        Handed::Over
+    }
+
     /// Hands over what is durable up to `synced`, then answers those who asked for it.
     pub(super) fn flush(&mut self, synced: u64) {
+        if let Some(updates) = self.updates.clone()
+            && self.flush_marks(&updates) == Handed::Later
+        {
+            return;
+        }
         if let Some(updates) = &self.updates
             && (synced > self.told || !self.backlog.is_empty())
         {
@@ -123,7 +189,7 @@ impl Projection {
 
     /// Whether something waits for room in the catalogue's queue.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.backlog.is_empty() || !self.answers.is_empty()
+        !self.backlog.is_empty() || !self.answers.is_empty() || !self.marks.is_empty()
     }
 
     /// Whether the catalogue is so far behind that nothing new should begin.
@@ -132,6 +198,7 @@ impl Projection {
     }
 
     pub(super) fn fail(&mut self, reason: &str) {
+        self.marks.clear();
         for held in self.answers.drain(..) {
             let error = ApiError::Storage(reason.to_owned());
             match held {

@@ -12,7 +12,7 @@ use crate::api::ApiError;
 use crate::api::view::{NewSource, RunView};
 use crate::blobs::BlobDigest;
 use crate::engine::core::{Core, Pending};
-use crate::engine::handle::{Answer, Request, Submission};
+use crate::engine::handle::{Answer, Captured, Look, Request, Submission};
 use crate::engine::placement::refusal;
 use crate::engine::states;
 use crate::limits::JOURNAL_BACKLOG_BYTES;
@@ -37,6 +37,7 @@ impl Core {
             Request::Quota(project, answer) => drop(answer.send(Ok(self.quota(&project)))),
             Request::ForgetRunner(runner, answer) => self.forget_runner(RunnerId(runner), answer),
             Request::Operate(command, answer) => self.operate(*command, answer),
+            Request::Capture(look) => self.capture(look),
             Request::Measure(answer) => {
                 self.measure();
                 drop(answer.send(Ok(())));
@@ -49,6 +50,19 @@ impl Core {
         match done {
             Ok(run) => self.hold(Pending::Submitted(Box::new(run), answer)),
             Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Shows the state of now once it is durable and the catalogue has it.
+    fn capture(&mut self, look: Look) {
+        // What earlier requests of this turn changed goes in front, and nothing of later ones.
+        self.commit();
+        if self.failed.is_none() {
+            let captured = Captured {
+                index: self.journal.appended().get(),
+                state: self.scheduler.snapshot(),
+            };
+            self.hold(Pending::Captured(captured, look));
         }
     }
 

@@ -162,6 +162,10 @@ pub(crate) const CASES: &[Case] = &[
         || json!({ "value": "x3" }),
     )
     .with(&[("if-none-match", "*")]),
+    get("backup", 200, "GET /api/v1/backup"),
+    get("backup", 200, "GET /api/v1/backup?keys=true"),
+    get("state", 200, "GET /api/v1/state"),
+    get("state", 200, "GET /api/v1/state?catalogue=true"),
     get("list_secrets", 200, "GET /api/v1/secrets"),
     get("remove_secret", 412, "DELETE /api/v1/secrets/deploy").with(&[("if-match", "\"0\"")]),
     get("remove_secret", 204, "DELETE /api/v1/secrets/deploy"),

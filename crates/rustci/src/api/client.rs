@@ -110,6 +110,17 @@ impl Api {
         self.json(self.post_raw(path, body).await?).await
     }
 
+    /// `GET path`, whose body comes piece by piece.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
+        let response = self
+            .send(self.request(Method::GET, path, Body::empty())?)
+            .await?;
+        Ok(self.checked(response).await?.into_body())
+    }
+
     /// `PUT path` with a JSON body and one more header.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod lint;
 pub(crate) mod plan;

@@ -91,7 +91,8 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
     })
 }
 
-fn not_started(error: StartError) -> Failure {
+/// Why a server did not start, as a failure of the command.
+pub(super) fn not_started(error: StartError) -> Failure {
     match error {
         StartError::Lock(error) => Failure::Usage {
             message: error.to_string(),

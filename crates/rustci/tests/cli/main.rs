@@ -1,9 +1,13 @@
 //! Drives the built program as a person or a script would.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod contexts;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod http;
 #[cfg(test)]
 mod local;
 #[cfg(test)]

@@ -9,8 +9,27 @@ pub(crate) struct Remote {
     pub(crate) world: World,
     pub(crate) url: String,
     _runner: Running,
-    server: Running,
-    socket: String,
+    pub(crate) server: Running,
+    pub(crate) socket: String,
+}
+
+impl Remote {
+    /// Kills the server and starts it again at the same address.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.server.kill();
+        let http = self.url.trim_start_matches("http://");
+        let args = [
+            "serve",
+            "--json",
+            "--http",
+            http,
+            "--valkyrie",
+            &self.socket,
+        ];
+        let mut server = self.world.start(&args);
+        server.wait_for("http");
+        self.server = server;
+    }
 }
 
 /// A server and a runner that have found each other.

@@ -212,6 +212,12 @@ impl Running {
         assert!(status.unwrap().success());
     }
 
+    /// SIGKILL, and until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Closes the pipe that the program writes to and gives its exit code.
     pub(crate) fn stop_reading(mut self) -> Option<i32> {
         self.lines = None;
