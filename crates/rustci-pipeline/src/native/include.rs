@@ -205,7 +205,12 @@ impl<'t> Library<'t> {
     }
 
     /// The tree of a file as it stands there; none when it has a mistake.
-    fn file(&mut self, report: &mut Report<'t>, path: &str, user: &Node) -> Option<Rc<Node>> {
+    pub(super) fn file(
+        &mut self,
+        report: &mut Report<'t>,
+        path: &str,
+        user: &Node,
+    ) -> Option<Rc<Node>> {
         if let Some(read) = self.read.get(path) {
             return read.clone();
         }

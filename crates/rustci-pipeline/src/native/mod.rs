@@ -146,7 +146,7 @@ fn lower_tree<'t>(
     root: &Rc<Node>,
 ) -> Option<Pipeline> {
     let (draft, rest) = if tiers::fits(root) {
-        let (draft, rest) = tiers::draft(report, root)?;
+        let (draft, rest) = tiers::draft(report, library, root)?;
         (draft, Some(rest))
     } else {
         (read::pipeline(report, library, root)?, None)

@@ -6,6 +6,7 @@
 //! steps of one job; only a job with a matrix of its own is a job in the plan too, and the
 //! workspace goes to it, and past it, as an artifact.
 
+mod include;
 mod jobs;
 mod keys;
 mod lower;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 pub(super) use lower::Rest;
 
 use super::draft::Draft;
+use super::include::Library;
 use crate::report::Report;
 use crate::yaml::{Node, NodeKind};
 
@@ -66,7 +68,12 @@ pub(super) fn fits(root: &Node) -> bool {
 }
 
 /// Reads a file of the older format. None when there is nothing to go on with.
-pub(super) fn draft(report: &mut Report<'_>, root: &Rc<Node>) -> Option<(Draft, Rest)> {
-    let file = read::file(report, root)?;
+pub(super) fn draft<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    root: &Rc<Node>,
+) -> Option<(Draft, Rest)> {
+    let root = include::merged(report, library, root);
+    let file = read::file(report, &root)?;
     Some(lower::draft(report, file))
 }

@@ -70,9 +70,6 @@ pub(super) fn file(report: &mut Report<'_>, root: &Rc<Node>) -> Option<File> {
     for name in ["repo", "branch", "description"] {
         settings::text(report, &fields, name);
     }
-    if let Some(node) = fields.get("include") {
-        include(report, node);
-    }
     let stages = stages(report, root, &fields, tier, &name, &names);
     for task in stages.iter().flat_map(|stage| &stage.tasks) {
         quotes::check(report, &task.run, &names);
@@ -235,21 +232,4 @@ fn both(stage: Option<&Rc<Node>>, task: Option<Rc<Node>>) -> Option<Rc<Node>> {
     };
     let at = one.at.start.min(other.at.start)..one.at.end.max(other.at.end);
     Some(Node::text_at(format!("({left}) && ({right})"), at))
-}
-
-/// `include`: files of the repository only.
-fn include(report: &mut Report<'_>, node: &Rc<Node>) {
-    let NodeKind::Sequence(items) = &node.kind else {
-        let message = format!("`include` has to be a list, not {}", node.kind_name());
-        report.error(Code::TYPE, node.at.clone(), message);
-        return;
-    };
-    for item in items {
-        let Some(fields) = Fields::read(report, item, &keys::INCLUDE) else {
-            continue;
-        };
-        if let Some(local) = fields.get("local") {
-            report.error(Code::NOT_YET, local.at.clone(), "local include");
-        }
-    }
 }
