@@ -60,6 +60,7 @@ codes! {
     PATTERN = 402, "A branch, tag or path pattern is not readable.";
     INPUT = 403, "An input's declaration does not fit together.";
     INPUT_VALUE = 404, "An input's value is missing, unknown or of the wrong type.";
+    CRON = 405, "A schedule or its time zone is not readable, or the schedule never comes.";
     NOT_YET = 501, "A key of the format that changes what runs and that this version cannot do.";
     IGNORED = 502, "A key of the format that only adds something and that this version leaves out.";
     SECRET_IN_CLEAR = 601, "What looks like a secret stands in the file.";

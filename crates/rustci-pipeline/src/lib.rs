@@ -8,6 +8,7 @@
 mod canonical;
 mod codes;
 pub mod condition;
+mod cron;
 pub mod diagnostic;
 mod duration;
 mod expand;
@@ -27,6 +28,7 @@ pub mod template;
 pub mod v1;
 mod yaml;
 
+pub use cron::{Cron, CronError, Zone};
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
 pub use native::{Files, habits, included, lint, lint_with, parse, parse_with, schema};

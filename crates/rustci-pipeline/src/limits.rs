@@ -32,6 +32,10 @@ pub const WAITING_MAX: u32 = 1_000;
 pub const DATA_ENTRIES_MAX: usize = 100;
 /// Longest time that an artifact is kept: ten years.
 pub const EXPIRE_MS_MAX: u64 = 3_650 * 24 * 60 * 60 * 1000;
+/// Bytes of a schedule.
+pub const CRON_TEXT_BYTES_MAX: usize = 200;
+/// Schedules of one pipeline.
+pub const CRONS_MAX: usize = 50;
 /// How deep files may include each other.
 pub const INCLUDE_DEPTH_MAX: usize = 8;
 /// Files that a pipeline may include.

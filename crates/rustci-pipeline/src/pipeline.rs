@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
+use crate::cron::Cron;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::glob::{Glob, list_fits};
 use crate::plan::Plan;
@@ -30,6 +31,12 @@ impl Pipeline {
         &self.plan.name
     }
 
+    /// The times at which it runs, in the order of the file.
+    #[must_use]
+    pub fn crons(&self) -> &[Cron] {
+        &self.triggers.cron
+    }
+
     /// The file and the line, from 1, where a step begins. It is not part of the plan, whose
     /// digest must not change when lines move.
     #[must_use]
@@ -47,7 +54,8 @@ pub(crate) struct Triggers {
     /// Patterns; empty for every tag.
     pub(crate) tag: Option<Vec<Glob>>,
     pub(crate) manual: bool,
-    pub(crate) cron: bool,
+    /// Times; unlike the others none of them means that there are none.
+    pub(crate) cron: Vec<Cron>,
 }
 
 /// What of a push or pull request counts. All that are there have to agree.
@@ -67,13 +75,13 @@ impl Triggers {
             pull_request: Some(Filters::default()),
             tag: Some(Vec::new()),
             manual: true,
-            cron: false,
+            cron: Vec::new(),
         }
     }
 
     /// Whether a time starts it.
     pub(crate) fn has_cron(&self) -> bool {
-        self.cron
+        !self.cron.is_empty()
     }
 
     /// Reacts to nothing.
@@ -99,7 +107,7 @@ impl Triggers {
                 .map(|filters| filters.admit("pull_request", git_ref, paths)),
             "tag" => self.tag.as_ref().map(|globs| admit_tag(globs, git_ref)),
             "manual" => self.manual.then_some(Ok(())),
-            "cron" => self.cron.then_some(Ok(())),
+            "cron" => (!self.cron.is_empty()).then_some(Ok(())),
             _ => None,
         };
         wanted.unwrap_or_else(|| Err(format!("`on` does not name the event `{event}`")))

@@ -159,8 +159,14 @@ pub(super) const REPORTS: Keys = Keys {
 
 pub(super) const ON: Keys = Keys {
     of: "on",
-    known: &["push", "pull_request", "tag", "manual"],
-    later: &[adds("cron", "timed runs")],
+    known: &["push", "pull_request", "tag", "manual", "cron"],
+    later: &[],
+};
+
+pub(super) const CRON: Keys = Keys {
+    of: "cron",
+    known: &["name", "schedule", "timezone"],
+    later: &[],
 };
 
 pub(super) const FILTERS: Keys = Keys {

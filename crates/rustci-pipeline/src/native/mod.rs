@@ -21,6 +21,7 @@ mod names;
 mod needs;
 mod path;
 mod read;
+mod schedules;
 mod schema;
 mod scope;
 mod step;

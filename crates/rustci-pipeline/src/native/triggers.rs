@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::fields::Fields;
-use super::{inputs, keys, values};
+use super::{inputs, keys, schedules, values};
 use crate::diagnostic::Code;
 use crate::glob::Glob;
 use crate::nearest::nearest;
@@ -39,7 +39,11 @@ pub(super) fn triggers(
         triggers.tag = Some(patterns.unwrap_or_default());
     }
     triggers.manual = fields.has("manual");
-    triggers.cron = fields.has("cron");
+    if let Some(node) = fields.get("cron") {
+        triggers.cron = schedules::schedules(report, node);
+    } else if fields.has("cron") {
+        no_schedule(report, node);
+    }
     if let Some(manual) = fields.get("manual") {
         let manual = Fields::read(report, manual, &keys::MANUAL);
         let node = manual.and_then(|fields| fields.get("inputs"));
@@ -63,6 +67,7 @@ fn from_names(report: &mut Report<'_>, node: &Rc<Node>) -> Triggers {
             "pull_request" => triggers.pull_request = Some(Filters::default()),
             "tag" => triggers.tag = Some(Vec::new()),
             "manual" => triggers.manual = true,
+            "cron" => no_schedule(report, &item),
             _ => {
                 report
                     .error(
@@ -76,6 +81,13 @@ fn from_names(report: &mut Report<'_>, node: &Rc<Node>) -> Triggers {
         }
     }
     triggers
+}
+
+/// A time has to be said.
+fn no_schedule(report: &mut Report<'_>, node: &Node) {
+    report
+        .error(Code::CRON, node.at.clone(), "`cron` does not say when")
+        .help("write `on: { cron: [{ name: nightly, schedule: \"17 3 * * *\" }] }`");
 }
 
 /// Reads the filters of an event.

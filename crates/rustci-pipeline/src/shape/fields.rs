@@ -96,7 +96,7 @@ fn with_article(of: &str) -> String {
         | "approval" | "reports" | "include" | "server" => format!("`{of}`"),
         "pipeline" => "the pipeline".to_owned(),
         "input" | "included file" => format!("an {of}"),
-        "downloads" | "artifacts" => format!("an entry of `{of}`"),
+        "downloads" | "artifacts" | "cron" => format!("an entry of `{of}`"),
         "include entry" => "an entry of `include`".to_owned(),
         _ => format!("a {of}"),
     }

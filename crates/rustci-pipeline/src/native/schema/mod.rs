@@ -61,6 +61,7 @@ fn tables() -> Vec<(&'static str, Value)> {
         ("artifact", object(&keys::ARTIFACT, &["name", "paths"])),
         ("reports", object(&keys::REPORTS, &[])),
         ("on", object(&keys::ON, &[])),
+        ("cron", object(&keys::CRON, &["name", "schedule"])),
         ("filters", object(&keys::FILTERS, &[])),
         ("manual", object(&keys::MANUAL, &[])),
         ("input", object(&keys::INPUT, &[])),
@@ -163,7 +164,7 @@ fn property(of: &str, name: &str) -> Option<Value> {
         "job" => of_job(name).or_else(|| of_job_data(name)),
         "step" => of_step(name),
         "matrix" => of_matrix(name),
-        "on" | "filter" | "manual" | "input" => of_triggers(of, name),
+        "on" | "filter" | "manual" | "input" | "cron" => of_triggers(of, name),
         "cache" | "downloads" | "artifacts" | "reports" => of_files(of, name),
         _ => of_settings(of, name),
     };
@@ -181,13 +182,19 @@ fn property(of: &str, name: &str) -> Option<Value> {
 type Property = Option<(Value, &'static str)>;
 
 fn of_pipeline(name: &str) -> Property {
+    // A time has to be said, so it has no short form.
+    let events: Vec<_> = keys::ON
+        .known
+        .iter()
+        .filter(|name| **name != "cron")
+        .collect();
     Some(match name {
         "version" => (json!({ "const": 1 }), "of the format"),
         "name" => (reference("text"), "of the pipeline; else the file's name"),
         "on" => (
             json!({ "anyOf": [
-                { "enum": keys::ON.known },
-                list(&json!({ "enum": keys::ON.known })),
+                { "enum": events },
+                list(&json!({ "enum": events })),
                 reference("on"),
             ] }),
             "which events start it; without it every event but a timed one",
@@ -348,6 +355,13 @@ fn of_triggers(of: &str, name: &str) -> Property {
         ("filter", "branches-ignore") => (reference("texts"), "patterns; none may fit"),
         ("filter", "paths") => (reference("texts"), "one changed path has to fit"),
         ("filter", "paths-ignore") => (reference("texts"), "one changed path must not fit"),
+        ("on", "cron") => (one_or_more(&reference("cron")), "times"),
+        ("cron", "name") => (id(), "unique in the pipeline"),
+        ("cron", "schedule") => (
+            reference("text"),
+            "minute, hour, day of the month, month, day of the week",
+        ),
+        ("cron", "timezone") => (reference("text"), "of the IANA database; UTC by default"),
         ("manual", "inputs") => (
             json!({
                 "type": "object",

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::keys;
 use crate::diagnostic::Code;
 use crate::glob::Glob;
+use crate::native::schedules;
 use crate::pipeline::{Filters, Triggers};
 use crate::report::Report;
 use crate::shape::fields::Fields;
@@ -132,7 +133,7 @@ fn schedule(
 ) {
     let expression =
         config.and_then(|fields| fields.get("cron_expression").or_else(|| fields.get("cron")));
-    if expression.is_none() {
+    let Some(expression) = expression else {
         report
             .error(
                 Code::MISSING_KEY,
@@ -140,6 +141,10 @@ fn schedule(
                 "this trigger has no `cron_expression`",
             )
             .help("write `config: { cron_expression: \"0 2 * * *\" }`");
-    }
-    triggers.cron = true;
+        return;
+    };
+    let name = format!("schedule-{}", triggers.cron.len() + 1);
+    triggers
+        .cron
+        .extend(schedules::unnamed(report, expression, &name));
 }
