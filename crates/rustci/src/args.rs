@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod place;
+pub(crate) mod reports;
 pub(crate) mod secrets;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use rustci_server::api::view::Priority;
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
 pub(crate) use place::{PlaceArgs, ServerArgs};
+pub(crate) use reports::TestsArgs;
 pub(crate) use secrets::{SecretsArgs, SecretsCommand};
 
 /// Runs CI pipelines: here, or on a server with runners.
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     /// List, view, watch and cancel runs
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Runs(RunsArgs),
+    /// Show the tests of a run, or how tests come out over time
+    Tests(TestsArgs),
     /// List, set and remove secrets
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Secrets(SecretsArgs),
@@ -336,6 +340,11 @@ pub(crate) enum RunsCommand {
         /// An earlier attempt of the job
         #[arg(long, requires = "job", value_name = "NUMBER")]
         attempt: Option<u32>,
+    },
+    /// Print what the steps of a run wrote for people
+    Summary {
+        /// The run's number; default: the newest
+        run: Option<u64>,
     },
     /// Cancel a run
     Cancel {

@@ -49,6 +49,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
             .map(|()| Exit::Success),
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),
+        Command::Tests(args) => wait(command::reports::tests(args, out)),
         Command::Secrets(args) => wait(command::secrets::secrets(args, out)),
         Command::Backup(args) => wait(command::backup::backup(args, out)),
         Command::Restore(args) => command::backup::restore(args, out),

@@ -13,7 +13,7 @@ use crate::api::problem::ApiError;
 use crate::api::view::{
     SummaryList, TestHistory, TestList, TestOrder, TestOutcome, TestStatsList, TestVerdict,
 };
-use crate::catalogue::{Catalogue, HistoryFilter, TestFilter};
+use crate::catalogue::{Catalogue, HistoryFilter, TestFilter, Texts};
 use crate::limits::{HISTORY_RUNS, HISTORY_RUNS_MAX};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -36,6 +36,23 @@ pub(crate) struct PageQuery {
     /// Where the page begins: the `next` of the page before.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,18}$")]
     cursor: Option<Cursor>,
+}
+
+/// The query of the summaries of a run.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SummaryQuery {
+    /// Summaries in one page.
+    #[serde(default)]
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 200, default = 20)]
+    limit: Limit,
+    /// Where the page begins: the `next` of the page before.
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,18}$")]
+    cursor: Option<Cursor>,
+    /// `false` leaves the texts out.
+    #[param(default = true)]
+    text: Option<bool>,
 }
 
 /// The query of the tests of a run.
@@ -87,17 +104,21 @@ pub(crate) struct StatsQuery {
 /// Of a job that was tried again, its newest attempt counts.
 #[utoipa::path(
     get, path = "/runs/{id}/summaries", operation_id = "list_summaries", tag = "tests",
-    params(("id" = u64, Path, description = "Number of the run."), PageQuery),
+    params(("id" = u64, Path, description = "Number of the run."), SummaryQuery),
     responses((status = 200, description = "A page of Markdown texts.", body = SummaryList),
               NotFound)
 )]
 async fn summaries(
     State(app): State<App>,
     Path(id): Path<u64>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<SummaryQuery>,
 ) -> Result<Page<SummaryList>, ApiError> {
     let (skip, limit) = (skip(query.cursor), query.limit.get());
-    let ask = move |catalogue: &Catalogue| catalogue.summaries(id, skip, limit);
+    let texts = match query.text {
+        Some(false) => Texts::Without,
+        _ => Texts::With,
+    };
+    let ask = move |catalogue: &Catalogue| catalogue.summaries(id, skip, limit, texts);
     let body = app.queries.ask(ask).await?;
     if body.summaries.is_empty() {
         known(&app, id).await?;

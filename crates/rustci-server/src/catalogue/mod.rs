@@ -36,7 +36,7 @@ pub use list::RunFilter;
 pub use origin::Origin;
 pub use query::ChangedSince;
 pub(crate) use readers::Query;
-pub use reports::TestFilter;
+pub use reports::{TestFilter, Texts};
 pub use results::Finished;
 pub use schema::CatalogueError;
 pub use subscribe::Subscriptions;

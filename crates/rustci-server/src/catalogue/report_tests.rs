@@ -185,7 +185,7 @@ fn the_tests_of_a_run_begin_with_what_failed_and_come_in_pages() {
 fn summaries_come_with_their_text() {
     let mut world = World::new();
     world.run(3, 1, &[]);
-    let list = world.catalogue.summaries(3, 0, 20).unwrap();
+    let list = world.catalogue.summaries(3, 0, 20, Texts::With).unwrap();
     let summary = &list.summaries[0];
     assert_eq!((summary.text.as_deref(), summary.step), (Some("# Done"), 1));
     assert_eq!((summary.job_key.as_str(), list.next), ("test (a)", None));

@@ -233,6 +233,15 @@ fn test_id(
     Ok(transaction.last_insert_rowid())
 }
 
+/// Whether a list of summaries has their texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// It has, as many as fit a page.
+    With,
+    /// Only their lengths.
+    Without,
+}
+
 /// Which tests of a run a list shows.
 #[derive(Debug, Clone)]
 pub struct TestFilter {
@@ -261,6 +270,7 @@ impl Catalogue {
         run: u64,
         skip: u64,
         limit: u32,
+        texts: Texts,
     ) -> Result<SummaryList, CatalogueError> {
         let sql = "SELECT summaries.job, jobs.key, attempt, step, digest, bytes
             FROM summaries JOIN jobs ON jobs.id = summaries.job
@@ -273,13 +283,13 @@ impl Catalogue {
             Ok((summary(row)?, digest))
         })?;
         let found = collect(rows)?;
-        let blobs = self.blobs();
+        let blobs = self.blobs().filter(|_| texts == Texts::With);
         let (mut summaries, mut bytes) = (Vec::new(), 0);
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         for (mut summary, digest) in found.iter().take(wanted).cloned() {
             let text = blobs.as_ref().and_then(|blobs| read_blob(blobs, &digest));
             summary.text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-            bytes += summary.bytes;
+            bytes += summary.text.as_ref().map_or(0, |_| summary.bytes);
             if bytes > SUMMARY_PAGE_BYTES_MAX && !summaries.is_empty() {
                 break;
             }

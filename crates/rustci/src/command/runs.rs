@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use super::reports::load_results;
+use super::summary::summary;
 use super::tails::load_tails;
 use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
 use crate::api::follow::{Lines, Logs, follow, log_path};
@@ -41,6 +43,7 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
             Ok(Exit::Success)
         }
         RunsCommand::View { run } => view(place, *run, out).await,
+        RunsCommand::Summary { run } => summary(place, *run, out).await,
         RunsCommand::Watch { run } => {
             let run = find(place, *run).await?;
             watch_run(place, &run, out).await
@@ -97,7 +100,7 @@ async fn list(
 }
 
 /// The run with this number, or the newest.
-async fn find(place: &Place, run: Option<u64>) -> Result<RunView, Failure> {
+pub(super) async fn find(place: &Place, run: Option<u64>) -> Result<RunView, Failure> {
     let newest = place
         .api
         .get::<RunList>("/api/v1/runs?limit=1")
@@ -133,6 +136,7 @@ async fn view(place: &Place, run: Option<u64>, out: &mut Output) -> Result<Exit,
     }
     let mut board = Board::new(run);
     load_tails(&place.api, &mut board).await?;
+    load_results(&place.api, &mut board).await?;
     let text = describe(&board, out.look(), &next(place, board.run.id), now_ms());
     out.text(&text).map(|()| Exit::Success)
 }

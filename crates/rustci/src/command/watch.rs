@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::reports::load_results;
 use super::tails::load_tails;
 use crate::api::client::Api;
 use crate::api::follow::{Followed, Update};
@@ -91,6 +92,9 @@ pub(crate) async fn watch(
     if view.is_picture() {
         drop(followed);
         load_tails(api, &mut view.board).await?;
+    }
+    if out.format() == Format::Text {
+        load_results(api, &mut view.board).await?;
     }
     view.end(out, next, exit)?;
     Ok(exit)

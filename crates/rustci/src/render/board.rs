@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::api::view::{Conclusion, JobView, RunEvent, RunView, Status, StepView};
+use crate::api::view::{Conclusion, JobView, RunEvent, RunView, Status, StepView, TestList};
 
 /// Lines kept of each step: enough to see why it failed.
 pub(crate) const TAIL_LINES: usize = 20;
@@ -42,6 +42,10 @@ pub(crate) enum Channel {
 pub(crate) struct Board {
     /// The newest state of the run.
     pub(crate) run: RunView,
+    /// The first of its tests, those that failed in front; none until the run was asked for them.
+    pub(crate) tests: Option<TestList>,
+    /// How many summaries its steps wrote, as far as known.
+    pub(crate) summaries: usize,
     tails: BTreeMap<(u64, Option<u16>), VecDeque<String>>,
 }
 
@@ -50,6 +54,8 @@ impl Board {
     pub(crate) fn new(run: RunView) -> Self {
         Self {
             run,
+            tests: None,
+            summaries: 0,
             tails: BTreeMap::new(),
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod board;
 pub(crate) mod job;
 pub(crate) mod live;
 pub(crate) mod plain;
+pub(crate) mod reports;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod sarif;

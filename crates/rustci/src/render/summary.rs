@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::board::{Board, Mood, elapsed, failed_step, word};
 use super::job::{Look, Row, mood, note, step_note};
+use super::reports;
 use super::style::{ago, duration};
 use super::text::{Keep, clean};
 use crate::api::view::{Conclusion, JobView, RunView, Status};
@@ -51,9 +52,10 @@ pub(crate) fn summary(board: &Board, look: Look, next: &Next, tails: Tails) -> S
     if tails == Tails::Repeat {
         lines.extend(failures(board, look, next));
     }
+    lines.extend(reports::of_run(board, look));
     lines.push(String::new());
     lines.push(verdict(run, look));
-    lines.extend(way_on(run, look, next));
+    lines.extend(way_on(board, look, next));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -81,9 +83,10 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
         lines.extend(outputs.map(|(name, value)| row.output(name, value)));
     }
     lines.extend(failures(board, look, next));
+    lines.extend(reports::of_run(board, look));
     lines.push(String::new());
     lines.push(verdict(run, look));
-    lines.extend(way_on(run, look, next));
+    lines.extend(way_on(board, look, next));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -204,7 +207,8 @@ fn failed_on_its_own(job: &JobView, run: &RunView) -> bool {
 }
 
 /// Commands to type next.
-fn way_on(run: &RunView, look: Look, next: &Next) -> Vec<String> {
+fn way_on(board: &Board, look: Look, next: &Next) -> Vec<String> {
+    let run = &board.run;
     let bad = run.jobs.iter().find(|job| failed_on_its_own(job, run));
     let place = &next.place;
     let mut rows = Vec::new();
@@ -225,6 +229,7 @@ fn way_on(run: &RunView, look: Look, next: &Next) -> Vec<String> {
         }
         None => rows.push(("follow", format!("rustci runs watch {}{place}", run.id))),
     }
+    rows.extend(results(board, place));
     rows.extend(
         next.files
             .as_ref()
@@ -235,6 +240,21 @@ fn way_on(run: &RunView, look: Look, next: &Next) -> Vec<String> {
         .iter()
         .map(|(what, how)| format!("  {}  {how}", look.colour.dim(&format!("{what:<9}"))));
     lines.collect()
+}
+
+/// Where to read more of what the run left for people.
+fn results<'p>(board: &Board, place: &str) -> impl Iterator<Item = (&'p str, String)> {
+    let run = board.run.id;
+    let totals = board
+        .tests
+        .as_ref()
+        .map(|list| list.totals)
+        .unwrap_or_default();
+    let tests = (totals.failed + totals.errored > 0)
+        .then(|| ("tests", format!("rustci tests {run}{place}")));
+    let summary =
+        (board.summaries > 0).then(|| ("summary", format!("rustci runs summary {run}{place}")));
+    tests.into_iter().chain(summary)
 }
 
 /// The kept workspace of the failed job, or where all are.
