@@ -7,6 +7,7 @@
 mod content;
 mod frame;
 mod pipeline;
+mod runner;
 mod session;
 
 /// One function that takes any bytes.
@@ -47,6 +48,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "expression",
         run: pipeline::expression,
+    },
+    Target {
+        name: "mask",
+        run: runner::mask,
+    },
+    Target {
+        name: "junit",
+        run: runner::report,
     },
     Target {
         name: "manifest",
