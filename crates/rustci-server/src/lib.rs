@@ -35,6 +35,7 @@ pub mod lock;
 pub mod logs;
 mod paths;
 mod readonly;
+mod rerun;
 pub mod secrets;
 mod server;
 pub mod token;

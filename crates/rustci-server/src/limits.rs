@@ -52,6 +52,11 @@ pub const STEPS_MAX: usize = 10_000;
 /// Time between the polite signal and the end of a job that is told to stop.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+/// How long a client may repeat a request under its key.
+pub const REQUEST_KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Requests with keys that are remembered; the oldest are forgotten first.
+pub const REQUEST_KEYS_MAX: usize = 100_000;
+
 /// Changes that may wait for the catalogue before new runs are refused.
 pub const PROJECTION_BACKLOG: usize = 200_000;
 /// How soon a full queue of the catalogue is tried again.

@@ -16,7 +16,7 @@ use crate::api::{self, App, Backups};
 use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
 use crate::config::ServerConfig;
-use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError};
+use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError, RequestKey};
 use crate::health::HealthCell;
 use crate::http::{HttpError, HttpServer};
 use crate::limits::HISTORY_JOBS_MAX;
@@ -125,6 +125,7 @@ impl Server {
         let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
         let history = catalogue.times(HISTORY_JOBS_MAX)?;
+        let requests = catalogue.requests_since(RequestKey::oldest_ms())?;
         let catalogue = catalogue.with_blobs(Arc::clone(&blobs));
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
@@ -142,6 +143,7 @@ impl Server {
             secrets: secrets.clone(),
             logs: Some(logs.logs()),
             blobs: Some(Arc::clone(&blobs)),
+            requests,
             updates: Some(catalogue.updates()),
             metrics: metrics.clone(),
             health: health.clone(),

@@ -28,7 +28,7 @@ enum Move {
         priority: i32,
         group: u8,
     },
-    Answer(u8, bool),
+    Answer(u8, Verdict),
     Cancel(u8),
     Forget(u8),
     Up {
@@ -60,7 +60,8 @@ fn moves() -> impl Strategy<Value = Move> {
         3 => (any::<u8>(), 0..PROJECTS.len(), 0..5_i32, any::<u8>()).prop_map(
             |(shape, project, priority, group)| Move::Submit { shape, project, priority, group },
         ),
-        2 => (any::<u8>(), any::<bool>()).prop_map(|(job, yes)| Move::Answer(job, yes)),
+        2 => any::<u8>().prop_map(|job| Move::Answer(job, Verdict::Approved)),
+        1 => any::<u8>().prop_map(|job| Move::Answer(job, Verdict::Declined)),
         1 => any::<u8>().prop_map(Move::Cancel),
         1 => any::<u8>().prop_map(Move::Forget),
         2 => (0..NAMES.len(), 1..4_u32, any::<u8>())
@@ -102,14 +103,8 @@ impl Oracle {
                 project,
                 priority,
                 group,
-            } => {
-                let plan = match group_of(*group) {
-                    Some(group) => plan_with(group, shape_of(*shape)),
-                    None => plan(shape_of(*shape)),
-                };
-                self.submit(plan, PROJECTS[*project], *priority);
-            }
-            Move::Answer(number, yes) => self.answer(*number, *yes),
+            } => self.submit(plan_of(*shape, *group), PROJECTS[*project], *priority),
+            Move::Answer(number, verdict) => self.answer(*number, *verdict),
             Move::Cancel(number) => {
                 if let Some(run) = self.run(*number) {
                     self.world.handle(Command::CancelRun {
@@ -222,18 +217,13 @@ impl Oracle {
         asking.collect()
     }
 
-    fn answer(&mut self, number: u8, yes: bool) {
+    fn answer(&mut self, number: u8, verdict: Verdict) {
         let asking = self.asking();
         let Some((run, job)) = asking
             .get(usize::from(number) % asking.len().max(1))
             .copied()
         else {
             return;
-        };
-        let verdict = if yes {
-            Verdict::Approved
-        } else {
-            Verdict::Declined
         };
         let answer = Command::Answer {
             run,
@@ -507,7 +497,7 @@ impl Oracle {
         self.world.run_all(&[]);
         // Whatever waits for a slot has somebody before it who comes to an end.
         while !self.asking().is_empty() {
-            self.answer(0, true);
+            self.answer(0, Verdict::Approved);
             self.world.run_all(&[]);
         }
         self.check();
@@ -533,8 +523,15 @@ fn group_of(number: u8) -> Option<Concurrency> {
         3 => newest("y"),
         _ => return None,
     };
-    let queue = (number / 8 % 3 == 0).then_some(1);
+    let queue = (number / 8).is_multiple_of(3).then_some(1);
     Some(Concurrency { queue, ..group })
+}
+
+fn plan_of(shape: u8, group: u8) -> Arc<StoredPlan> {
+    match group_of(group) {
+        Some(group) => plan_with(group, shape_of(shape)),
+        None => plan(shape_of(shape)),
+    }
 }
 
 /// Some pipelines with every kind of edge.

@@ -170,7 +170,7 @@ async fn find_attempt(
     }
 }
 
-fn is_called(view: &JobView, job: &str) -> bool {
+pub(super) fn is_called(view: &JobView, job: &str) -> bool {
     view.key == job || job.parse() == Ok(view.id)
 }
 

@@ -20,6 +20,7 @@
 //!   it: `UPDATE_EXPECT=1 cargo test -p rustci-server --lib stored_document`.
 
 mod answers;
+mod approval;
 mod auth;
 mod backup;
 mod blob;
@@ -34,6 +35,7 @@ mod log;
 mod page;
 mod problem;
 mod queue;
+mod rerun;
 mod rows;
 mod runners;
 mod runs;
@@ -134,12 +136,14 @@ fn document() -> OpenApi {
 fn versioned() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(backup::routes())
+        .merge(approval::routes())
         .merge(blob::routes())
         .merge(events::routes())
         .merge(explain::routes())
         .merge(log::routes())
         .merge(queue::routes())
         .merge(runners::routes())
+        .merge(rerun::routes())
         .merge(runs::routes())
         .merge(schema::routes())
         .merge(tests::routes())

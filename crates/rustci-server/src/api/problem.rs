@@ -87,6 +87,24 @@ pub enum ApiError {
     /// The run ended before it could be cancelled.
     #[error("run {0} has ended")]
     RunFinished(u64),
+    /// Nobody asked about the job, or somebody has answered.
+    #[error("job {0} does not wait for an approval")]
+    NotAsking(u64),
+    /// The run has to end before it can be repeated.
+    #[error("run {0} goes on")]
+    RunNotFinished(u64),
+    /// No job of the run failed.
+    #[error("no job of run {0} failed or was canceled")]
+    NothingToRerun(u64),
+    /// What the run was made from is not stored.
+    #[error("an older version recorded run {0}, without what it was made from")]
+    OriginUnknown(u64),
+    /// The archive that the run worked on was removed.
+    #[error("the source of run {0} is not stored any more")]
+    SourceGone(u64),
+    /// The caller used the key of a request for another one.
+    #[error("the key {0:?} was used for another request")]
+    IdempotencyMismatch(String),
     /// The key of the secrets is not the server's to change.
     #[error("{0}")]
     KeyElsewhere(String),
@@ -144,6 +162,12 @@ impl ApiError {
             Self::NoRoute(_) => &rows::NO_ROUTE,
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
             Self::RunFinished(_) => &rows::RUN_FINISHED,
+            Self::NotAsking(_) => &rows::NOT_ASKING,
+            Self::RunNotFinished(_) => &rows::RUN_NOT_FINISHED,
+            Self::NothingToRerun(_) => &rows::NOTHING_TO_RERUN,
+            Self::OriginUnknown(_) => &rows::ORIGIN_UNKNOWN,
+            Self::SourceGone(_) => &rows::SOURCE_GONE,
+            Self::IdempotencyMismatch(_) => &rows::IDEMPOTENCY_MISMATCH,
             Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
             Self::RunnerInUse(_) => &rows::RUNNER_IN_USE,
             Self::QuotaExceeded(_) => &rows::QUOTA_EXCEEDED,

@@ -157,6 +157,48 @@ pub(crate) const BACKUP_FAILED: Row = Row {
     hint: "free space on the disk of the server's data directory and try again",
 };
 
+pub(crate) const NOT_ASKING: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "not_asking",
+    title: "Job waits for no approval",
+    hint: "the first answer counts; GET /api/v1/runs/{id} shows who gave it",
+};
+
+pub(crate) const RUN_NOT_FINISHED: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "run_not_finished",
+    title: "Run goes on",
+    hint: "wait for its end, or cancel it first",
+};
+
+pub(crate) const NOTHING_TO_RERUN: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "nothing_to_rerun",
+    title: "Nothing to repeat",
+    hint: "repeat the whole run, or name its jobs",
+};
+
+pub(crate) const ORIGIN_UNKNOWN: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "origin_unknown",
+    title: "Run cannot be repeated",
+    hint: "start a new run of the pipeline",
+};
+
+pub(crate) const SOURCE_GONE: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "source_gone",
+    title: "Source removed",
+    hint: "start a new run of the pipeline; sources of old runs are removed",
+};
+
+pub(crate) const IDEMPOTENCY_MISMATCH: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "idempotency_mismatch",
+    title: "Key of another request",
+    hint: "use a new Idempotency-Key for each request, and the old one only to repeat it unchanged",
+};
+
 pub(crate) const READ_ONLY: Row = Row {
     status: StatusCode::CONFLICT,
     code: "read_only",
@@ -215,6 +257,12 @@ pub(crate) const ALL: &[&Row] = &[
     &QUOTA_EXCEEDED,
     &BACKUP_RUNNING,
     &BACKUP_FAILED,
+    &NOT_ASKING,
+    &RUN_NOT_FINISHED,
+    &NOTHING_TO_RERUN,
+    &ORIGIN_UNKNOWN,
+    &SOURCE_GONE,
+    &IDEMPOTENCY_MISMATCH,
     &READ_ONLY,
     &OVERLOADED,
     &STORAGE_FAILED,

@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use rustci_pipeline::{Job, Plan, PlanRequest, Planned};
 use rustci_scheduler::StoredPlan;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use valkyrie_frame::TraceContext;
@@ -15,6 +16,7 @@ use valkyrie_frame::TraceContext;
 use crate::api::App;
 use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
 use crate::api::blob::blocking;
+use crate::api::contract::IDEMPOTENCY_KEY;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page, Word};
@@ -24,7 +26,7 @@ use crate::api::view::{
 };
 use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
-use crate::engine::{EngineHandle, Submission};
+use crate::engine::{Begin, Begun, EngineHandle, RequestKey, Submission, Wanted};
 use crate::limits::NAME_BYTES_MAX;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -51,14 +53,44 @@ async fn create(
     check_names(&new)?;
     check_source(&app, new.source.as_ref())?;
     // Planning a large file takes milliseconds that live logs should not wait for.
+    let key = request_key(&headers, &("run", &new))?;
     let mut submission = blocking(move || plan(new)).await?;
     submission.trace = traceparent(&headers);
-    let run = engine.submit(submission).await?;
+    let wanted = Wanted::New(Box::new(submission));
+    let begun = engine.begin(Begin { wanted, key }).await?;
+    let run = run_of(&app, begun).await?;
     Ok((StatusCode::CREATED, Json(RunCreated { run })))
 }
 
+/// The run that a request began, now or when it came first.
+pub(super) async fn run_of(app: &App, begun: Begun) -> Result<RunView, ApiError> {
+    match begun {
+        Begun::New(run) => Ok(*run),
+        Begun::Known(run) => {
+            // The first request may have come a moment ago.
+            app.queries.settled().await?;
+            find(app, run).await
+        }
+    }
+}
+
+/// The key of a request that may come again. What it is known by then is the digest of `request`.
+pub(super) fn request_key(
+    headers: &HeaderMap,
+    request: &impl Serialize,
+) -> Result<Option<RequestKey>, ApiError> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let unreadable = |error: &dyn std::fmt::Display| ApiError::Invalid(error.to_string());
+    let key = key.to_str().map_err(|error| unreadable(&error))?.to_owned();
+    let text = serde_json::to_vec(request).map_err(|error| unreadable(&error))?;
+    let digest = Sha256::digest(text).to_vec();
+    Ok(Some(RequestKey { key, digest }))
+}
+
 /// The trace of the client. One that cannot be read is dropped, as W3C Trace Context asks.
-fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 

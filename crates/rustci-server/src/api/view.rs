@@ -2,6 +2,7 @@
 //!
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
+mod again;
 mod explain;
 mod operations;
 mod queue;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+pub use again::{AnswerRequest, RerunRequest};
 pub(crate) use explain::recorded as explain_recorded;
 pub use explain::{Details, Explanation, JobExplanation, Nearest};
 pub use operations::StateView;

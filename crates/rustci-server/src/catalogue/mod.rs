@@ -33,7 +33,7 @@ use crate::blobs::Blobs;
 
 pub use history::HistoryFilter;
 pub use list::RunFilter;
-pub use origin::Origin;
+pub use origin::{Origin, StoredOrigin};
 pub use query::ChangedSince;
 pub(crate) use readers::Query;
 pub use reports::{TestFilter, Texts};

@@ -7,6 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use rustci_scheduler::StoredPlan;
 
 use crate::catalogue::{Catalogue, CatalogueError};
+use crate::engine::{KnownRequest, RequestKey};
+use crate::limits::REQUEST_KEYS_MAX;
 
 pub(super) const TABLES: &str = "
 ALTER TABLE runs ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal';
@@ -92,6 +94,32 @@ pub(super) fn write(
 }
 
 impl Catalogue {
+    /// Requests with keys that began runs since then.
+    ///
+    /// # Errors
+    /// [`CatalogueError`].
+    pub fn requests_since(&self, since_ms: u64) -> Result<Vec<KnownRequest>, CatalogueError> {
+        let sql = "SELECT origins.run, idempotency_key, request_digest, created_ms
+            FROM origins JOIN runs ON runs.id = origins.run
+            WHERE idempotency_key IS NOT NULL AND created_ms >= ?1
+            ORDER BY origins.run DESC LIMIT ?2";
+        let mut statement = self.connection().prepare(sql)?;
+        let since = i64::try_from(since_ms).unwrap_or(i64::MAX);
+        let limit = i64::try_from(REQUEST_KEYS_MAX).unwrap_or(i64::MAX);
+        let known = statement.query_map([since, limit], |row| {
+            let key = RequestKey {
+                key: row.get(1)?,
+                digest: row.get(2)?,
+            };
+            Ok(KnownRequest {
+                key,
+                run: row.get(0)?,
+                at_ms: row.get(3)?,
+            })
+        })?;
+        Ok(known.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// What a run was made from; `None` for runs that an older version recorded.
     ///
     /// # Errors

@@ -19,13 +19,14 @@ use valkyrie::{Correlation, ErrorCode, Link, StreamId, Time};
 use valkyrie_frame::WallTime;
 
 use crate::api::ApiError;
-use crate::api::view::{Conclusion, RunView};
+use crate::api::view::Conclusion;
 use crate::catalogue::Change;
 use crate::engine::EngineConfig;
 use crate::engine::attempts::Active;
 use crate::engine::clock::Clock;
-use crate::engine::handle::{Answer, Captured, Look};
+use crate::engine::handle::{Answer, Begun, Captured, Look};
 use crate::engine::history::History;
+use crate::engine::keys::RequestKeys;
 use crate::engine::projection::Projection;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::spec::SpecCache;
@@ -39,9 +40,9 @@ pub(super) enum Pending {
     /// News for the catalogue.
     Changes(Vec<Change>),
     /// The answer to a submission.
-    Submitted(Box<RunView>, Answer<RunView>),
-    /// The answer to a cancellation.
-    Canceled(Answer<()>),
+    Begun(Begun, Answer<Begun>),
+    /// The answer to a request that has no other news than that it was done.
+    Done(Answer<()>),
     /// The state at this index, for somebody to look at with the catalogue.
     Captured(Captured, Look),
     /// The answer to a runner's registration.
@@ -71,6 +72,7 @@ pub(super) struct Core {
     /// Job streams by link and stream.
     pub(super) job_streams: HashMap<(u64, StreamId), AttemptToken>,
     pub(super) specs: SpecCache,
+    pub(super) keys: RequestKeys,
     pub(super) projection: Projection,
     pub(super) snapshots: Snapshots,
     /// Ended runs that the scheduler still holds, with the index of their end.
@@ -87,15 +89,17 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        config: EngineConfig,
+        mut config: EngineConfig,
         scheduler: Scheduler,
         mut journal: Box<dyn Journal>,
         wake: Arc<Notify>,
     ) -> Self {
         let waker = Arc::clone(&wake);
+        let requests = mem::take(&mut config.requests);
         journal.on_synced(Box::new(move |_| waker.notify_one()));
         Self {
             history: History::seeded(&config.history),
+            keys: RequestKeys::new(requests, &scheduler),
             projection: Projection::new(config.updates.clone()),
             snapshots: Snapshots::new(config.snapshot_records, journal.appended()),
             config,
@@ -277,8 +281,8 @@ impl Core {
         match pending {
             Pending::Effect(effect, decided) => self.act(effect, decided),
             Pending::Changes(changes) => self.projection.extend(changes),
-            Pending::Submitted(run, answer) => self.projection.answer_run(*run, answer),
-            Pending::Canceled(answer) => self.projection.answer(answer),
+            Pending::Begun(begun, answer) => self.projection.answer_run(begun, answer),
+            Pending::Done(answer) => self.projection.answer(answer),
             Pending::Captured(captured, Look(look)) => {
                 let index = captured.index;
                 let query = Box::new(move |catalogue: &_| look(catalogue, captured));
@@ -321,10 +325,10 @@ impl Core {
     fn refuse(&self, pending: Pending, reason: &str) {
         // Whoever asked may have gone away; then nobody misses the answer.
         match pending {
-            Pending::Submitted(_, answer) => {
+            Pending::Begun(_, answer) => {
                 let _ = answer.send(Err(ApiError::Storage(reason.to_owned())));
             }
-            Pending::Canceled(answer) => {
+            Pending::Done(answer) => {
                 let _ = answer.send(Err(ApiError::Storage(reason.to_owned())));
             }
             Pending::Registered { link, call, .. } => {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rustci_scheduler::{Command, StoredPlan};
+use rustci_scheduler::record::RunMeta;
+use rustci_scheduler::{Command, StoredPlan, Verdict};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use valkyrie_frame::TraceContext;
 use crate::api::ApiError;
 use crate::api::view::{Explanation, NewRun, QueueView, QuotaView, RunView, RunnerView};
 use crate::catalogue::Catalogue;
+use crate::engine::keys::RequestKey;
 use crate::engine::placement::QueuePage;
 use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
 
@@ -29,6 +31,49 @@ pub struct Submission {
     pub new: NewRun,
 }
 
+/// A run that was, and is wanted once more.
+#[derive(Debug)]
+pub(crate) struct Again {
+    /// What to run.
+    pub(crate) plan: Arc<StoredPlan>,
+    /// What to start it with.
+    pub(crate) meta: RunMeta,
+}
+
+/// What is to begin.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    New(Box<Submission>),
+    Again(Box<Again>),
+}
+
+/// A run that is wanted.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    pub(crate) wanted: Wanted,
+    /// The name of the request, under which it begins one run however often it comes.
+    pub(crate) key: Option<RequestKey>,
+}
+
+/// What came of a wish for a run.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// The run.
+    New(Box<RunView>),
+    /// The number of the run that the same request began before.
+    Known(u64),
+}
+
+/// Somebody's word on whether a job may run.
+#[derive(Debug)]
+pub(crate) struct Word {
+    pub(crate) run: u64,
+    pub(crate) job: u64,
+    pub(crate) verdict: Verdict,
+    pub(crate) by: String,
+    pub(crate) comment: String,
+}
+
 /// The answer to a request, sent once what it says is durable.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, ApiError>>;
 
@@ -36,7 +81,9 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, ApiError>>;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Start a run.
-    Submit(Box<Submission>, Answer<RunView>),
+    Begin(Box<Begin>, Answer<Begun>),
+    /// Answer the question whether a job may run.
+    Word(Box<Word>, Answer<()>),
     /// Cancel a run.
     Cancel(u64, Answer<()>),
     /// List the runners that are known.
@@ -100,7 +147,32 @@ impl EngineHandle {
     /// # Errors
     /// [`ApiError`]: `Overloaded` when too much waits, `Storage` when the journal failed.
     pub async fn submit(&self, submission: Submission) -> Result<RunView, ApiError> {
-        self.ask(|answer| Request::Submit(Box::new(submission), answer))
+        let (wanted, key) = (Wanted::New(Box::new(submission)), None);
+        match self.begin(Begin { wanted, key }).await? {
+            Begun::New(run) => Ok(*run),
+            Begun::Known(run) => Err(ApiError::Internal(format!(
+                "run {run} was found for a request without a key"
+            ))),
+        }
+    }
+
+    /// Starts a run unless the same request has; the answer comes when the run is durable.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and `IdempotencyMismatch` when the key stands for another
+    /// request.
+    pub(crate) async fn begin(&self, begin: Begin) -> Result<Begun, ApiError> {
+        self.ask(|answer| Request::Begin(Box::new(begin), answer))
+            .await
+    }
+
+    /// Answers the question whether a job may run; comes back when that is durable.
+    ///
+    /// # Errors
+    /// [`ApiError`]: `NotFound` when the scheduler has no such run or job, `NotAsking` when the job
+    /// does not wait for an answer.
+    pub(crate) async fn word(&self, word: Word) -> Result<(), ApiError> {
+        self.ask(|answer| Request::Word(Box::new(word), answer))
             .await
     }
 

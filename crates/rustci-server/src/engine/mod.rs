@@ -15,6 +15,7 @@ mod core;
 mod explain;
 mod handle;
 mod history;
+mod keys;
 mod placement;
 mod projection;
 mod recover;
@@ -47,12 +48,15 @@ use crate::limits::{CATALOGUE_RETRY, ENGINE_TURN, SHUTDOWN_DRAIN, SNAPSHOT_RECOR
 use crate::logs::Logs;
 use crate::secrets::SecretsSource;
 
+pub(crate) use handle::{Again, Begin, Begun, Wanted, Word};
 pub use handle::{Captured, EngineHandle, Submission};
 pub use history::JobTook;
+pub use keys::{KnownRequest, RequestKey};
 pub use placement::QueuePage;
 pub(crate) use placement::wanted as wanted_quota;
 pub use recover::RecoverError;
 pub use runner::RunnerHandler;
+pub(crate) use states::recorded_conclusion;
 
 /// What an engine works with. By default it has neither logs nor blobs nor a catalogue.
 #[derive(Debug, Clone)]
@@ -65,6 +69,8 @@ pub struct EngineConfig {
     pub logs: Option<Logs>,
     /// Where source snapshots are.
     pub blobs: Option<Arc<Blobs>>,
+    /// Requests with keys that the catalogue has.
+    pub requests: Vec<KnownRequest>,
     /// The catalogue to keep up to date, and the index it has reached.
     pub updates: Option<Updates>,
     /// Where things are counted.
@@ -85,6 +91,7 @@ impl Default for EngineConfig {
             secrets: SecretsSource::default(),
             logs: None,
             blobs: None,
+            requests: Vec::new(),
             updates: None,
             metrics: Metrics::new(),
             health: HealthCell::default(),

@@ -31,7 +31,7 @@ impl Core {
             return;
         }
         match self.command(command) {
-            Ok(_) => self.hold(Pending::Canceled(answer)),
+            Ok(_) => self.hold(Pending::Done(answer)),
             Err(refused) => drop(answer.send(Err(refusal(refused)))),
         }
     }

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use rustci_scheduler::{JobId, RunId, Scheduler};
 
 use crate::api::ApiError;
-use crate::api::view::RunView;
 use crate::catalogue::{Change, Handed, Query, Updates};
-use crate::engine::handle::Answer;
+use crate::engine::handle::{Answer, Begun};
 use crate::engine::states;
 use crate::limits::PROJECTION_BACKLOG;
 
@@ -45,7 +44,7 @@ impl std::fmt::Debug for Mark {
 /// An answer whose asker may look into the catalogue as soon as it has it.
 #[derive(Debug)]
 enum Held {
-    Run(Box<RunView>, Answer<RunView>),
+    Run(Begun, Answer<Begun>),
     Done(Answer<()>),
 }
 
@@ -114,8 +113,8 @@ impl Projection {
         }
     }
 
-    pub(super) fn answer_run(&mut self, run: RunView, answer: Answer<RunView>) {
-        self.answers.push(Held::Run(Box::new(run), answer));
+    pub(super) fn answer_run(&mut self, begun: Begun, answer: Answer<Begun>) {
+        self.answers.push(Held::Run(begun, answer));
     }
 
     pub(super) fn answer(&mut self, answer: Answer<()>) {
@@ -181,7 +180,7 @@ impl Projection {
         for held in self.answers.drain(..) {
             // Whoever asked may have gone away; then nobody misses the answer.
             match held {
-                Held::Run(run, answer) => drop(answer.send(Ok(*run))),
+                Held::Run(begun, answer) => drop(answer.send(Ok(begun))),
                 Held::Done(answer) => drop(answer.send(Ok(()))),
             }
         }

@@ -5,14 +5,17 @@ use std::time::Duration;
 use prost::Message;
 use rustci_pipeline::v1;
 use rustci_scheduler::record::{NamedText, RunMeta};
-use rustci_scheduler::{Command, JobId, Refused, Reply, RunId, RunnerId, Waiting};
+use rustci_scheduler::{Command, JobId, Refused, Reply, RunId, RunnerId, StoredPlan, Waiting};
 use serde_json::{Map, Value, json};
 
 use crate::api::ApiError;
-use crate::api::view::{NewSource, RunView};
+use crate::api::view::NewSource;
 use crate::blobs::BlobDigest;
 use crate::engine::core::{Core, Pending};
-use crate::engine::handle::{Answer, Captured, Look, Request, Submission};
+use crate::engine::handle::{
+    Answer, Begin, Begun, Captured, Look, Request, Submission, Wanted, Word,
+};
+use crate::engine::keys::{Found, RequestKey};
 use crate::engine::placement::refusal;
 use crate::engine::states;
 use crate::limits::JOURNAL_BACKLOG_BYTES;
@@ -22,7 +25,8 @@ impl Core {
     /// Takes a request; it is answered when what it says is durable.
     pub(super) fn request_came(&mut self, request: Request) {
         match request {
-            Request::Submit(submission, answer) => self.submit(*submission, answer),
+            Request::Begin(begin, answer) => self.begin(*begin, answer),
+            Request::Word(word, answer) => self.word(*word, answer),
             Request::Cancel(run, answer) => self.cancel(RunId(run), answer),
             // Whoever asked may have gone away; then nobody misses the answer.
             Request::Runners(answer) => drop(answer.send(Ok(self.runner_views()))),
@@ -45,10 +49,14 @@ impl Core {
         }
     }
 
-    fn submit(&mut self, submission: Submission, answer: Answer<RunView>) {
-        let done = self.accepting().and_then(|()| self.start_run(submission));
+    fn begin(&mut self, begin: Begin, answer: Answer<Begun>) {
+        let known = self.find_request(begin.key.as_ref());
+        let done = known.and_then(|known| match known {
+            Some(run) => Ok(Begun::Known(run)),
+            None => self.accepting().and_then(|()| self.start_run(begin)),
+        });
         match done {
-            Ok(run) => self.hold(Pending::Submitted(Box::new(run), answer)),
+            Ok(begun) => self.hold(Pending::Begun(begun, answer)),
             Err(error) => drop(answer.send(Err(error))),
         }
     }
@@ -66,6 +74,19 @@ impl Core {
         }
     }
 
+    /// The run that a request with this key began.
+    fn find_request(&mut self, key: Option<&RequestKey>) -> Result<Option<u64>, ApiError> {
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let now_ms = self.clock.now().wall.as_millis();
+        match self.keys.find(key, now_ms) {
+            None => Ok(None),
+            Some(Found::Same(run)) => Ok(Some(run)),
+            Some(Found::Other) => Err(ApiError::IdempotencyMismatch(key.key.clone())),
+        }
+    }
+
     fn accepting(&self) -> Result<(), ApiError> {
         if let Some(reason) = &self.failed {
             return Err(ApiError::Storage(reason.clone()));
@@ -76,13 +97,20 @@ impl Core {
         Ok(())
     }
 
-    fn start_run(&mut self, submission: Submission) -> Result<RunView, ApiError> {
-        self.check_secrets(&submission)?;
-        let meta = meta(&submission)?;
-        let command = Command::Submit {
-            plan: submission.plan,
-            meta,
+    fn start_run(&mut self, begin: Begin) -> Result<Begun, ApiError> {
+        let (plan, mut meta) = match begin.wanted {
+            Wanted::New(submission) => {
+                let meta = meta(&submission)?;
+                (submission.plan, meta)
+            }
+            Wanted::Again(again) => (again.plan, again.meta),
         };
+        self.check_secrets(&plan, &meta.project)?;
+        if let Some(key) = &begin.key {
+            meta.idempotency_key.clone_from(&key.key);
+            meta.request_digest.clone_from(&key.digest);
+        }
+        let command = Command::Submit { plan, meta };
         let run = match self.command(command) {
             Ok(Reply::Run(run)) => run,
             Ok(_) => return Err(ApiError::Internal("a submission made no run".to_owned())),
@@ -93,19 +121,51 @@ impl Core {
             .scheduler
             .run(run)
             .map(|run| states::run_view(&self.scheduler, run));
-        view.ok_or_else(|| ApiError::Internal(format!("run {run} was not kept")))
+        if let Some(key) = begin.key {
+            let now_ms = self.clock.now().wall.as_millis();
+            self.keys.remember(key, run, now_ms);
+        }
+        let view = view.ok_or_else(|| ApiError::Internal(format!("run {run} was not kept")))?;
+        Ok(Begun::New(Box::new(view)))
+    }
+
+    /// Passes on somebody's word on whether a job may run.
+    fn word(&mut self, word: Word, answer: Answer<()>) {
+        if let Some(reason) = &self.failed {
+            return drop(answer.send(Err(ApiError::Storage(reason.clone()))));
+        }
+        let (run, job) = (RunId(word.run), JobId(word.job));
+        let command = Command::Answer {
+            run,
+            job,
+            verdict: word.verdict,
+            by: word.by,
+            comment: word.comment,
+        };
+        let refused = match self.command(command) {
+            Ok(_) => return self.hold(Pending::Done(answer)),
+            Err(Refused::NotAsking(_)) => ApiError::NotAsking(word.job),
+            Err(Refused::UnknownRun(_)) => ApiError::NotFound {
+                what: format!("run {run}"),
+            },
+            Err(Refused::UnknownJob { .. }) => ApiError::NotFound {
+                what: format!("job {job} in run {run}"),
+            },
+            Err(error) => ApiError::Internal(error.to_string()),
+        };
+        drop(answer.send(Err(refused)));
     }
 
     /// A secret that is not there is found now, not when its job begins.
-    fn check_secrets(&self, submission: &Submission) -> Result<(), ApiError> {
-        let jobs = || submission.plan.plan().jobs.iter();
+    fn check_secrets(&self, plan: &StoredPlan, project: &str) -> Result<(), ApiError> {
+        let jobs = || plan.plan().jobs.iter();
         if jobs().all(|job| job.secrets.is_empty()) {
             return Ok(());
         }
         let known = self
             .config
             .secrets
-            .read(&submission.new.project)
+            .read(project)
             .map_err(|error| ApiError::Internal(error.to_string()))?;
         let wanted = jobs().flat_map(|job| job.secrets.values());
         let mut missing: Vec<_> = wanted
@@ -137,7 +197,7 @@ impl Core {
             drop(answer.send(Err(unknown())));
         } else {
             match self.command(Command::CancelRun { run, reason }) {
-                Ok(_) => self.hold(Pending::Canceled(answer)),
+                Ok(_) => self.hold(Pending::Done(answer)),
                 Err(Refused::UnknownRun(_)) => drop(answer.send(Err(unknown()))),
                 Err(error) => drop(answer.send(Err(ApiError::Internal(error.to_string())))),
             }

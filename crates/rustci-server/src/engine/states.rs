@@ -270,6 +270,21 @@ pub(crate) fn conclusion(recorded: Recorded) -> Option<Conclusion> {
     })
 }
 
+/// What [`conclusion`] gave, back in the words of the journal.
+pub(crate) fn recorded_conclusion(conclusion: Conclusion) -> Recorded {
+    match conclusion {
+        Conclusion::Success => Recorded::Success,
+        Conclusion::Failure => Recorded::Failure,
+        Conclusion::Error => Recorded::Error,
+        Conclusion::Killed => Recorded::Killed,
+        Conclusion::Canceled => Recorded::Canceled,
+        Conclusion::Skipped => Recorded::Skipped,
+        Conclusion::Blocked => Recorded::Blocked,
+        Conclusion::Declined => Recorded::Declined,
+        Conclusion::TimedOut => Recorded::TimedOut,
+    }
+}
+
 /// How a runner says that something ended, in the words of the journal.
 pub(crate) fn recorded(outcome: v1::Outcome) -> Recorded {
     match outcome {

@@ -3,7 +3,8 @@
 //! A new route adds its rows to [`CASES`]. The first row of an operation is its success; the errors
 //! that all routes share (400, 401, 406, 409 on a server that only reads, 413, 415, 503) are made
 //! from it and need no rows. Rows are sent in this order to one server, which begins with what
-//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner.
+//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner,
+//! the jobs of run 3 for somebody's approval.
 
 use serde_json::{Value, json};
 
@@ -74,6 +75,16 @@ jobs:
   a: { runs-on: [nowhere=yes], steps: [{ run: x }] }
 ";
 
+/// A pipeline whose jobs ask.
+pub(crate) const ASKS: &str = "\
+version: 1
+name: asks
+on: { manual: {} }
+jobs:
+  yes: { runs-on: [nowhere=yes], environment: { name: e, approval: {} }, steps: [{ run: x }] }
+  no: { environment: { name: e, approval: {} }, steps: [{ run: x }] }
+";
+
 /// The body that starts a pipeline.
 pub(crate) fn run_of(text: &str) -> Value {
     json!({
@@ -142,6 +153,54 @@ pub(crate) const CASES: &[Case] = &[
         "POST /api/v1/runs/2/cancel",
         || json!({}),
     ),
+    send(
+        "approve_job",
+        204,
+        "POST /api/v1/runs/3/jobs/yes/approve",
+        || json!({ "by": "ann", "comment": "go" }),
+    ),
+    send(
+        "approve_job",
+        409,
+        "POST /api/v1/runs/3/jobs/yes/approve",
+        || json!({}),
+    ),
+    send(
+        "approve_job",
+        404,
+        "POST /api/v1/runs/3/jobs/maybe/approve",
+        || json!({}),
+    ),
+    send(
+        "decline_job",
+        204,
+        "POST /api/v1/runs/3/jobs/no/decline",
+        || json!({}),
+    ),
+    send(
+        "decline_job",
+        409,
+        "POST /api/v1/runs/3/jobs/no/decline",
+        || json!({}),
+    ),
+    send(
+        "decline_job",
+        404,
+        "POST /api/v1/runs/4096/jobs/no/decline",
+        || json!({}),
+    ),
+    send(
+        "rerun_run",
+        201,
+        "POST /api/v1/runs/1/rerun",
+        || json!({ "jobs": ["a"] }),
+    ),
+    send("rerun_run", 404, "POST /api/v1/runs/4096/rerun", || {
+        json!({})
+    }),
+    send("rerun_run", 409, "POST /api/v1/runs/3/rerun", || json!({})),
+    send("rerun_run", 422, "POST /api/v1/runs/1/rerun", || json!({}))
+        .with(&[("idempotency-key", "k1")]),
     get("list_runners", 200, "GET /api/v1/runners"),
     send(
         "set_secret",

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use valkyrie::{Endpoint, Shard};
 
-use cases::{Body as Sent, CASES, Case, DONE, WAITS, run_of};
+use cases::{ASKS, Body as Sent, CASES, Case, DONE, WAITS, run_of};
 use document::{Operation, document, operations};
 
 struct Fixture {
@@ -40,7 +40,7 @@ struct Answer {
 }
 
 impl Fixture {
-    /// A server with a dummy runner; run 1 is over, run 2 waits.
+    /// A server with a dummy runner; run 1 is over, run 2 waits, run 3 asks for approvals.
     async fn start(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let endpoint = Endpoint::Mem {
@@ -68,7 +68,7 @@ impl Fixture {
     }
 
     async fn seed(&self) {
-        for text in [DONE, WAITS] {
+        for text in [DONE, WAITS, ASKS] {
             let request = self.request("POST", "/api/v1/runs");
             let body = Body::from(run_of(text).to_string());
             let answer = self.send(request.body(body).unwrap()).await;
