@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod place;
+pub(crate) mod queue;
 pub(crate) mod reports;
 pub(crate) mod secrets;
 
@@ -14,6 +15,7 @@ use rustci_server::api::view::Priority;
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
 pub(crate) use place::{PlaceArgs, ServerArgs};
+pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
 pub(crate) use reports::TestsArgs;
 pub(crate) use secrets::{SecretsArgs, SecretsCommand};
 
@@ -86,6 +88,14 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data directory of a backup
     Restore(RestoreArgs),
+    /// Say why jobs wait or ended, and when they will be done
+    Explain(ExplainArgs),
+    /// Show, pause and resume the queue; set what projects may have
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Queue(QueueArgs),
+    /// List, drain and forget runners
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Runners(RunnersArgs),
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),

@@ -114,6 +114,19 @@ pub(crate) fn connect(target: &Target, data: Option<&Path>) -> Result<Api, Failu
     Api::connect(&target.url, target.token.clone().or_else(stored))
 }
 
+/// A client for the server that arguments, environment and configuration mean.
+///
+/// # Errors
+/// [`Failure::Usage`] when they mean none; `what` is what only a server has.
+pub(crate) fn needed(args: &ServerArgs, what: &str) -> Result<Api, Failure> {
+    let target = target(args)?.ok_or_else(|| Failure::Usage {
+        message: format!("no server is named, and only a server has {what}"),
+        hint: "pass --server URL or set RUSTCI_SERVER; `rustci context add` remembers one"
+            .to_owned(),
+    })?;
+    connect(&target, None)
+}
+
 /// A place with runs.
 #[derive(Debug)]
 pub(crate) struct Place {

@@ -32,15 +32,15 @@ async fn run(State(app): State<App>, Path(id): Path<u64>) -> Result<Json<Explana
     get, path = "/runs/{id}/jobs/{job}/explain", operation_id = "explain_job", tag = "runs",
     params(
         ("id" = u64, Path, description = "Number of the run."),
-        ("job" = u64, Path, description = "Number of the job."),
+        ("job" = String, Path, description = "Number or key of the job."),
     ),
     responses((status = 200, description = "The job.", body = JobExplanation), NotFound)
 )]
 async fn job(
     State(app): State<App>,
-    Path((id, job)): Path<(u64, u64)>,
+    Path((id, job)): Path<(u64, String)>,
 ) -> Result<Json<JobExplanation>, ApiError> {
-    let explained = explain(&app, id, Some(job)).await?;
+    let explained = explain(&app, id, Some(job.clone())).await?;
     let found = explained.jobs.into_iter().next();
     found.map(Json).ok_or_else(|| ApiError::NotFound {
         what: format!("job {job} in run {id}"),
@@ -48,9 +48,9 @@ async fn job(
 }
 
 /// From the engine while it has the run, else what was recorded.
-async fn explain(app: &App, id: u64, job: Option<u64>) -> Result<Explanation, ApiError> {
+async fn explain(app: &App, id: u64, job: Option<String>) -> Result<Explanation, ApiError> {
     if let Some(engine) = &app.engine
-        && let Some(explained) = engine.explain(id, job).await?
+        && let Some(explained) = engine.explain(id, job.clone()).await?
     {
         return Ok(explained);
     }
@@ -61,7 +61,7 @@ async fn explain(app: &App, id: u64, job: Option<u64>) -> Result<Explanation, Ap
     let mut explained = Explanation::from(&run);
     explained
         .jobs
-        .retain(|explained| job.is_none_or(|job| explained.job == job));
+        .retain(|explained| job.as_deref().is_none_or(|job| explained.is_called(job)));
     let over = |status| matches!(status, Status::Running | Status::Finished);
     explained.jobs.sort_by_key(|job| over(job.status));
     let left_out = explained.jobs.len().saturating_sub(EXPLAINED_JOBS_MAX);

@@ -29,9 +29,9 @@ struct Forecasts<'a> {
 }
 
 impl Core {
-    /// Why the jobs of a run, or one of them, wait or ended; none when the scheduler does not have
+    /// Why the jobs of a run, or the one with this number or key, wait or ended; none when the scheduler does not have
     /// the run any more.
-    pub(super) fn explain(&self, run: RunId, only: Option<JobId>) -> Option<Explanation> {
+    pub(super) fn explain(&self, run: RunId, only: Option<&str>) -> Option<Explanation> {
         let run = self.scheduler.run(run)?;
         let now = self.clock.now().wall.as_millis();
         let mut forecasts = Forecasts {
@@ -41,7 +41,7 @@ impl Core {
             known: vec![None; run.jobs.len()],
         };
         let mut places: Vec<usize> = (0..run.jobs.len())
-            .filter(|place| only.is_none_or(|only| run.job_id(*place) == only))
+            .filter(|place| only.is_none_or(|only| is_called(run, *place, only)))
             .collect();
         let over = |place: &usize| {
             let phase = run.jobs.get(*place).map(|job| job.phase);
@@ -234,6 +234,12 @@ impl Forecasts<'_> {
         let last = needs.collect::<Option<Vec<_>>>()?.into_iter().max()?;
         Some(last.max(self.now))
     }
+}
+
+/// Whether a number or key means the job at `place`.
+fn is_called(run: &Run, place: usize, job: &str) -> bool {
+    let planned = run.plan.plan().jobs.get(place);
+    planned.is_some_and(|planned| planned.key == job) || job.parse() == Ok(run.job_id(place).0)
 }
 
 /// What a job that runs is doing.

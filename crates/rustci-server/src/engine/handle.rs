@@ -93,7 +93,7 @@ pub(crate) enum Request {
     /// Say why the jobs of a run, or one of them, wait or ended, and when they will be done.
     Explain {
         run: u64,
-        job: Option<u64>,
+        job: Option<String>,
         answer: Answer<Option<Explanation>>,
     },
     /// Show the queue.
@@ -202,15 +202,15 @@ impl EngineHandle {
         self.ask(|answer| Request::Waiting(jobs, answer)).await
     }
 
-    /// Why the jobs of a run, or one of them, wait or ended, and when they will be done; none when
-    /// the scheduler does not have the run any more.
+    /// Why the jobs of a run, or the one with this number or key, wait or ended, and when they will
+    /// be done; none when the scheduler does not have the run any more.
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn explain(
         &self,
         run: u64,
-        job: Option<u64>,
+        job: Option<String>,
     ) -> Result<Option<Explanation>, ApiError> {
         self.ask(|answer| Request::Explain { run, job, answer })
             .await

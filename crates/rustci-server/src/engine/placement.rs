@@ -118,17 +118,16 @@ impl Core {
 
     /// All runners that are known, by name.
     pub(super) fn runner_views(&self) -> Vec<RunnerView> {
-        let now = self.clock.now().wall.as_millis();
         let mut views: Vec<_> = self
             .scheduler
             .runners()
-            .map(|runner| self.runner_view(runner, now))
+            .map(|runner| self.runner_view(runner))
             .collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
 
-    fn runner_view(&self, runner: rustci_scheduler::RunnerView, now: u64) -> RunnerView {
+    fn runner_view(&self, runner: rustci_scheduler::RunnerView) -> RunnerView {
         let running = u32::try_from(runner.jobs.len()).unwrap_or(u32::MAX);
         let load = u64::from(running) * 100 / u64::from(runner.capacity.max(1));
         let seen = self.seen.get(&runner.id).map(|seen| seen.as_millis());
@@ -147,7 +146,7 @@ impl Core {
             jobs: runner.jobs.iter().map(|job| job.0).collect(),
             load_percent: u32::try_from(load).unwrap_or(u32::MAX).min(100),
             version: self.versions.get(&runner.id).cloned().unwrap_or_default(),
-            last_seen_ms: if runner.connected { Some(now) } else { seen },
+            last_seen_ms: seen.filter(|_| !runner.connected),
         }
     }
 

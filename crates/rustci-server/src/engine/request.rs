@@ -32,7 +32,7 @@ impl Core {
             Request::Runners(answer) => drop(answer.send(Ok(self.runner_views()))),
             Request::Waiting(jobs, answer) => drop(answer.send(Ok(self.reasons(&jobs)))),
             Request::Explain { run, job, answer } => {
-                drop(answer.send(Ok(self.explain(RunId(run), job.map(JobId)))));
+                drop(answer.send(Ok(self.explain(RunId(run), job.as_deref()))));
             }
             Request::Queue(page, answer) => drop(answer.send(Ok(self.queue_view(&page)))),
             Request::Quotas(after, limit, answer) => {

@@ -5,6 +5,8 @@
 //! from it and need no rows. Rows are sent in this order to one server, which begins with what
 //! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner,
 //! the jobs of run 3 for somebody's approval.
+//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner; runner 1 is gone,
+//! runner 2 is connected.
 
 use serde_json::{Value, json};
 
@@ -201,7 +203,40 @@ pub(crate) const CASES: &[Case] = &[
     send("rerun_run", 409, "POST /api/v1/runs/3/rerun", || json!({})),
     send("rerun_run", 422, "POST /api/v1/runs/1/rerun", || json!({}))
         .with(&[("idempotency-key", "k1")]),
+    get("explain_run", 200, "GET /api/v1/runs/2/explain"),
+    get("explain_run", 200, "GET /api/v1/runs/1/explain"),
+    get("explain_run", 404, "GET /api/v1/runs/4096/explain"),
+    get("explain_job", 200, "GET /api/v1/runs/1/jobs/a/explain"),
+    get("explain_job", 404, "GET /api/v1/runs/1/jobs/b/explain"),
+    get("get_queue", 200, "GET /api/v1/queue?limit=1&project=demo"),
+    get("get_queue", 400, "GET /api/v1/queue?cursor=7"),
+    get("pause_queue", 200, "POST /api/v1/queue/pause"),
+    get("resume_queue", 200, "POST /api/v1/queue/resume"),
+    send(
+        "set_quota",
+        200,
+        "PUT /api/v1/projects/demo/quota",
+        || json!({ "running": 4, "queued": 1 }),
+    ),
+    send("create_run", 429, "POST /api/v1/runs", || run_of(WAITS)),
+    get("get_quota", 200, "GET /api/v1/projects/demo/quota"),
+    get("list_quotas", 200, "GET /api/v1/quotas?limit=1"),
+    get("remove_quota", 204, "DELETE /api/v1/projects/demo/quota"),
+    send(
+        "set_quota",
+        400,
+        "PUT /api/v1/projects/demo/quota",
+        || json!({ "weight": 1_001 }),
+    ),
     get("list_runners", 200, "GET /api/v1/runners"),
+    get("list_runners", 200, "GET /api/v1/runners?limit=1"),
+    get("drain_runner", 200, "POST /api/v1/runners/2/drain"),
+    get("drain_runner", 404, "POST /api/v1/runners/4096/drain"),
+    get("undrain_runner", 200, "POST /api/v1/runners/2/undrain"),
+    get("undrain_runner", 404, "POST /api/v1/runners/4096/undrain"),
+    get("forget_runner", 204, "DELETE /api/v1/runners/1"),
+    get("forget_runner", 404, "DELETE /api/v1/runners/1"),
+    get("forget_runner", 409, "DELETE /api/v1/runners/2"),
     send(
         "set_secret",
         201,

@@ -14,7 +14,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, Stop};
-use rustci_server::api::view::{RunView, Status};
+use rustci_server::api::view::{RunView, RunnerList, Status};
 use rustci_server::blobs::BlobDigest;
 use rustci_server::{ReadOnly, Server, ServerConfig};
 use serde_json::{Value, json};
@@ -50,12 +50,21 @@ impl Fixture {
         config.valkyrie = vec![endpoint.clone()];
         let server = Server::start(config).unwrap();
         let router = server.router();
-        let config = RunnerConfig {
-            executors: vec![Executor::Dummy],
-            ..RunnerConfig::new("dummy", endpoint, dir.path().join("runner"))
+        let runner = |name: &str| {
+            let config = RunnerConfig {
+                executors: vec![Executor::Dummy],
+                ..RunnerConfig::new(name, endpoint.clone(), dir.path().join(name))
+            };
+            let (stop, stopped) = watch::channel(Stop::No);
+            let runner = Shard::spawn("runner", move || rustci_runner::run(config, stopped));
+            (stop, runner.unwrap())
         };
-        let (stop, stopped) = watch::channel(Stop::No);
-        let runner = Shard::spawn("runner", move || rustci_runner::run(config, stopped)).unwrap();
+        let (stop, gone) = runner("gone");
+        until_runners(&router, &server, "connected").await;
+        stop.send_replace(Stop::Drain);
+        gone.join().unwrap().unwrap();
+        until_runners(&router, &server, "away").await;
+        let (stop, runner) = runner("dummy");
         let fixture = Self {
             dir,
             server,
@@ -117,6 +126,21 @@ impl Fixture {
         self.runner.join().unwrap().unwrap();
         self.server.shutdown();
         (self.dir, self.router)
+    }
+}
+
+/// Waits until all runners are in one state, and there is one.
+async fn until_runners(router: &Router, server: &Server, state: &str) {
+    loop {
+        let token = format!("Bearer {}", server.token().expose());
+        let request = Request::get("/api/v1/runners").header("authorization", token);
+        let answer = send(router, request.body(Body::empty()).unwrap()).await;
+        let list: RunnerList = serde_json::from_slice(&answer.body).unwrap();
+        let mut states = list.runners.iter().map(|runner| runner.state.as_str());
+        if !list.runners.is_empty() && states.all(|known| known == state) {
+            return;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,11 +2,14 @@
 
 pub(crate) mod backup;
 pub(crate) mod context;
+pub(crate) mod explain;
 pub(crate) mod lint;
 pub(crate) mod plan;
+pub(crate) mod queue;
 pub(crate) mod reports;
 pub(crate) mod run;
 pub(crate) mod runner;
+pub(crate) mod runners;
 pub(crate) mod runs;
 pub(crate) mod secrets;
 pub(crate) mod serve;

@@ -170,13 +170,17 @@ fn next(place: &Place, run: u64) -> Next {
 
 /// Which of the jobs that a name fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     All,
     Failed,
 }
 
 /// The jobs whose logs are meant.
-fn select(run: &RunView, wanted: Option<&str>, which: Which) -> Result<Vec<JobView>, Failure> {
+pub(super) fn select(
+    run: &RunView,
+    wanted: Option<&str>,
+    which: Which,
+) -> Result<Vec<JobView>, Failure> {
     let named = |job: &&JobView| match wanted {
         Some(wanted) => job.key == wanted || job.job_id == wanted || job.id.to_string() == wanted,
         None => true,

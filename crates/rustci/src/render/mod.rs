@@ -1,9 +1,11 @@
 //! What people and scripts read: pure functions from what is known to text.
 
 pub(crate) mod board;
+pub(crate) mod explain;
 pub(crate) mod job;
 pub(crate) mod live;
 pub(crate) mod plain;
+pub(crate) mod queue;
 pub(crate) mod reports;
 #[cfg(test)]
 pub(crate) mod sample;

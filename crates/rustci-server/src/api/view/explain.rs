@@ -129,6 +129,14 @@ impl From<&RunView> for Explanation {
     }
 }
 
+impl JobExplanation {
+    /// Whether a number or key means this job.
+    #[must_use]
+    pub fn is_called(&self, job: &str) -> bool {
+        self.key == job || job.parse() == Ok(self.job)
+    }
+}
+
 impl From<&JobView> for JobExplanation {
     fn from(job: &JobView) -> Self {
         let last = job.attempts.last();

@@ -185,7 +185,8 @@ pub struct RunnerView {
     pub load_percent: u32,
     /// Its version; empty until it has been seen by this server process.
     pub version: String,
-    /// When it was connected last: now while it is, none when this server process has not seen it.
+    /// When its connection ended; none while it is connected, and when this server process has not
+    /// seen it.
     pub last_seen_ms: Option<u64>,
 }
 
