@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod context;
+pub(crate) mod filter;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod reports;
@@ -14,6 +15,7 @@ use rustci_server::api::view::Priority;
 
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
+pub(crate) use filter::FilterArgs;
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
 pub(crate) use reports::TestsArgs;
@@ -99,6 +101,11 @@ pub(crate) enum Command {
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),
+    /// Print completions for a shell, to be sourced by it
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
     /// Print the HTTP API as an OpenAPI document
     #[command(name = "openapi")]
     OpenApi,
@@ -108,25 +115,6 @@ pub(crate) enum Command {
         /// The job's directory.
         dir: PathBuf,
     },
-}
-
-/// Which event a run stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EventName {
-    /// A person asked for it.
-    Manual,
-    /// A push of the commit that is checked out.
-    Push,
-}
-
-impl EventName {
-    /// The name used in pipeline files.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-            Self::Push => "push",
-        }
-    }
 }
 
 /// How soon a run gets runners.
@@ -162,12 +150,18 @@ pub(crate) struct RunArgs {
     /// Run this pipeline file only
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// The event to run for
-    #[arg(long, value_enum, default_value_t = EventName::Manual)]
-    pub(crate) event: EventName,
-    /// Run only this job and the jobs it needs
+    /// The event to run for: manual, push, pull_request, tag, cron, or a JSON file with one
+    #[arg(long, value_name = "NAME|FILE", default_value = "manual")]
+    pub(crate) event: String,
+    /// Run only this job and the jobs it needs (may be repeated)
     #[arg(long, value_name = "JOB")]
-    pub(crate) job: Option<String>,
+    pub(crate) job: Vec<String>,
+    /// Show what would run and which secrets it needs, and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A label of the runner here, which `runs-on` may ask for (may be repeated)
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
     /// An input of the manual event (may be repeated)
     #[arg(long = "input", value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) inputs: Vec<(String, String)>,
@@ -291,28 +285,6 @@ pub(crate) struct RunsArgs {
     pub(crate) place: PlaceArgs,
 }
 
-/// The values of `--status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RunStatus {
-    /// No job has begun.
-    Queued,
-    /// Going on.
-    Running,
-    /// Over, however it ended.
-    Finished,
-}
-
-impl RunStatus {
-    /// The name used by the API.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Finished => "finished",
-        }
-    }
-}
-
 /// The commands of `rustci runs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
@@ -321,9 +293,9 @@ pub(crate) enum RunsCommand {
         /// How many, at most 200
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
         limit: u32,
-        /// Only runs in this state
-        #[arg(long, value_enum)]
-        status: Option<RunStatus>,
+        /// Which ones.
+        #[command(flatten)]
+        filter: FilterArgs,
     },
     /// Show one run: its jobs, steps and why anything failed or waits
     View {
@@ -356,10 +328,13 @@ pub(crate) enum RunsCommand {
         /// The run's number; default: the newest
         run: Option<u64>,
     },
-    /// Cancel a run
+    /// Cancel a run, or all runs that are not over and have what is named
     Cancel {
         /// The run's number
-        run: u64,
+        run: Option<u64>,
+        /// Which ones, without a number.
+        #[command(flatten)]
+        filter: FilterArgs,
     },
 }
 

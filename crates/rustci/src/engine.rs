@@ -28,6 +28,8 @@ pub(crate) struct EngineOptions {
     pub(crate) secrets_file: Option<PathBuf>,
     /// Where the secrets of local runs are kept.
     pub(crate) secrets_dir: PathBuf,
+    /// Labels of the runner, beside those of the machine.
+    pub(crate) labels: Vec<String>,
     /// Where workspaces are kept, if they are.
     pub(crate) keep_workspaces: Option<PathBuf>,
 }
@@ -69,11 +71,12 @@ impl Engine {
             "the local server",
         );
         cancel_leftovers(&api).await?;
-        let config = RunnerConfig {
+        let mut config = RunnerConfig {
             keep_workspaces: options.keep_workspaces,
             executors: EXECUTORS.to_vec(),
             ..RunnerConfig::new("local", endpoint, options.data.join("runner"))
         };
+        config.labels.extend(options.labels);
         let (stop, stopped) = watch::channel(Stop::No);
         let runner = Shard::spawn("runner", move || rustci_runner::run(config, stopped));
         let runner = runner.map_err(Failure::io("start the runner"))?;

@@ -6,6 +6,7 @@ mod command;
 mod context;
 mod dirs;
 mod engine;
+mod event;
 mod exit;
 mod failure;
 mod output;
@@ -56,6 +57,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Explain(args) => wait(command::explain::explain(args, out)),
         Command::Queue(args) => wait(command::queue::queue(args, out)),
         Command::Runners(args) => wait(command::runners::runners(args, out)),
+        Command::Completions { shell } => command::completions::completions(*shell, out),
         Command::Context(args) => command::context::context(args, out),
         Command::Serve(args) => wait(command::serve::serve(args, out)),
         Command::Runner(args) => command::runner::runner(args, out),

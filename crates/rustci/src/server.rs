@@ -136,6 +136,8 @@ pub(crate) struct Place {
     pub(crate) name: String,
     /// What has to be added to commands to get here again.
     pub(crate) arguments: String,
+    /// The project that lists are about, when it is a server's.
+    pub(crate) project: Option<String>,
     /// Where its logs are, when they are on this machine.
     pub(crate) logs: Option<PathBuf>,
     /// What the client reads from, when it is not a server.
@@ -158,6 +160,10 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
             api,
             name: format!("on {}", target.url),
             arguments: target.arguments,
+            project: args
+                .project
+                .as_ref()
+                .map(|name| name.to_string_lossy().into_owned()),
             logs: None,
             _data: None,
         }]);
@@ -170,8 +176,9 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
             arguments,
         )?]);
     }
-    let project = Project::find(&args.project).or_else(|_| Project::at(&args.project))?;
-    let arguments = match args.project.to_string_lossy() {
+    let path = args.project.as_deref().unwrap_or(Path::new("."));
+    let project = Project::find(path).or_else(|_| Project::at(path))?;
+    let arguments = match path.to_string_lossy() {
         path if path == "." => String::new(),
         path => format!(" --project {path}"),
     };
@@ -198,6 +205,7 @@ fn place_of(dir: &Path, name: String, arguments: String) -> Result<Place, Failur
         api,
         name,
         arguments,
+        project: None,
         logs,
         _data: Some(data),
     })

@@ -26,9 +26,9 @@ pub(crate) struct PlaceArgs {
     /// The server; without one, this project's own runs.
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// The project whose local runs are meant
-    #[arg(long, global = true, value_name = "PATH", default_value = ".")]
-    pub(crate) project: PathBuf,
+    /// With a server: only runs of the project with this name. Here: the project's directory
+    #[arg(long, global = true, value_name = "PROJECT")]
+    pub(crate) project: Option<PathBuf>,
     /// A data directory to read instead
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

@@ -1,7 +1,9 @@
 //! What each command does.
 
 pub(crate) mod backup;
+pub(crate) mod completions;
 pub(crate) mod context;
+pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod lint;
 pub(crate) mod plan;

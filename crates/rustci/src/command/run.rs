@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustci_pipeline::PlanRequest;
 use serde_json::{Map, Value, json};
 use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
 use tracing::level_filters::LevelFilter;
 
+use super::dry_run::{Known, dry_run};
 use super::runs::distinct;
 use super::source::{Source, load_all, refuse_errors, shown};
 use super::watch::{OnInterrupt, Show, watch};
 use crate::api::client::Api;
 use crate::api::follow::{Logs, follow};
 use crate::api::view::{NewRun, NewSource, PipelineText, RunCreated};
-use crate::args::{EventName, RunArgs};
+use crate::args::RunArgs;
 use crate::dirs;
 use crate::engine::{Engine, EngineOptions};
+use crate::event::RunEvent;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, complain};
@@ -33,12 +34,12 @@ use crate::snapshot::Snapshot;
 /// What kept a run from being made or followed.
 pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failure> {
     let project = Project::find_with(&args.path, args.file.as_deref())?;
-    let git = git_context(&project.root);
+    let event = RunEvent::of(&args.event, &project.root)?;
     let request = PlanRequest {
-        event: args.event.as_str().to_owned(),
-        git_ref: git.get("ref").and_then(Value::as_str).map(str::to_owned),
-        changed_paths: None,
-        inputs: inputs(args),
+        event: event.name.clone(),
+        git_ref: event.git_ref(),
+        changed_paths: event.changed_paths.clone(),
+        inputs: inputs(args, &event),
     };
     let sources = load_all(&project, &request)?;
     let findings: String = sources
@@ -48,7 +49,20 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
     complain(&findings);
     refuse_errors(&sources)?;
     let chosen = choose(&sources, args)?;
-    match server::target(&args.server)? {
+    let target = server::target(&args.server)?;
+    if args.dry_run {
+        let known = match &target {
+            Some(_) => Known::Elsewhere,
+            None => Known::here(&project, args)?,
+        };
+        return dry_run(&chosen, (&project, args, &event), &known, out);
+    }
+    match target {
+        Some(_) if !args.labels.is_empty() => Err(Failure::Usage {
+            message: "--label gives labels to the runner here, and the run goes to a server"
+                .to_owned(),
+            hint: "labels of a server's runners are given with `rustci runner --label`".to_owned(),
+        }),
         Some(target) => {
             let api = server::connect(&target, args.data_dir.as_deref())?;
             let next = Next {
@@ -56,9 +70,9 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
                 again: again(args),
                 ..Next::default()
             };
-            submit_all(&api, &project, &chosen, (args, &git, &next), out).await
+            submit_all(&api, &project, &chosen, (args, &event, &next), out).await
         }
-        None => run_here(&project, &chosen, (args, &git), out).await,
+        None => run_here(&project, &chosen, (args, &event), out).await,
     }
 }
 
@@ -66,7 +80,7 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
 async fn run_here(
     project: &Project,
     chosen: &[&Source],
-    (args, git): (&RunArgs, &Map<String, Value>),
+    (args, event): (&RunArgs, &RunEvent),
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     if std::env::var_os(FILTER_VARIABLE).is_some() {
@@ -78,6 +92,7 @@ async fn run_here(
         data: data.clone(),
         secrets_file: args.secrets_file.clone(),
         secrets_dir: dirs::local_secrets(project),
+        labels: args.labels.clone(),
         keep_workspaces: args.keep.then(|| data.join("workspaces")),
     };
     let engine = Engine::start(options).await?;
@@ -88,7 +103,7 @@ async fn run_here(
         workspaces: args.keep.then(|| dirs::tilde(&data.join("workspaces"))),
         ..Next::default()
     };
-    let result = submit_all(engine.api(), project, chosen, (args, git, &next), out).await;
+    let result = submit_all(engine.api(), project, chosen, (args, event, &next), out).await;
     match result {
         Ok(exit) => engine.stop().map(|()| exit),
         // Nobody waits for the jobs any more, so they must not be waited for here either.
@@ -103,7 +118,7 @@ async fn submit_all(
     api: &Api,
     project: &Project,
     chosen: &[&Source],
-    (args, git, next): (&RunArgs, &Map<String, Value>, &Next),
+    (args, event, next): (&RunArgs, &RunEvent, &Next),
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let source = upload(api, &project.root).await?;
@@ -115,13 +130,13 @@ async fn submit_all(
                 text: pipeline.text.clone(),
                 includes: pipeline.includes.clone(),
             },
-            event: event(args.event, git),
-            inputs: inputs(args),
+            event: event.event.clone(),
+            inputs: inputs(args, event),
             source: Some(source.clone()),
             project: project.name.clone(),
             env: args.env.iter().cloned().collect::<BTreeMap<_, _>>(),
-            git: git.clone(),
-            jobs: args.job.iter().cloned().collect(),
+            git: event.git.clone(),
+            jobs: jobs_of(pipeline, &args.job),
             priority: args.priority.into(),
         };
         let created: RunCreated = api.post("/api/v1/runs", &new).await?;
@@ -176,18 +191,14 @@ fn choose<'a>(sources: &'a [Source], args: &RunArgs) -> Result<Vec<&'a Source>, 
         });
         let reasons: Vec<String> = reasons.collect();
         return Err(Failure::Usage {
-            message: format!(
-                "no pipeline runs on {}\n{}",
-                args.event.as_str(),
-                reasons.join("\n")
-            ),
+            message: format!("no pipeline runs on {}\n{}", args.event, reasons.join("\n")),
             hint: "pass --file to run one of them all the same, or another --event".to_owned(),
         });
     }
-    match &args.job {
-        None => Ok(chosen),
-        Some(job) => with_job(&chosen, job),
+    if args.job.is_empty() {
+        return Ok(chosen);
     }
+    with_jobs(&chosen, &args.job)
 }
 
 fn is_triggered(source: &Source) -> bool {
@@ -197,77 +208,47 @@ fn is_triggered(source: &Source) -> bool {
         .is_some_and(|planned| planned.triggered)
 }
 
-/// Those of `chosen` that have the job.
-fn with_job<'a>(chosen: &[&'a Source], wanted: &str) -> Result<Vec<&'a Source>, Failure> {
-    let jobs = |source: &Source| -> Vec<String> {
-        let plan = source.planned.iter().map(|planned| &planned.plan);
-        plan.flat_map(|plan| plan.jobs.iter())
-            .flat_map(|job| [job.id.clone(), job.key.clone()])
-            .collect()
-    };
-    let having: Vec<&Source> = chosen
-        .iter()
-        .copied()
-        .filter(|source| jobs(source).iter().any(|job| job == wanted))
-        .collect();
-    if !having.is_empty() {
-        return Ok(having);
-    }
-    let known = distinct(chosen.iter().flat_map(|source| jobs(source)));
-    let subject = match chosen {
-        [only] => only.shown.clone(),
-        _ => "the project".to_owned(),
-    };
-    Err(Failure::UnknownJob {
-        subject,
-        job: wanted.to_owned(),
-        known,
-    })
-}
-
-fn inputs(args: &RunArgs) -> Map<String, Value> {
-    args.inputs
-        .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
+/// Ids and keys of the jobs in a pipeline.
+fn names(source: &Source) -> Vec<String> {
+    let plan = source.planned.iter().map(|planned| &planned.plan);
+    plan.flat_map(|plan| plan.jobs.iter())
+        .flat_map(|job| [job.id.clone(), job.key.clone()])
         .collect()
 }
 
-fn event(name: EventName, git: &Map<String, Value>) -> Map<String, Value> {
-    let mut event = Map::new();
-    event.insert("name".to_owned(), json!(name.as_str()));
-    if name == EventName::Push {
-        event.extend(git.iter().map(|(key, value)| (key.clone(), value.clone())));
-    }
-    event
+/// Those of `wanted` that the pipeline has.
+fn jobs_of(source: &Source, wanted: &[String]) -> Vec<String> {
+    let names = names(source);
+    let has = |job: &&String| names.contains(job);
+    wanted.iter().filter(has).cloned().collect()
 }
 
-/// What git says about `root`: `commit`, `ref`, `branch`; empty outside a repository.
-fn git_context(root: &Path) -> Map<String, Value> {
-    let mut context = Map::new();
-    if !root
-        .ancestors()
-        .any(|directory| directory.join(".git").exists())
-    {
-        return context;
+/// Those of `chosen` that have one of the jobs; each job has to be in one of them.
+fn with_jobs<'a>(chosen: &[&'a Source], wanted: &[String]) -> Result<Vec<&'a Source>, Failure> {
+    let known = distinct(chosen.iter().flat_map(|source| names(source)));
+    if let Some(job) = wanted.iter().find(|job| !known.contains(job)) {
+        let subject = match chosen {
+            [only] => only.shown.clone(),
+            _ => "the project".to_owned(),
+        };
+        return Err(Failure::UnknownJob {
+            subject,
+            job: job.clone(),
+            known,
+        });
     }
-    let output = Command::new("git")
-        .args(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"])
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let text = text.unwrap_or_default();
-    let mut lines = text.lines();
-    if let Some(commit) = lines.next().filter(|commit| commit.len() >= 40) {
-        context.insert("commit".to_owned(), json!(commit));
-    }
-    if let Some(name) = lines.next().filter(|name| name.starts_with("refs/")) {
-        context.insert("ref".to_owned(), json!(name));
-        let branch = name.strip_prefix("refs/heads/");
-        context.extend(branch.map(|branch| ("branch".to_owned(), json!(branch))));
-    }
-    context
+    let having = chosen.iter().copied();
+    Ok(having
+        .filter(|source| !jobs_of(source, wanted).is_empty())
+        .collect())
+}
+
+/// The inputs of the event, and over them those of the command line.
+fn inputs(args: &RunArgs, event: &RunEvent) -> Map<String, Value> {
+    let mut inputs = event.inputs.clone();
+    let given = args.inputs.iter();
+    inputs.extend(given.map(|(name, value)| (name.clone(), json!(value))));
+    inputs
 }
 
 /// What `rustci runs` needs to find this run from the same place.
@@ -292,14 +273,17 @@ fn again(args: &RunArgs) -> Option<String> {
     if let Some(file) = &args.file {
         option("--file", &file.to_string_lossy());
     }
-    if args.event != EventName::Manual {
-        option("--event", args.event.as_str());
+    if args.event != "manual" {
+        option("--event", &args.event);
     }
     for (name, value) in &args.inputs {
         option("--input", &format!("{name}={value}"));
     }
     for (name, value) in &args.env {
         option("--env", &format!("{name}={value}"));
+    }
+    for label in &args.labels {
+        option("--label", label);
     }
     if let Some(dir) = &args.data_dir {
         option("--data-dir", &dir.to_string_lossy());

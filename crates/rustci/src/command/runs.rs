@@ -8,9 +8,11 @@ use super::reports::load_results;
 use super::summary::summary;
 use super::tails::load_tails;
 use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
+use crate::api::client::encoded;
 use crate::api::follow::{Lines, Logs, follow, log_path};
 use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
-use crate::args::{RunStatus, RunsArgs, RunsCommand};
+use crate::args::filter::RunStatus;
+use crate::args::{FilterArgs, RunsArgs, RunsCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -36,9 +38,9 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
         });
     };
     match &args.command {
-        RunsCommand::List { limit, status } => {
+        RunsCommand::List { limit, filter } => {
             for (at, place) in places.iter().enumerate() {
-                list(place, *limit, *status, at, out).await?;
+                list(place, *limit, filter, at, out).await?;
             }
             Ok(Exit::Success)
         }
@@ -64,23 +66,34 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
                 logs(place, &run, &jobs, *attempt, out).await
             }
         }
-        RunsCommand::Cancel { run } => cancel(place, *run, out).await,
+        RunsCommand::Cancel {
+            run: Some(run),
+            filter,
+        } if filter.pairs().is_empty() => cancel(place, *run, out).await,
+        RunsCommand::Cancel { run: None, filter } if !filter.pairs().is_empty() => {
+            cancel_all(place, filter, out).await
+        }
+        RunsCommand::Cancel { .. } => Err(Failure::Usage {
+            message: "runs cancel wants the number of a run, or which runs, and not both"
+                .to_owned(),
+            hint: "--status, --event, --branch and --pipeline say which".to_owned(),
+        }),
     }
 }
 
 async fn list(
     place: &Place,
     limit: u32,
-    status: Option<RunStatus>,
+    filter: &FilterArgs,
     at: usize,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let wanted = status
-        .map(|status| format!("&status={}", status.as_str()))
-        .unwrap_or_default();
     let list: RunList = place
         .api
-        .get(&format!("/api/v1/runs?limit={limit}{wanted}"))
+        .get(&format!(
+            "/api/v1/runs?limit={limit}{}",
+            query(place, filter)
+        ))
         .await?;
     if out.format() == Format::Json {
         return out.json(&json!({"place": place.name, "runs": list.runs, "next": list.next}));
@@ -92,11 +105,21 @@ async fn list(
         ))?;
     }
     match list.runs.as_slice() {
-        [] if at == 0 && status.is_some() => out.text(&format!("no such runs {}\n", place.name)),
+        [] if at == 0 && !filter.pairs().is_empty() => {
+            out.text(&format!("no such runs {}\n", place.name))
+        }
         [] if at == 0 => out.text(&format!("no runs yet {}\n", place.name)),
         [] => Ok(()),
         runs => out.text(&table::runs(runs, out.look(), now_ms())),
     }
+}
+
+/// What a list is asked for, to be put behind `limit`.
+fn query(place: &Place, filter: &FilterArgs) -> String {
+    let project = place.project.as_deref().map(|name| ("project", name));
+    let pairs = filter.pairs().into_iter().chain(project);
+    let pairs = pairs.map(|(name, value)| format!("&{name}={}", encoded(value)));
+    pairs.collect()
 }
 
 /// The run with this number, or the newest.
@@ -300,23 +323,75 @@ fn parse(place: &Place, data: &str) -> Result<LineView, Failure> {
     serde_json::from_str(data).map_err(|error| place.api.not_understood(error))
 }
 
-async fn cancel(place: &Place, run: u64, out: &mut Output) -> Result<Exit, Failure> {
-    find(place, Some(run)).await?;
-    if place.logs.is_some() {
-        return Err(Failure::Usage {
-            message: format!("run {run} belongs to a `rustci run` on this machine"),
+/// Cancels every run that is not over and has what `filter` names.
+async fn cancel_all(place: &Place, filter: &FilterArgs, out: &mut Output) -> Result<Exit, Failure> {
+    refuse_local(place, "these runs belong")?;
+    let states = match filter.status {
+        Some(status) => vec![status],
+        None => vec![RunStatus::Queued, RunStatus::Running],
+    };
+    let mut canceled = 0;
+    for status in states {
+        let filter = FilterArgs {
+            status: Some(status),
+            ..filter.clone()
+        };
+        let wanted = query(place, &filter);
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/api/v1/runs?limit=200{wanted}{cursor}");
+            let page: RunList = place.api.get(&path).await?;
+            for run in &page.runs {
+                let path = format!("/api/v1/runs/{}/cancel", run.id);
+                match place.api.act(&path).await {
+                    Ok(true) => {
+                        canceled += 1;
+                        told(place, run.id, out)?;
+                    }
+                    // It ended meanwhile, so nothing is left to cancel.
+                    Ok(false) | Err(Failure::Refused { .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            match page.next {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+    }
+    if canceled == 0 && out.format() == Format::Text {
+        out.text("no run is left to cancel\n")?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Runs of this machine belong to the process that made them.
+fn refuse_local(place: &Place, what: &str) -> Result<(), Failure> {
+    match place.logs {
+        Some(_) => Err(Failure::Usage {
+            message: format!("{what} to a `rustci run` on this machine"),
             hint: "press Ctrl-C where it runs".to_owned(),
-        });
+        }),
+        None => Ok(()),
     }
-    if !place.api.act(&format!("/api/v1/runs/{run}/cancel")).await? {
-        return Err(unknown(place, run, run));
-    }
+}
+
+fn told(place: &Place, run: u64, out: &mut Output) -> Result<(), Failure> {
     match out.format() {
-        Format::Json => out.json(&json!({"run": run, "cancel": "accepted"}))?,
+        Format::Json => out.json(&json!({"run": run, "cancel": "accepted"})),
         Format::Text => out.text(&format!(
             "canceling run {run}; `rustci runs watch {run}{}` shows its end\n",
             place.arguments
-        ))?,
+        )),
     }
+}
+
+async fn cancel(place: &Place, run: u64, out: &mut Output) -> Result<Exit, Failure> {
+    find(place, Some(run)).await?;
+    refuse_local(place, &format!("run {run} belongs"))?;
+    if !place.api.act(&format!("/api/v1/runs/{run}/cancel")).await? {
+        return Err(unknown(place, run, run));
+    }
+    told(place, run, out)?;
     Ok(Exit::Success)
 }

@@ -390,6 +390,10 @@ fn a_disk_that_is_full_leaves_nothing_half_done() {
     let data = world.path("state/rustci/server");
     let pid = fs::read_to_string(data.join("lock")).unwrap();
     let taken = data.join(format!("backup.part-{}", pid.trim()));
+    // The one that was cut off is cleared away as soon as the server notices.
+    while taken.exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     fs::write(&taken, "in the way").unwrap();
     let said = world
         .rustci(&["backup", &other, "--server", &remote.url])

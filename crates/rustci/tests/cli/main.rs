@@ -13,6 +13,8 @@ mod local;
 #[cfg(test)]
 mod older;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod same;
