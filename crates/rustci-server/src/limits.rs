@@ -17,6 +17,8 @@ pub const PAGE_RUNS_MAX: u32 = 200;
 /// Longest project name, job key or similar word taken from a request, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// Longest project, pipeline, branch or file name in a request, in characters.
+pub const NAME_CHARS_MAX: usize = 255;
 /// Longest `X-Request-Id` that is taken over from a caller.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Longest `Idempotency-Key`.

@@ -23,7 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Whether the server has a source archive.
 #[utoipa::path(
     head, path = "/blobs/{digest}", operation_id = "find_blob", tag = "blobs",
-    params(("digest" = String, Path, description = "BLAKE3, 64 lower-case hex digits.")),
+    params(("digest" = String, Path, pattern = "^[0-9a-f]{64}$",
+            description = "BLAKE3, 64 lower-case hex digits.")),
     responses((status = 200, description = "It is there; `Content-Length` is its size."), NotFound)
 )]
 async fn head(
@@ -44,7 +45,8 @@ async fn head(
 /// When it is there already, the body is not read.
 #[utoipa::path(
     put, path = "/blobs/{digest}", operation_id = "store_blob", tag = "blobs",
-    params(("digest" = String, Path, description = "BLAKE3, 64 lower-case hex digits.")),
+    params(("digest" = String, Path, pattern = "^[0-9a-f]{64}$",
+            description = "BLAKE3, 64 lower-case hex digits.")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "It was there."),

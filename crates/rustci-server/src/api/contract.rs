@@ -12,7 +12,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
-use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::api::App;
@@ -34,12 +34,22 @@ pub(crate) struct Contract(HashMap<(Method, String), Rules>);
 struct Rules {
     /// Names in the query.
     query: Vec<String>,
+    /// Parameters that are numbers, and how large they can be.
+    numbers: Vec<Number>,
     /// Media types of the answer; empty when it has no body.
     produces: Vec<String>,
     /// Media types of the body.
     consumes: Vec<String>,
     /// Whether something is made that must not be made twice.
     creates: bool,
+}
+
+#[derive(Debug)]
+struct Number {
+    name: String,
+    is_header: bool,
+    min: i64,
+    max: i64,
 }
 
 impl Contract {
@@ -65,10 +75,11 @@ impl Contract {
 
 impl Rules {
     fn of(operation: &Operation) -> Self {
+        let numbers = operation.parameters.iter().flatten();
+        let numbers = numbers.filter_map(Number::of).collect();
         let parameters = operation.parameters.iter().flatten();
-        let in_query = |parameter: &&utoipa::openapi::path::Parameter| {
-            matches!(parameter.parameter_in, ParameterIn::Query)
-        };
+        let in_query =
+            |parameter: &&Parameter| matches!(parameter.parameter_in, ParameterIn::Query);
         let query = parameters.filter(in_query).map(|one| one.name.clone());
         let successes = operation.responses.responses.iter();
         let successes = successes.filter(|(status, _)| status.starts_with('2'));
@@ -80,6 +91,7 @@ impl Rules {
         let consumes = body.flat_map(|body| body.content.keys().cloned());
         Self {
             query: query.collect(),
+            numbers,
             produces: produces.collect(),
             consumes: consumes.collect(),
             creates: successes.clone().any(|(status, _)| status == "201"),
@@ -87,7 +99,7 @@ impl Rules {
     }
 
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-        self.check_query(uri)?;
+        self.check_query(uri, headers)?;
         self.check_accept(headers)?;
         self.check_body(headers)?;
         if self.creates && method == Method::POST {
@@ -96,12 +108,14 @@ impl Rules {
         Ok(())
     }
 
-    fn check_query(&self, uri: &Uri) -> Result<(), ApiError> {
+    fn check_query(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
         let pairs = pairs.map_err(|error| ApiError::Invalid(error.body_text()))?;
         let unknown = pairs.iter().find(|(name, _)| !self.query.contains(name));
         let Some((name, _)) = unknown else {
-            return Ok(());
+            let checks = self.numbers.iter();
+            let mut checks = checks.map(|number| number.check(&pairs, headers));
+            return checks.find(Result::is_err).unwrap_or(Ok(()));
         };
         Err(ApiError::Invalid(match self.query.as_slice() {
             [] => format!("this route takes no query, so no {name:?}"),
@@ -137,6 +151,48 @@ impl Rules {
             sent: text.into_owned(),
             taken: self.consumes.join(", "),
         })
+    }
+}
+
+impl Number {
+    fn of(parameter: &Parameter) -> Option<Self> {
+        let is_header = match parameter.parameter_in {
+            ParameterIn::Query => false,
+            ParameterIn::Header => true,
+            ParameterIn::Path | ParameterIn::Cookie => return None,
+        };
+        let schema = serde_json::to_value(&parameter.schema).ok()?;
+        let bound = |name: &str| schema.get(name)?.as_i64();
+        (schema.get("type")? == "integer").then(|| Self {
+            name: parameter.name.clone(),
+            is_header,
+            min: bound("minimum").unwrap_or(i64::MIN),
+            max: bound("maximum").unwrap_or(i64::MAX),
+        })
+    }
+
+    fn check(&self, query: &[(String, String)], headers: &HeaderMap) -> Result<(), ApiError> {
+        let Self { name, min, max, .. } = self;
+        let text = match self.is_header {
+            true => headers.get(name).map(|value| value.to_str().unwrap_or("")),
+            false => {
+                let pair = query.iter().find(|(known, _)| known == name);
+                pair.map(|(_, text)| text.as_str())
+            }
+        };
+        let fits = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            digits
+                && text
+                    .parse()
+                    .is_ok_and(|number| (*min..=*max).contains(&number))
+        };
+        match text {
+            Some(text) if !fits(text) => Err(ApiError::Invalid(format!(
+                "{name} is a number from {min} to {max}, not {text:?}"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

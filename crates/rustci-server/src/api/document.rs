@@ -1,6 +1,9 @@
 //! The OpenAPI document: what the routes say of themselves, completed by what is the same for all.
 
-use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
+use serde_json::Value;
+use utoipa::openapi::path::{
+    HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn, PathItem,
+};
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -43,12 +46,44 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             complete(path, method, operation);
+            let parameters = operation.parameters.iter_mut().flatten();
+            parameters.for_each(tighten);
         }
     }
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(SCHEME, bearer);
     document
+}
+
+/// Says of a parameter what its text can be: never null, and a number no larger than its format.
+fn tighten(parameter: &mut Parameter) {
+    let Ok(mut schema) = serde_json::to_value(&parameter.schema) else {
+        return;
+    };
+    if let Some(kind) = schema.get_mut("type")
+        && let Some(kinds) = kind.as_array_mut()
+    {
+        kinds.retain(|kind| kind != "null");
+        if let [only] = kinds.as_slice() {
+            *kind = only.clone();
+        }
+    }
+    if let Some(Value::Array(alternatives)) = schema.get_mut("oneOf") {
+        alternatives.retain(|one| one.get("type").is_none_or(|kind| kind != "null"));
+        if let [only] = alternatives.as_slice() {
+            schema = only.clone();
+        }
+    }
+    let largest = match schema.get("format").and_then(Value::as_str) {
+        Some("int64") => Some(i64::MAX),
+        Some("int32") => Some(i64::from(i32::MAX)),
+        _ => None,
+    };
+    if let (Some(largest), Some(schema)) = (largest, schema.as_object_mut()) {
+        schema.entry("maximum").or_insert(largest.into());
+    }
+    parameter.schema = serde_json::from_value(schema).ok();
 }
 
 /// The document as JSON text, as it is served and stored.
@@ -110,20 +145,17 @@ fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
             ResponseBuilder::new().description("What `If-None-Match` names is still so.");
         let responses = &mut operation.responses.responses;
         responses.insert("304".to_owned(), unchanged.build().into());
-        header(
-            operation,
-            "If-None-Match",
-            "Tags of answers the caller has.",
-        );
+        let what = "Tags of answers the caller has.";
+        header(operation, "If-None-Match", what, None);
     }
     if creates {
         let key = "The same request, sent again under the same key, does nothing twice.";
-        header(operation, "Idempotency-Key", key);
+        header(operation, "Idempotency-Key", key, Some("^[!-~]{1,255}$"));
     }
 }
 
 /// Documents a header of the request, unless the operation did.
-fn header(operation: &mut Operation, name: &str, what: &str) {
+fn header(operation: &mut Operation, name: &str, what: &str, pattern: Option<&str>) {
     let parameters = operation.parameters.get_or_insert_default();
     if parameters
         .iter()
@@ -136,7 +168,11 @@ fn header(operation: &mut Operation, name: &str, what: &str) {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(what))
-        .schema(Some(text(what).description(None::<String>)));
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::String))
+                .pattern(pattern),
+        ));
     parameters.push(parameter.build());
 }
 

@@ -20,7 +20,7 @@ use crate::api::extract::Path;
 use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::{number, say_why};
-use crate::api::view::{JobView, RunEvent, Status};
+use crate::api::view::{JobView, RunEvent, Status, StreamEvent};
 use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE, SSE_RETRY};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     ),
     responses(
         (status = 200, description = "Server-sent events.", content_type = "text/event-stream",
-         body = String),
+         body = StreamEvent),
         NotFound
     )
 )]

@@ -17,13 +17,13 @@ use utoipa_axum::routes;
 use valkyrie_frame::log::LogRecord;
 
 use crate::api::App;
-use crate::api::answers::NotFound;
+use crate::api::answers::{NotFound, Unprocessable};
 use crate::api::events::{broken_off, last_event_id};
 use crate::api::extract::{Path, Query};
 use crate::api::health::failed;
 use crate::api::problem::ApiError;
 use crate::api::runs::find;
-use crate::api::view::{JobView, LogLine, Status};
+use crate::api::view::{JobView, LogLine, Status, StreamEvent};
 use crate::limits::{LOG_TAIL_LINES_MAX, SSE_KEEPALIVE, SSE_RETRY};
 use crate::logs::{LogKey, LogReader, LogTail, ReadError, ReadLine};
 
@@ -82,10 +82,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses(
         (status = 200, description = "The log.", content(
             (String = "application/jsonl"),
-            (String = "text/event-stream"),
+            (StreamEvent = "text/event-stream"),
             (String = "application/octet-stream"),
         )),
-        NotFound
+        NotFound,
+        Unprocessable
     )
 )]
 async fn read(

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::api::extract::Json;
-use crate::limits::{NAME_BYTES_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
+use crate::limits::{NAME_CHARS_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
 
 /// `limit` in the query of a list: 1 to 200 entries in one page, 20 without it.
 #[derive(Debug, Clone, Copy)]
@@ -96,8 +96,8 @@ impl FromStr for Word {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > NAME_BYTES_MAX {
-            return Err(format!("names have at most {NAME_BYTES_MAX} bytes"));
+        if text.chars().count() > NAME_CHARS_MAX {
+            return Err(format!("names have at most {NAME_CHARS_MAX} characters"));
         }
         Ok(Self(text.to_owned()))
     }

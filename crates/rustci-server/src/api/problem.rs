@@ -41,6 +41,9 @@ pub enum ApiError {
     /// The caller's bytes do not have the digest it promised.
     #[error("{0}")]
     Digest(BlobError),
+    /// The caller's offset is in the middle of a record.
+    #[error("{0}")]
+    Offset(String),
     /// The caller's body is too large.
     #[error("the body is larger than {max} bytes")]
     TooLarge {
@@ -153,6 +156,7 @@ impl ApiError {
             Self::BlobMissing(_) => &rows::BLOB_MISSING,
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,
+            Self::Offset(_) => &rows::INVALID_OFFSET,
             Self::TooLarge { .. } => &rows::TOO_LARGE,
             Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,
@@ -258,7 +262,7 @@ impl From<BlobError> for ApiError {
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::NotARecord { .. } => Self::Invalid(error.to_string()),
+            ReadError::NotARecord { .. } => Self::Offset(error.to_string()),
             ReadError::Io { .. } => Self::Internal(error.to_string()),
         }
     }

@@ -59,6 +59,13 @@ pub(crate) const DIGEST_MISMATCH: Row = Row {
     hint: "compute the BLAKE3 digest of the bytes that are sent, and send again",
 };
 
+pub(crate) const INVALID_OFFSET: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "invalid_offset",
+    title: "No record begins there",
+    hint: "begin at 0, or at a `next` or an event's id that the server gave out",
+};
+
 pub(crate) const TOO_LARGE: Row = Row {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     code: "too_large",
@@ -243,6 +250,7 @@ pub(crate) const ALL: &[&Row] = &[
     &BLOB_MISSING,
     &SECRET_MISSING,
     &DIGEST_MISMATCH,
+    &INVALID_OFFSET,
     &TOO_LARGE,
     &UNSUPPORTED_MEDIA_TYPE,
     &NOT_ACCEPTABLE,

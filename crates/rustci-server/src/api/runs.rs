@@ -27,7 +27,7 @@ use crate::api::view::{
 use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
 use crate::engine::{Begin, Begun, EngineHandle, RequestKey, Submission, Wanted};
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::NAME_CHARS_MAX;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -240,9 +240,10 @@ fn check_names(new: &NewRun) -> Result<(), ApiError> {
         ("project", &new.project),
         ("pipeline.file", &new.pipeline.file),
     ] {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+        if !fits || name.chars().any(char::is_control) {
             return Err(ApiError::Invalid(format!(
-                "{what} must have 1 to {NAME_BYTES_MAX} bytes and no control characters"
+                "{what} must have 1 to {NAME_CHARS_MAX} characters and no control characters"
             )));
         }
     }

@@ -42,6 +42,7 @@ pub(crate) struct ListQuery {
     #[param(value_type = u32, required = false, minimum = 1, maximum = 200, default = 20)]
     limit: Limit,
     /// Where the last page ended.
+    #[param(pattern = "^([0-9a-f]{2})*$")]
     cursor: Option<String>,
 }
 
@@ -51,6 +52,11 @@ pub(crate) struct ListQuery {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ScopeQuery {
     /// The project it is for; all projects without it.
+    #[param(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
     project: Option<String>,
 }
 
@@ -89,7 +95,8 @@ async fn list(
 #[utoipa::path(
     put, path = "/secrets/{name}", operation_id = "set_secret", tag = "secrets",
     params(
-        ("name" = String, Path, description = "letters, digits, _ and -"), ScopeQuery,
+        ("name" = String, Path, pattern = "^[A-Za-z_][A-Za-z0-9_-]{0,99}$",
+            description = "Letters, digits, _ and -."), ScopeQuery,
         ("If-Match" = Option<String>, Header, description = "set it only in this state"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: set it only when it is new"),
     ),
@@ -136,7 +143,8 @@ async fn put(
 #[utoipa::path(
     delete, path = "/secrets/{name}", operation_id = "remove_secret", tag = "secrets",
     params(
-        ("name" = String, Path, description = "letters, digits, _ and -"), ScopeQuery,
+        ("name" = String, Path, pattern = "^[A-Za-z_][A-Za-z0-9_-]{0,99}$",
+            description = "Letters, digits, _ and -."), ScopeQuery,
         ("If-Match" = Option<String>, Header, description = "remove it only in this state"),
     ),
     responses((status = 204, description = "It is gone."), NotFound, Precondition)

@@ -458,6 +458,19 @@ impl RunEvent {
     }
 }
 
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamEvent {
+    /// What kind it is; the description of the route lists them.
+    pub event: Option<String>,
+    /// JSON.
+    pub data: Option<String>,
+    /// Where to go on: the client sends it back in `Last-Event-ID`.
+    pub id: Option<String>,
+    /// Milliseconds to wait before coming back.
+    pub retry: Option<u32>,
+}
+
 /// Body of `POST /api/v1/runs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -476,6 +489,11 @@ pub struct NewRun {
     #[serde(default)]
     pub source: Option<NewSource>,
     /// The project; names the run in lists.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
     pub project: String,
     /// Environment of every job, over the pipeline's own.
     #[serde(default)]
@@ -497,6 +515,11 @@ pub struct NewRun {
 #[serde(deny_unknown_fields)]
 pub struct PipelineText {
     /// Its path in the project, for names and diagnostics.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$"
+    )]
     pub file: String,
     /// What is in it.
     pub text: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::limits::{NAME_BYTES_MAX, SECRET_NAME_BYTES_MAX};
+use crate::limits::{NAME_CHARS_MAX, SECRET_NAME_BYTES_MAX};
 use crate::secrets::SecretsError;
 
 /// The name of a secret: what a pipeline file may write in `secrets`. Letters, digits, `_` and
@@ -62,11 +62,11 @@ impl Scope {
             None => Ok(Self::Global),
             Some(name)
                 if name.is_empty()
-                    || name.len() > NAME_BYTES_MAX
+                    || name.chars().count() > NAME_CHARS_MAX
                     || name.chars().any(char::is_control) =>
             {
                 Err(SecretsError::Name(format!(
-                    "a project's name has 1 to {NAME_BYTES_MAX} bytes and no control characters"
+                    "a project's name has 1 to {NAME_CHARS_MAX} characters and no control characters"
                 )))
             }
             Some(name) => Ok(Self::Project(name.to_owned())),

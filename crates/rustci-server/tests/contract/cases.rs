@@ -3,10 +3,8 @@
 //! A new route adds its rows to [`CASES`]. The first row of an operation is its success; the errors
 //! that all routes share (400, 401, 406, 409 on a server that only reads, 413, 415, 503) are made
 //! from it and need no rows. Rows are sent in this order to one server, which begins with what
-//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner,
-//! the jobs of run 3 for somebody's approval.
-//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner; runner 1 is gone,
-//! runner 2 is connected.
+//! `Fixture::start` in `main.rs` puts there: run 1 is over, run 2 waits for a runner, the jobs of
+//! run 3 for somebody's approval; runner 1 is gone, runner 2 is connected.
 
 use serde_json::{Value, json};
 
@@ -139,6 +137,7 @@ pub(crate) const CASES: &[Case] = &[
     get("read_log", 200, "GET /api/v1/runs/1/jobs/a/log")
         .with(&[("accept", "application/octet-stream")]),
     get("read_log", 400, "GET /api/v1/runs/1/jobs/a/log?tail=-1"),
+    get("read_log", 422, "GET /api/v1/runs/1/jobs/a/log?offset=3"),
     get("read_log", 404, "GET /api/v1/runs/1/jobs/b/log"),
     send(
         "cancel_run",
@@ -265,6 +264,17 @@ pub(crate) const CASES: &[Case] = &[
     get("remove_secret", 204, "DELETE /api/v1/secrets/deploy"),
     get("remove_secret", 404, "DELETE /api/v1/secrets/deploy"),
     get("rekey_secrets", 200, "POST /api/v1/secrets/rekey"),
+    get("list_summaries", 200, "GET /api/v1/runs/1/summaries"),
+    get("list_summaries", 404, "GET /api/v1/runs/4096/summaries"),
+    get("list_run_tests", 200, "GET /api/v1/runs/1/tests"),
+    get("list_run_tests", 404, "GET /api/v1/runs/4096/tests"),
+    get("list_project_tests", 200, "GET /api/v1/projects/demo/tests"),
+    get("get_test_history", 200, "GET /api/v1/projects/demo/tests/1"),
+    get(
+        "get_test_history",
+        404,
+        "GET /api/v1/projects/demo/tests/4096",
+    ),
     get("pipeline_schema", 200, "GET /api/v1/schema/pipeline"),
     get("store_blob", 201, "PUT {archive}").bytes(b"archive"),
     get("store_blob", 200, "PUT {archive}").bytes(b"archive"),

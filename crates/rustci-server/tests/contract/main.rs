@@ -89,6 +89,19 @@ impl Fixture {
         let run = self.request("GET", "/api/v1/runs/1").body(Body::empty());
         let run: RunView = serde_json::from_slice(&self.send(run.unwrap()).await.body).unwrap();
         assert_eq!(run.status, Status::Finished);
+        self.write_a_test();
+    }
+
+    /// What a report leaves: the dummy executor counts tests and names none.
+    fn write_a_test(&self) {
+        let path = self.dir.path().join("data/catalogue.sqlite");
+        let catalogue = rusqlite::Connection::open(path).unwrap();
+        let rows = "
+            INSERT INTO tests VALUES (1, 'demo', 'a', 'class', 'name', 'suite');
+            INSERT INTO test_results VALUES
+                (1, 1, 1, 0, 1, 'passed', 7, 0, 0, 'a.rs', 3, '', '', '', 1);
+        ";
+        catalogue.execute_batch(rows).unwrap();
     }
 
     fn request(&self, method: &str, to: &str) -> axum::http::request::Builder {
@@ -326,11 +339,28 @@ async fn shared_errors(fixture: &Fixture, seen: &mut Seen, operation: &Operation
         seen.check(id, status, &answer);
     }
     if statuses.contains(&304) {
-        let answer = fixture.send(fixture.of(case)).await;
-        let tag = answer.headers["etag"].to_str().unwrap().to_owned();
-        let answer = fixture.send(with("if-none-match", &tag)).await;
+        let answer = unchanged(fixture, case).await;
         seen.check(id, 304, &answer);
     }
+}
+
+/// Asks again with the tag of the answer, until nothing changed in between.
+async fn unchanged(fixture: &Fixture, case: &Case) -> Answer {
+    let mut tag = String::from("\"none\"");
+    for _ in 0..1_000 {
+        let mut request = fixture.of(case);
+        let known = tag.parse().unwrap();
+        request.headers_mut().insert("if-none-match", known);
+        let answer = fixture.send(request).await;
+        if answer.status == 304 {
+            return answer;
+        }
+        answer.headers["etag"]
+            .to_str()
+            .unwrap()
+            .clone_into(&mut tag);
+    }
+    panic!("{} changes with every look", case.to);
 }
 
 /// Whoever opens a data directory for reading can look at everything and change nothing.

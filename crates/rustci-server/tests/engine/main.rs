@@ -556,7 +556,7 @@ fn a_live_log_is_pushed_and_resumes_at_its_offset() {
         );
         assert_eq!(live.1.matches("event: line").count(), 2);
         let path = "/api/v1/runs/1/jobs/a/log?offset=3";
-        assert_eq!(fixture.http("GET", path, Body::empty()).await.0, 400);
+        assert_eq!(fixture.http("GET", path, Body::empty()).await.0, 422);
     });
 }
 
