@@ -144,16 +144,13 @@ impl Oracle {
                 queued,
                 weight,
             } => {
-                let project = PROJECTS.get(*project).copied().unwrap_or_default();
+                let [running, queued, weight] = [*running, *queued, *weight];
                 let quota = Quota {
-                    running: *running,
-                    queued: *queued,
-                    weight: *weight,
+                    running,
+                    queued,
+                    weight,
                 };
-                self.world.handle(Command::SetQuota {
-                    project: project.to_owned(),
-                    quota,
-                });
+                self.set_quota(PROJECTS.get(*project), quota);
             }
             Move::Pause(on) => {
                 let pause = if *on { Pause::On } else { Pause::Off };
@@ -178,6 +175,11 @@ impl Oracle {
         let submit = Command::Submit { plan, meta };
         let refused = self.world.try_handle(submit).is_err();
         assert_eq!(refused, over, "the bound of waiting jobs of {project}");
+    }
+
+    fn set_quota(&mut self, project: Option<&&str>, quota: Quota) {
+        let project = project.copied().unwrap_or_default().to_owned();
+        self.world.handle(Command::SetQuota { project, quota });
     }
 
     fn quota(&self, project: &str) -> Quota {

@@ -140,10 +140,13 @@ fn forecast(job: &JobExplanation, now_ms: u64) -> Option<String> {
             .map(|at| format!("ends {}", in_about(at))),
     );
     let open = job.status != Status::Finished;
-    words.extend(job.typical_ms.filter(|_| open).map(|typical| {
-        let samples = usize::try_from(job.samples).unwrap_or(usize::MAX);
-        let times = plural(samples, "time");
-        format!("took {} the last {samples} {times}", duration(typical))
-    }));
+    words.extend(
+        job.typical_ms
+            .filter(|_| open)
+            .map(|typical| match job.samples {
+                1 => format!("took {} before", duration(typical)),
+                times => format!("usually takes {} ({times} times before)", duration(typical)),
+            }),
+    );
     (!words.is_empty()).then(|| words.join(", "))
 }

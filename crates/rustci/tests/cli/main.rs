@@ -15,6 +15,8 @@ mod older;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod same;
