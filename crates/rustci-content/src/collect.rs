@@ -159,7 +159,9 @@ impl Patterns {
         Ok(())
     }
 
-    fn fit(&self, path: &str) -> bool {
+    /// Whether a path fits.
+    #[must_use]
+    pub fn fits(&self, path: &str) -> bool {
         let last = self.rules.iter().rev().find(|rule| rule.form.fits(path));
         last.is_some_and(|rule| rule.takes)
     }
@@ -266,13 +268,14 @@ impl Walk<'_> {
             let below = join(path, &lossy);
             match std::str::from_utf8(bytes) {
                 Ok(name) => self.entry(fd, name, below)?,
-                Err(_) if self.patterns.fit(&below) => {
+                Err(_) if self.patterns.fits(&below) => {
                     return Err(CollectError::Name { path: below });
                 }
                 Err(_) => {}
             }
         }
-        if is_empty && self.kind == TreeKind::Cache && self.patterns.fit(path) && !path.is_empty() {
+        if is_empty && self.kind == TreeKind::Cache && self.patterns.fits(path) && !path.is_empty()
+        {
             let stat = rustix::fs::fstat(fd).map_err(|error| unreadable(path, error))?;
             self.push(path.to_owned(), FoundKind::Directory, &stat)?;
         }
@@ -299,7 +302,7 @@ impl Walk<'_> {
             let fd = fd.map_err(|error| unreadable(&path, error))?;
             return self.directory(fd.as_fd(), &path);
         }
-        if !self.patterns.fit(&path) {
+        if !self.patterns.fits(&path) {
             return Ok(());
         }
         let found = match kind {

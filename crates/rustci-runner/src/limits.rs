@@ -97,6 +97,32 @@ pub const JOB_MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
 /// Largest blob a job hands on as a whole: a summary, a report, the list of an artifact's files.
 pub const OUTGOING_BLOB_BYTES_MAX: u32 = 32 * 1024 * 1024;
 
+/// Default size of the cache of chunks of artifacts and caches.
+pub const CHUNK_CACHE_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+
+/// Pieces in one question for what the server lacks; the server takes no more.
+pub const MISSING_PIECES_MAX: usize = 4_096;
+
+/// Blobs and bytes on one upload stream: each stream costs the server one sync.
+pub const PUT_PIECES_MAX: usize = 512;
+/// See [`PUT_PIECES_MAX`].
+pub const PUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Uploads of one job at once.
+pub const PUTS_MAX: usize = 3;
+
+/// Blobs asked for on one download stream; the server takes no more than 4,096.
+pub const GET_BLOBS_MAX: usize = 1_024;
+
+/// Blobs that are read ahead of an upload.
+pub const PUT_QUEUE_BLOBS: usize = 4;
+
+/// Pieces and bytes of paths in one report to the runner.
+pub const UPLOAD_REPORT_PIECES: usize = 128;
+
+/// Restore keys of one cache; the server takes no more.
+pub const RESTORE_KEYS_MAX: usize = 16;
+
 /// First and longest wait between two tries to reach the server.
 pub const RECONNECT_WAIT: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(5));

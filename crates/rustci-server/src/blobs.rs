@@ -4,70 +4,16 @@
 //! digest is the one promised. So a name that exists is always whole, and writing it twice is
 //! harmless.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use crate::limits::BLOB_BYTES_MAX;
+use crate::limits::{BLOB_BYTES_MAX, SYNC_THREADS};
 
-/// BLAKE3 digest of a blob; 64 lower-case hex digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlobDigest([u8; 32]);
-
-/// A text or byte string that is not a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a blob digest is 64 lower-case hex digits")]
-pub struct DigestError;
-
-impl BlobDigest {
-    /// The digest of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(*blake3::hash(bytes).as_bytes())
-    }
-
-    /// The raw digest.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl TryFrom<&[u8]> for BlobDigest {
-    type Error = DigestError;
-
-    fn try_from(bytes: &[u8]) -> Result<Self, DigestError> {
-        bytes.try_into().map(Self).map_err(|_| DigestError)
-    }
-}
-
-impl FromStr for BlobDigest {
-    type Err = DigestError;
-
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        if text.bytes().any(|digit| digit.is_ascii_uppercase()) {
-            return Err(DigestError);
-        }
-        blake3::Hash::from_hex(text)
-            .map(|hash| Self(*hash.as_bytes()))
-            .map_err(|_| DigestError)
-    }
-}
-
-impl fmt::Display for BlobDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
-    }
-}
-
-impl fmt::Debug for BlobDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlobDigest({self})")
-    }
-}
+pub use rustci_content::{Digest as BlobDigest, DigestError};
 
 /// Why a blob was not stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +102,52 @@ impl Blobs {
         }
     }
 
+    /// Notes that a blob is used now; `false` when it is not stored.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn touch(&self, digest: BlobDigest) -> Result<bool, BlobError> {
+        let path = self.path(digest);
+        let opened = File::options().append(true).open(&path);
+        let touched = opened.and_then(|file| file.set_modified(SystemTime::now()));
+        match touched {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(fault("touch", &path)(error)),
+        }
+    }
+
+    /// Removes a blob; `false` when it was not stored.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn remove(&self, digest: BlobDigest) -> Result<bool, BlobError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(fault("remove", &path)(error)),
+        }
+    }
+
+    /// Every blob with its size and when it was last written or touched.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn list(&self) -> Result<Vec<Stored>, BlobError> {
+        let mut stored = Vec::new();
+        for dir in entries(&self.dir)? {
+            let is_group = dir.file_name().is_some_and(|name| name.len() == 2);
+            if !is_group {
+                continue;
+            }
+            for path in entries(&dir)? {
+                stored.extend(Stored::of(&path)?);
+            }
+        }
+        Ok(stored)
+    }
+
     /// Begins to store the blob with this digest.
     ///
     /// # Errors
@@ -174,6 +166,44 @@ impl Blobs {
             bytes: 0,
         })
     }
+}
+
+/// A blob as it lies in the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Its name.
+    pub digest: BlobDigest,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was last written or touched.
+    pub used: SystemTime,
+}
+
+impl Stored {
+    /// `None` for what is no blob, or has just gone.
+    fn of(path: &Path) -> Result<Option<Self>, BlobError> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(digest) = name.and_then(|name| name.parse().ok()) else {
+            return Ok(None);
+        };
+        let meta = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            meta => meta.map_err(fault("look at", path))?,
+        };
+        let used = meta.modified().map_err(fault("look at", path))?;
+        let bytes = meta.len();
+        Ok(Some(Self {
+            digest,
+            bytes,
+            used,
+        }))
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, BlobError> {
+    let entries = fs::read_dir(dir).map_err(fault("list", dir))?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    paths.collect::<io::Result<_>>().map_err(fault("list", dir))
 }
 
 /// A blob being written. Dropping it before [`finish`](Self::finish) leaves nothing behind.
@@ -210,24 +240,72 @@ impl Upload {
     /// # Errors
     /// [`BlobError::Digest`] or [`BlobError::Io`]; nothing is stored then.
     pub fn finish(self) -> Result<u64, BlobError> {
-        let found = BlobDigest(*self.hasher.finalize().as_bytes());
+        let bytes = self.bytes;
+        publish(vec![self.seal()?])?;
+        Ok(bytes)
+    }
+
+    /// Checks the digest; [`publish`] puts the blob in its place.
+    ///
+    /// # Errors
+    /// [`BlobError::Digest`].
+    pub fn seal(self) -> Result<Sealed, BlobError> {
+        let found = BlobDigest::from(self.hasher.finalize());
         if found != self.digest {
             return Err(BlobError::Digest {
                 expected: self.digest,
                 found,
             });
         }
-        self.file.sync_all().map_err(fault("sync", &self.path))?;
-        if let Some(dir) = self.place.parent() {
-            let new = !dir.exists();
-            fs::create_dir_all(dir).map_err(fault("create", dir))?;
-            fs::rename(&self.path, &self.place).map_err(fault("rename", &self.path))?;
-            for dir in self.place.ancestors().skip(1).take(1 + usize::from(new)) {
-                sync_dir(dir)?;
-            }
-        }
-        Ok(self.bytes)
+        Ok(Sealed(self))
     }
+}
+
+/// A blob that was written whole and is what its digest says, not yet in its place.
+#[derive(Debug)]
+pub struct Sealed(Upload);
+
+/// Puts blobs in their places, durable. All are synced before any is renamed, side by side: the
+/// disk then commits them together.
+///
+/// # Errors
+/// [`BlobError::Io`]; those that are in their places by then stay.
+pub fn publish(blobs: Vec<Sealed>) -> Result<(), BlobError> {
+    let share = blobs.len().div_ceil(SYNC_THREADS).max(1);
+    let synced: Result<(), BlobError> = std::thread::scope(|scope| {
+        let groups = blobs.chunks(share).skip(1);
+        let others: Vec<_> = groups.map(|group| scope.spawn(|| sync(group))).collect();
+        let first = blobs.chunks(share).next().map_or(Ok(()), sync);
+        others.into_iter().fold(first, |done, other| {
+            done.and(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        })
+    });
+    synced?;
+    let mut dirs = BTreeSet::new();
+    for Sealed(upload) in &blobs {
+        let Some(dir) = upload.place.parent() else {
+            continue;
+        };
+        if !dirs.contains(dir) && !dir.exists() {
+            fs::create_dir_all(dir).map_err(fault("create", dir))?;
+            dirs.extend(dir.parent().map(Path::to_owned));
+        }
+        fs::rename(&upload.path, &upload.place).map_err(fault("rename", &upload.path))?;
+        dirs.insert(dir.to_owned());
+    }
+    dirs.iter().try_for_each(|dir| sync_dir(dir))
+}
+
+fn sync(blobs: &[Sealed]) -> Result<(), BlobError> {
+    let mut uploads = blobs.iter().map(|Sealed(upload)| upload);
+    uploads.try_for_each(|upload| {
+        let synced = upload.file.sync_data();
+        synced.map_err(fault("sync", &upload.path))
+    })
 }
 
 impl Drop for Upload {
@@ -301,11 +379,20 @@ mod tests {
     }
 
     #[test]
-    fn only_64_lower_case_hex_digits_are_a_digest() {
-        let hex = BlobDigest::of(b"x").to_string();
-        assert_eq!(hex.parse(), Ok(BlobDigest::of(b"x")));
-        assert_eq!(hex.to_uppercase().parse::<BlobDigest>(), Err(DigestError));
-        assert_eq!("../../etc/passwd".parse::<BlobDigest>(), Err(DigestError));
-        assert_eq!(hex[1..].parse::<BlobDigest>(), Err(DigestError));
+    fn many_blobs_are_published_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let texts: Vec<String> = (0..40).map(|number| format!("blob {number}")).collect();
+        let sealed = texts.iter().map(|text| {
+            let mut upload = blobs.upload(BlobDigest::of(text.as_bytes())).unwrap();
+            upload.write(text.as_bytes()).unwrap();
+            upload.seal().unwrap()
+        });
+        publish(sealed.collect()).unwrap();
+        assert_eq!(blobs.list().unwrap().len(), 40);
+        let first = BlobDigest::of(b"blob 0");
+        assert!(blobs.touch(first).unwrap() && blobs.remove(first).unwrap());
+        assert!(!blobs.touch(first).unwrap() && !blobs.remove(first).unwrap());
+        assert_eq!(blobs.list().unwrap().len(), 39);
     }
 }

@@ -8,6 +8,7 @@ use rustci_scheduler::SchedulerConfig;
 use telemetry::otlp::OtlpConfig;
 use valkyrie::Endpoint;
 
+use crate::content::ContentConfig;
 use crate::limits::SNAPSHOT_RECORDS;
 use crate::secrets::SecretsSource;
 
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     /// A file with the key of the secrets store, which the server only reads. Default: none, the
     /// server makes a key in the data directory when the first secret is set.
     pub secrets_key: Option<PathBuf>,
+    /// How much of artifacts and caches is kept, and for how long.
+    pub content: ContentConfig,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -50,6 +53,7 @@ impl ServerConfig {
             secrets: SecretsSource::default(),
             traces: None,
             secrets_key: None,
+            content: ContentConfig::default(),
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

@@ -25,6 +25,7 @@ pub mod backup;
 pub mod blobs;
 pub mod catalogue;
 mod config;
+pub mod content;
 mod durable;
 pub mod engine;
 pub mod health;

@@ -98,6 +98,40 @@ pub const SOURCE_CHUNK_BYTES: usize = 32 << 10;
 /// Source streams one runner may hold open.
 pub const SOURCE_STREAMS_MAX: usize = 64;
 
+/// Threads that sync the blobs of one transfer side by side.
+pub const SYNC_THREADS: usize = 4;
+/// Digests in one question for missing blobs.
+pub const MISSING_DIGESTS_MAX: usize = 4_096;
+/// Blobs on one `Blob/Put` stream; each has a file open until all are synced.
+pub const PUT_RECORDS_MAX: usize = 1_024;
+/// Longest blob on a `Blob/Put` stream: the list of a tree.
+pub const PUT_BLOB_BYTES_MAX: u32 = 32 << 20;
+/// Blobs asked for on one `Blob/Get` stream.
+pub const GET_RECORDS_MAX: usize = 4_096;
+/// Streams for blobs that one runner may hold open in each direction.
+pub const CONTENT_STREAMS_MAX: usize = 32;
+/// Bytes read from a blob that wait to be sent on one stream.
+pub const GET_QUEUE_BLOBS: usize = 4;
+/// Blobs that one attempt may bring or have found, so that what is held for it has a bound.
+pub const PINS_MAX: usize = 1_000_000;
+/// Restore keys of one cache.
+pub const RESTORE_KEYS_MAX: usize = 16;
+/// Artifacts and cache entries of one attempt.
+pub const TREES_MAX: usize = 256;
+/// Longest key of a cache, in bytes.
+pub const CACHE_KEY_BYTES_MAX: usize = 512;
+/// Default of the largest artifact.
+pub const ARTIFACT_BYTES_MAX: u64 = 5 << 30;
+/// Default of what the caches of one project may have together.
+pub const CACHE_BYTES_MAX: u64 = 10 << 30;
+/// How long an artifact is kept when its pipeline does not say.
+pub const ARTIFACT_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Time between two looks at what can go.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// A blob that nothing names goes when it was not used for so long: the attempt that brought it may
+/// still be on its way to say so, over a lost connection and a restart of the server.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(3600);
+
 /// Interval in which a read-only follower looks at the files of another process.
 pub const READ_ONLY_POLL: Duration = Duration::from_millis(50);
 /// Silence on an event stream after which a comment line keeps proxies from closing it.
@@ -130,6 +164,9 @@ pub const HISTORY_RUNS: u32 = 30;
 pub const HISTORY_RUNS_MAX: u32 = 200;
 
 const _: () = assert!(PIPELINE_BYTES_MAX < RUN_BODY_BYTES_MAX);
+const _: () = assert!(PUT_BLOB_BYTES_MAX as u64 <= BLOB_BYTES_MAX);
+const _: () = assert!(PUT_BLOB_BYTES_MAX as usize >= rustci_content::limits::MANIFEST_BYTES_MAX);
+const _: () = assert!(PUT_BLOB_BYTES_MAX as usize >= rustci_content::limits::CHUNK_BYTES_MAX);
 const _: () = assert!(PAGE_RUNS <= PAGE_RUNS_MAX);
 // A reader's buffer has to hold at least one whole record, or it could never advance.
 const _: () = assert!(LOG_RECORD_HEADER_BYTES + LOG_RECORD_BYTES_MAX <= LOG_READ_BYTES);

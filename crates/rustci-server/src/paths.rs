@@ -19,6 +19,10 @@ impl Layout<'_> {
         self.0.join("blobs")
     }
 
+    pub(crate) fn content(self) -> PathBuf {
+        self.0.join("content")
+    }
+
     pub(crate) fn secrets(self) -> PathBuf {
         self.0.join(crate::secrets::SECRETS_DIR)
     }

@@ -9,6 +9,7 @@ use telemetry::Metrics;
 use crate::api::{self, App};
 use crate::blobs::Blobs;
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
+use crate::content::{Content, ContentConfig};
 use crate::health::{Health, HealthCell};
 use crate::logs::LogFollower;
 use crate::paths::Layout;
@@ -30,7 +31,8 @@ impl ReadOnly {
     /// [`CatalogueError`]: `Missing` when nothing has ever run there.
     pub fn open(dir: &Path) -> Result<Self, CatalogueError> {
         let blobs = Arc::new(Blobs::read_only(&Layout(dir).blobs()));
-        let catalogue = Catalogue::open_read_only(dir)?.with_blobs(Arc::clone(&blobs));
+        let content = Arc::new(Blobs::read_only(&Layout(dir).content()));
+        let catalogue = Catalogue::open_read_only(dir)?.with_blobs(Arc::clone(&content));
         let catalogue = CatalogueThread::start_read_only(catalogue)?;
         let health = HealthCell::default();
         health.set(Health::ReadOnly);
@@ -41,6 +43,7 @@ impl ReadOnly {
             queries: catalogue.queries(),
             logs: LogFollower::Files(Layout(dir).logs()),
             blobs,
+            content: Content::new(content, ContentConfig::default()),
             secrets: None,
             backups: None,
             health,

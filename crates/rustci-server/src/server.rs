@@ -16,6 +16,7 @@ use crate::api::{self, App, Backups};
 use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
 use crate::config::ServerConfig;
+use crate::content::{Content, Sweeper};
 use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError, RequestKey};
 use crate::health::HealthCell;
 use crate::http::{HttpError, HttpServer};
@@ -80,6 +81,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     http: Option<HttpServer>,
+    _sweeper: Sweeper,
     shard: EngineShard,
     _tracer: Option<Tracer>,
     _logs: LogStore,
@@ -119,6 +121,8 @@ impl Server {
         let lock = DataLock::take(&dir)?;
         let token = ApiToken::load_or_create(&dir)?;
         let blobs = Arc::new(Blobs::open(&layout.blobs())?);
+        let content = Arc::new(Blobs::open(&layout.content())?);
+        let content = Content::new(content, config.content);
         let secrets = with_store(config.secrets.clone(), layout, config.secrets_key.clone())?;
         let metrics = Metrics::new();
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
@@ -126,7 +130,7 @@ impl Server {
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
         let history = catalogue.times(HISTORY_JOBS_MAX)?;
         let requests = catalogue.requests_since(RequestKey::oldest_ms())?;
-        let catalogue = catalogue.with_blobs(Arc::clone(&blobs));
+        let catalogue = catalogue.with_blobs(Arc::clone(&content.blobs));
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
         let catalogue = CatalogueThread::start_telling(catalogue, health.clone(), telling)?;
@@ -144,6 +148,8 @@ impl Server {
             logs: Some(logs.logs()),
             blobs: Some(Arc::clone(&blobs)),
             requests,
+            content: Some(content.clone()),
+            queries: Some(catalogue.queries()),
             updates: Some(catalogue.updates()),
             metrics: metrics.clone(),
             health: health.clone(),
@@ -157,17 +163,23 @@ impl Server {
             queries: catalogue.queries(),
             logs: LogFollower::Store(logs.logs()),
             blobs,
+            content,
             secrets: secrets.store,
             backups: Some(Backups::of(dir)),
             health,
             metrics,
         };
+        let handle = shard.started.handle.clone();
+        let (queries, counts) = (catalogue.queries(), app.metrics.content.clone());
+        let sweeper = Sweeper::start(app.content.clone(), queries, handle, counts);
+        let sweeper = sweeper.map_err(StartError::Thread)?;
         let http = config
             .http
             .map(|at| HttpServer::start(at, api::router(app.clone())));
         let http = http.transpose()?;
         Ok(Self {
             http,
+            _sweeper: sweeper,
             shard,
             _tracer: tracer,
             _logs: logs,

@@ -12,6 +12,7 @@
 //! assert!(metrics.encode().contains("rustci_queue_depth 3"));
 //! ```
 
+mod content;
 mod http;
 pub mod logging;
 mod metrics;
@@ -23,6 +24,7 @@ mod span_ids;
 mod tally;
 mod valkyrie;
 
+pub use content::{CacheAnswer, ContentMetrics};
 pub use http::{HttpMetrics, OpenStream};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use rustci::{JobState, RustciMetrics};

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use crate::process::Process;
-use crate::{HttpMetrics, RustciMetrics, ValkyrieMetrics};
+use crate::{ContentMetrics, HttpMetrics, RustciMetrics, ValkyrieMetrics};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +28,8 @@ pub struct Metrics {
     pub valkyrie: ValkyrieMetrics,
     /// The CI's families, `rustci_*`.
     pub rustci: RustciMetrics,
+    /// The families of artifacts and caches, `rustci_content_*` and `rustci_cache_*`.
+    pub content: ContentMetrics,
     /// The API's families, `rustci_http_*`.
     pub http: HttpMetrics,
     registry: Arc<Registry>,
@@ -40,6 +42,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let valkyrie = ValkyrieMetrics::register(&mut registry);
         let rustci = RustciMetrics::register(&mut registry);
+        let content = ContentMetrics::register(&mut registry);
         let http = HttpMetrics::register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("rustci_build", "The program that answers", build);
@@ -47,6 +50,7 @@ impl Metrics {
         Self {
             valkyrie,
             rustci,
+            content,
             http,
             registry: Arc::new(registry),
         }

@@ -13,7 +13,7 @@ use crate::limits::JOB_MESSAGE_BYTES_MAX;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Order {
     /// What to do.
-    #[prost(oneof = "OrderKind", tags = "1, 2, 3")]
+    #[prost(oneof = "OrderKind", tags = "1, 2, 3, 4")]
     pub(crate) kind: Option<OrderKind>,
 }
 
@@ -29,6 +29,9 @@ pub(crate) enum OrderKind {
     /// The answer to [`ReportKind::Upload`].
     #[prost(message, tag = "3")]
     Uploaded(Uploaded),
+    /// The answer to [`ReportKind::Need`].
+    #[prost(message, tag = "4")]
+    Got(Got),
 }
 
 /// An attempt to execute.
@@ -74,7 +77,7 @@ pub(crate) struct Cancel {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Report {
     /// What happened.
-    #[prost(oneof = "ReportKind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "ReportKind", tags = "1, 2, 3, 4, 5")]
     pub(crate) kind: Option<ReportKind>,
 }
 
@@ -94,6 +97,44 @@ pub(crate) enum ReportKind {
     /// The steps have ended and this is to be uploaded. More may follow.
     #[prost(message, tag = "4")]
     Upload(Upload),
+    /// A tree is to be fetched before the steps.
+    #[prost(message, tag = "5")]
+    Need(Need),
+}
+
+/// A cache or an artifact that a job wants.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Need {
+    /// Name of the artifact; empty for a cache.
+    #[prost(string, tag = "1")]
+    pub(crate) artifact: String,
+    #[prost(string, tag = "2")]
+    pub(crate) key: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) restore_keys: Vec<String>,
+    /// The largest tree that is wanted, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub(crate) bytes_max: u64,
+}
+
+/// What became of a [`Need`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Got {
+    /// Digest of the tree; empty when there is none.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) tree: Vec<u8>,
+    /// The key of the cache entry.
+    #[prost(string, tag = "2")]
+    pub(crate) key: String,
+    /// The directory where the tree's chunks are.
+    #[prost(string, tag = "3")]
+    pub(crate) chunks: String,
+    /// Bytes that came over the network.
+    #[prost(uint64, tag = "4")]
+    pub(crate) fetched_bytes: u64,
+    /// Why the tree could not be fetched; empty when it was.
+    #[prost(string, tag = "5")]
+    pub(crate) failure: String,
 }
 
 /// Bytes that the server has to have before it hears how the job ended.
@@ -127,9 +168,9 @@ pub(crate) struct Uploaded {
     /// Digests that are not with the server, with the reason.
     #[prost(message, repeated, tag = "1")]
     pub(crate) failed: Vec<NotUploaded>,
-    /// Bytes that the server did not have before.
-    #[prost(uint64, tag = "2")]
-    pub(crate) stored_bytes: u64,
+    /// Digests that the server did not have before, one behind the other.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) stored: Vec<u8>,
 }
 
 /// A blob that the server does not have.
@@ -139,6 +180,9 @@ pub(crate) struct NotUploaded {
     pub(crate) digest: Vec<u8>,
     #[prost(string, tag = "2")]
     pub(crate) reason: String,
+    /// It is not the job's fault.
+    #[prost(bool, tag = "3")]
+    pub(crate) ours: bool,
 }
 
 /// The file `result`: how the attempt ended.

@@ -6,6 +6,7 @@
 
 pub(crate) mod contexts;
 mod control;
+mod data;
 pub(crate) mod directory;
 mod environment;
 mod exports;
@@ -39,6 +40,7 @@ use valkyrie_frame::LogChannel;
 
 use self::contexts::JobContexts;
 use self::control::{Control, RunnerGone};
+use self::data::{Delivery, Restore};
 use self::directory::JobDirectory;
 use self::log::{JobLog, unix_ms};
 use self::message::{Begin, Ending, EndingKind, OrderKind, ReportKind};
@@ -90,11 +92,16 @@ fn run(dir: &JobDirectory) -> Result<(), JobError> {
     let spec = begin.spec.clone().unwrap_or_default();
     let begun = Instant::now();
     let mut supervisor = supervisor(dir, &begin, &spec, control, begun)?;
-    let ending = match attempt(dir, &begin, &spec, &mut supervisor) {
-        Ok(result) => completed(result, begun),
+    let mut outgoing = Outgoing::new(dir);
+    let ran = attempt(dir, &begin, &spec, &mut supervisor, &mut outgoing);
+    let stuck = supervisor.end_all(BACKGROUND_GRACE)?;
+    let ending = match ran {
+        Ok(ran) => completed(
+            ran.deliver(dir, &spec, &mut supervisor, &mut outgoing)?,
+            begun,
+        ),
         Err(failure) => failure,
     };
-    let stuck = supervisor.end_all(BACKGROUND_GRACE)?;
     if supervisor.stopped() == Some(StopCause::RunnerGone) {
         return Err(JobError::RunnerGone);
     }
@@ -122,7 +129,7 @@ fn await_begin(control: &mut Control) -> Result<Begin, JobError> {
     loop {
         match control.order()? {
             Some(OrderKind::Begin(begin)) => return Ok(*begin),
-            Some(OrderKind::Cancel(_) | OrderKind::Uploaded(_)) => {
+            Some(OrderKind::Cancel(_) | OrderKind::Uploaded(_) | OrderKind::Got(_)) => {
                 return Err(JobError::RunnerGone);
             }
             None => {
@@ -183,7 +190,8 @@ fn attempt(
     begin: &Begin,
     spec: &v1::JobSpec,
     supervisor: &mut Supervisor,
-) -> Result<v1::JobResult, Ending> {
+    outgoing: &mut Outgoing,
+) -> Result<Ran, Ending> {
     dir.create_workspace().map_err(|error| {
         Ending::failed("workspace", format!("workspace cannot be made: {error}"))
     })?;
@@ -200,7 +208,6 @@ fn attempt(
         }
     }
     supervisor.report(ReportKind::Started(unix_ms()));
-    let mut outgoing = Outgoing::new(dir);
     let mut steps = Steps {
         dir,
         spec,
@@ -211,15 +218,54 @@ fn attempt(
         mark: &begin.mark,
         results: Vec::new(),
         summaries: Vec::new(),
-        outgoing: &mut outgoing,
+        outgoing,
         failed: None,
         supervisor,
     };
-    let ran = run_steps(&mut steps);
-    ran.map_err(|error| Ending::failed("executor", format!("the log cannot be written: {error}")))
+    let mut caches = Vec::new();
+    let ran = run_steps(&mut steps, &mut caches);
+    let contexts = steps.contexts;
+    let result = ran.map_err(|error| {
+        Ending::failed("executor", format!("the log cannot be written: {error}"))
+    })?;
+    Ok(Ran {
+        result,
+        contexts,
+        caches,
+    })
 }
 
-fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
+/// A job whose steps are over.
+struct Ran {
+    result: v1::JobResult,
+    contexts: JobContexts,
+    /// How its caches were restored.
+    caches: Vec<v1::StoredCache>,
+}
+
+impl Ran {
+    /// Hands on what the job leaves behind, now that nothing changes it any more.
+    fn deliver(
+        mut self,
+        dir: &JobDirectory,
+        spec: &v1::JobSpec,
+        supervisor: &mut Supervisor,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<v1::JobResult> {
+        let delivery = Delivery {
+            dir,
+            spec,
+            contexts: &self.contexts,
+            outgoing,
+            supervisor,
+            caches: self.caches,
+        };
+        data::deliver(delivery, &mut self.result)?;
+        Ok(self.result)
+    }
+}
+
+fn run_steps(job: &mut Steps<'_>, caches: &mut Vec<v1::StoredCache>) -> io::Result<v1::JobResult> {
     match job.contexts.set_job_env(&job.spec.env) {
         Ok(declared) => job.env.extend(declared),
         Err(error) => return Ok(refused(job, &error.to_string())),
@@ -230,6 +276,15 @@ fn run_steps(job: &mut Steps<'_>) -> io::Result<v1::JobResult> {
         .iter()
         .map(|s| (s.name.clone(), s.value.clone()));
     job.env.extend(secrets);
+    let restore = Restore {
+        dir: job.dir,
+        spec: job.spec,
+        contexts: &job.contexts,
+    };
+    match data::restore(&restore, job.supervisor) {
+        Ok(restored) => *caches = restored,
+        Err(message) => return Ok(refused(job, &message)),
+    }
     job.run()?;
     let outputs = job.outputs().unwrap_or_else(|message| {
         job.failed.get_or_insert((v1::Outcome::Failure, message));

@@ -5,18 +5,23 @@
 //! uploads what the server lacks when the steps have ended.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
 
+use rustci_content::Chunk;
+
 use super::directory::JobDirectory;
 use super::message::Piece;
-use crate::limits::OUTGOING_BLOB_BYTES_MAX;
+use crate::limits::{OUTGOING_BLOB_BYTES_MAX, UPLOAD_REPORT_PIECES};
 
 /// The pieces of one job that are to be uploaded, each once.
 pub(crate) struct Outgoing {
     dir: JobDirectory,
     /// By digest: where the bytes lie.
     pieces: HashMap<[u8; 32], Piece>,
+    /// What the runner has not heard of.
+    unsaid: Vec<[u8; 32]>,
 }
 
 impl Outgoing {
@@ -25,6 +30,7 @@ impl Outgoing {
         Self {
             dir: dir.clone(),
             pieces: HashMap::new(),
+            unsaid: Vec::new(),
         }
     }
 
@@ -57,8 +63,43 @@ impl Outgoing {
                 length,
             };
             self.pieces.insert(key, piece);
+            self.unsaid.push(key);
         }
         Ok(key)
+    }
+
+    /// Keeps a piece of a file for the upload.
+    pub(crate) fn add_piece(&mut self, path: &str, offset: u64, chunk: Chunk) {
+        let key = *chunk.digest.as_bytes();
+        if let Entry::Vacant(place) = self.pieces.entry(key) {
+            place.insert(Piece {
+                digest: key.to_vec(),
+                path: path.to_owned(),
+                offset,
+                length: chunk.length,
+            });
+            self.unsaid.push(key);
+        }
+    }
+
+    /// Whether anything is to be uploaded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Whether the runner has a whole part to hear of.
+    pub(crate) fn has_full_part(&self) -> bool {
+        self.unsaid.len() >= UPLOAD_REPORT_PIECES
+    }
+
+    /// The next part for the runner; `None` when it has heard of everything.
+    pub(crate) fn next_part(&mut self) -> Option<Vec<Piece>> {
+        let count = self.unsaid.len().min(UPLOAD_REPORT_PIECES);
+        let part = self.unsaid.drain(..count);
+        let part: Vec<Piece> = part
+            .filter_map(|key| self.pieces.get(&key).cloned())
+            .collect();
+        (!part.is_empty()).then_some(part)
     }
 }
 

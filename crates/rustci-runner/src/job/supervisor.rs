@@ -5,6 +5,7 @@
 //! thread waits in `poll` for output, for ended children, for orders and for deadlines; nothing here
 //! runs on a timer while lines come in.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -43,6 +44,8 @@ pub(crate) struct Supervisor {
     /// When the whole job has to end.
     deadline: Option<Instant>,
     grace: Duration,
+    /// What the runner answered and nobody has taken.
+    answers: VecDeque<OrderKind>,
 }
 
 /// Why the job ends before its steps do.
@@ -142,6 +145,7 @@ impl Supervisor {
             stop: None,
             deadline,
             grace,
+            answers: VecDeque::new(),
         })
     }
 
@@ -159,6 +163,45 @@ impl Supervisor {
     pub(crate) fn goes_on(&mut self) -> bool {
         let looked = self.wait(Some(Instant::now()));
         looked.is_ok() && self.stop.is_none() && self.deadline.is_none_or(|at| Instant::now() < at)
+    }
+
+    /// Whether what the job leaves behind is still wanted: a job whose time is up may use the rest
+    /// of its grace for it.
+    pub(crate) fn may_deliver(&mut self) -> bool {
+        let now = Instant::now();
+        self.check_deadline(now);
+        match self.stop {
+            None => true,
+            Some(stop) => stop.cause == StopCause::TimedOut && now < stop.hard_at,
+        }
+    }
+
+    /// Looks without waiting what the runner wants, while other work goes on beside.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
+        self.wait(Some(Instant::now()))
+    }
+
+    /// Waits for the runner's next answer; `None` when the job has to end first.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) fn answer(&mut self) -> io::Result<Option<OrderKind>> {
+        while self.answers.is_empty() && self.may_deliver() {
+            self.wait(None)?;
+        }
+        Ok(self.answers.pop_front())
+    }
+
+    fn check_deadline(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) && self.stop.is_none() {
+            self.stop = Some(Stop {
+                cause: StopCause::TimedOut,
+                hard_at: now + self.grace,
+            });
+        }
     }
 
     /// Sends a report to the runner.
@@ -262,12 +305,7 @@ impl Supervisor {
     /// Moves the end of the running command on when a deadline has passed.
     fn enforce(&mut self, running: &mut Running) {
         let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| deadline <= now) && self.stop.is_none() {
-            self.stop = Some(Stop {
-                cause: StopCause::TimedOut,
-                hard_at: now + self.grace,
-            });
-        }
+        self.check_deadline(now);
         if running.phase == Phase::Free
             && let Some((cut, kill_at)) = self.cut(running, now)
         {
@@ -406,7 +444,10 @@ impl Supervisor {
                     };
                     self.stop(cause, now + Duration::from_millis(cancel.grace_ms));
                 }
-                Ok(Some(OrderKind::Begin(_) | OrderKind::Uploaded(_))) => {}
+                Ok(Some(OrderKind::Begin(_))) => {}
+                Ok(Some(answer @ (OrderKind::Uploaded(_) | OrderKind::Got(_)))) => {
+                    self.answers.push_back(answer);
+                }
                 Ok(None) => return,
                 Err(RunnerGone) => return self.end_now(StopCause::RunnerGone),
             }

@@ -9,7 +9,7 @@ use rustci_pipeline::Executor;
 use telemetry::Metrics;
 use valkyrie::Endpoint;
 
-use crate::limits::{LOG_BYTES_MAX, SOURCE_CACHE_BYTES_MAX};
+use crate::limits::{CHUNK_CACHE_BYTES_MAX, LOG_BYTES_MAX, SOURCE_CACHE_BYTES_MAX};
 
 /// Settings of a runner. [`RunnerConfig::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -34,6 +34,9 @@ pub struct RunnerConfig {
     pub log_bytes_max: u64,
     /// Largest cache of source archives, in bytes; the one in use is always kept. Default: 2 GiB.
     pub source_cache_bytes: u64,
+    /// Largest cache of chunks of artifacts and caches, in bytes; what a job is about to use is
+    /// always kept. Default: 5 GiB.
+    pub chunk_cache_bytes: u64,
     /// What every job finds in its environment from this machine. Default:
     /// [`host_environment`].
     pub host_env: Vec<(String, String)>,
@@ -80,6 +83,7 @@ impl RunnerConfig {
             grace: Duration::from_secs(10),
             log_bytes_max: LOG_BYTES_MAX,
             source_cache_bytes: SOURCE_CACHE_BYTES_MAX,
+            chunk_cache_bytes: CHUNK_CACHE_BYTES_MAX,
             host_env: host_environment(),
             keep_workspaces: None,
             metrics: None,

@@ -16,6 +16,7 @@ use super::dummy::DummyJob;
 use super::native;
 use super::shared::{Shared, decode};
 use super::token::Token;
+use super::transfer::Incoming;
 use crate::limits::RECONNECT_WAIT;
 
 /// How long the server may take to register this runner.
@@ -125,12 +126,17 @@ impl Handler for LinkHandler {
             Event::FileChunk { stream, bytes, .. } => {
                 shared.with_download(stream, |download| download.chunk(link, stream, bytes));
             }
+            Event::Data { stream, bytes } => {
+                shared.blobs_came(stream, Incoming::Data(bytes.into_bytes()));
+            }
+            Event::Finished { stream, .. } => shared.blobs_came(stream, Incoming::Finished),
             Event::FileComplete { stream, .. } => shared.complete_download(link, stream),
             Event::Reset { stream, code } => shared.refused(link, stream, code),
             Event::PeerError {
                 stream, code, text, ..
             } => {
                 debug!(?stream, %code, %text, "the server reports an error");
+                shared.said(stream, &text);
                 if matches!(code, ErrorCode::STALE_FENCE | ErrorCode::LEASE_LOST) {
                     shared.refused(link, stream, code);
                 }

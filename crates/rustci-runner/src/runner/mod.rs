@@ -5,9 +5,11 @@
 //! before the first connection.
 
 mod attempt;
+pub(crate) mod chunks;
 mod config;
 mod dummy;
 mod error;
+mod fetch;
 mod link;
 mod log_source;
 mod native;
@@ -15,6 +17,8 @@ mod recovery;
 mod shared;
 mod source;
 mod token;
+mod transfer;
+mod upload;
 
 use std::rc::Rc;
 use std::time::Duration;

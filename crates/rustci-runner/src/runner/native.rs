@@ -9,19 +9,23 @@ use rustci_pipeline::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 use valkyrie::v2;
 
 use super::attempt::Ended;
+use super::chunks::InUse;
 use super::dummy::DummyJob;
+use super::fetch::fetch;
 use super::log_source::{DummyLog, LogSource};
 use super::shared::Shared;
 use super::source::{FetchError, blocking};
 use super::token::Token;
+use super::upload::upload;
 use crate::job::directory::JobDirectory;
 use crate::job::log::unix_ms;
 use crate::job::message::{
-    self, Begin, Cancel, Ending, Identity, Order, OrderKind, Report, ReportKind,
+    self, Begin, Cancel, Ending, Identity, Need, Order, OrderKind, Report, ReportKind, Upload,
 };
 use crate::limits::JOB_MESSAGE_BYTES_MAX;
 use crate::log::SpoolReader;
@@ -169,6 +173,9 @@ impl Worker {
     async fn work(mut self, begin: Begin, dir: JobDirectory) {
         let mark = begin.mark.clone();
         let outcome = self.supervise(begin, &dir).await;
+        if let Err(error) = self.shared.chunks.make_room().await {
+            warn!(%error, "the cache of chunks cannot be looked through");
+        }
         if let Ok(Supervised::Abandoned) = outcome {
             clean_up(self.token, mark, &dir).await;
             return self.shared.remove(dir);
@@ -195,12 +202,16 @@ impl Worker {
         };
         send(&mut stdin, OrderKind::Begin(Box::new(begin))).await?;
         let mut received = Vec::new();
+        // Dropped with this function, and with it whatever is not done.
+        let mut work = DataWork::default();
         loop {
             tokio::select! {
                 read = stdout.read_buf(&mut received) => match read? {
                     0 => break,
-                    _ => self.take_reports(&mut received, dir)?,
+                    _ => self.take_reports(&mut received, dir, &mut work)?,
                 },
+                // An error means that it is ending anyway.
+                Some(Ok(order)) = work.tasks.join_next() => drop(send(&mut stdin, order).await),
                 cancel = self.cancels.recv() => match cancel {
                     // An error means that it is ending anyway.
                     Some(cancel) => drop(send(&mut stdin, OrderKind::Cancel(cancel)).await),
@@ -230,17 +241,65 @@ impl Worker {
     }
 
     /// Hands on everything that has arrived, and sends it in one go.
-    fn take_reports(&self, received: &mut Vec<u8>, dir: &JobDirectory) -> io::Result<()> {
+    fn take_reports(
+        &self,
+        received: &mut Vec<u8>,
+        dir: &JobDirectory,
+        work: &mut DataWork,
+    ) -> io::Result<()> {
         while let Some(report) =
             message::take::<Report>(received, JOB_MESSAGE_BYTES_MAX).map_err(io::Error::other)?
         {
             let open = || SpoolReader::open(&dir.log()).map_or(LogSource::Empty, LogSource::Spool);
-            if let Some(kind) = report.kind {
-                self.shared.report(self.token, kind, open);
+            match report.kind {
+                Some(ReportKind::Need(need)) => self.fetch_for(need, work),
+                Some(ReportKind::Upload(part)) => self.upload_for(part, dir, work),
+                Some(kind) => self.shared.report(self.token, kind, open),
+                None => {}
             }
         }
         self.shared.pump(self.token);
         Ok(())
+    }
+}
+
+/// What is fetched and uploaded for a job process. Each task ends with the order that answers it.
+#[derive(Default)]
+struct DataWork {
+    tasks: JoinSet<OrderKind>,
+    /// Takes further parts of the upload that is going on.
+    upload: Option<mpsc::UnboundedSender<Upload>>,
+    /// While the job process reads from the cache of chunks.
+    in_use: Option<InUse>,
+}
+
+impl Worker {
+    fn fetch_for(&self, need: Need, work: &mut DataWork) {
+        let (shared, token) = (Rc::clone(&self.shared), self.token);
+        work.in_use.get_or_insert_with(|| shared.chunks.hold());
+        work.tasks
+            .spawn_local(async move { OrderKind::Got(fetch(shared, token, need).await) });
+    }
+
+    fn upload_for(&self, part: Upload, dir: &JobDirectory, work: &mut DataWork) {
+        // The steps are over: nothing is restored any more.
+        work.in_use = None;
+        let last = part.last;
+        if work.upload.is_none() {
+            let (sender, parts) = mpsc::unbounded_channel();
+            let (shared, token, dir) = (Rc::clone(&self.shared), self.token, dir.clone());
+            work.tasks.spawn_local(async move {
+                OrderKind::Uploaded(upload(shared, token, dir, parts).await)
+            });
+            work.upload = Some(sender);
+        }
+        if let Some(upload) = &work.upload {
+            // The task ends after the last part, and not before.
+            let _ = upload.send(part);
+        }
+        if last {
+            work.upload = None;
+        }
     }
 }
 

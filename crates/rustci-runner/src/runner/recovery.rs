@@ -38,7 +38,7 @@ impl StateDir {
     /// Makes the directory if it is missing, and takes it.
     pub(crate) fn open(root: &Path) -> Result<(Self, Held), RunnerError> {
         let failed = |path: PathBuf| move |source| RunnerError::StateDir { path, source };
-        for part in ["jobs", "sources"] {
+        for part in ["chunks", "jobs", "sources"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(failed(path))?;
         }
@@ -59,6 +59,10 @@ impl StateDir {
 
     pub(crate) fn jobs(&self) -> PathBuf {
         self.root.join("jobs")
+    }
+
+    pub(crate) fn chunks(&self) -> PathBuf {
+        self.root.join("chunks")
     }
 
     pub(crate) fn sources(&self) -> PathBuf {

@@ -15,11 +15,13 @@ use tracing::{debug, info, warn};
 use valkyrie::{End, ErrorCode, Link, MessageType, SendError, StreamClass, StreamId, v2};
 
 use super::attempt::{Attempt, Ended};
+use super::chunks::ChunkCache;
 use super::config::RunnerConfig;
 use super::log_source::LogSource;
 use super::recovery::{Found, StateDir};
 use super::source::{Download, SourceCache, blocking};
 use super::token::Token;
+use super::transfer::{Incoming, Transfer};
 use crate::job::directory::JobDirectory;
 use crate::job::message::{Cancel, Ending, ReportKind};
 
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) config: RunnerConfig,
     pub(crate) dirs: StateDir,
     pub(crate) sources: SourceCache,
+    pub(crate) chunks: ChunkCache,
     state: RefCell<State>,
     /// Tasks that work on attempts or delete their directories.
     tasks: Cell<usize>,
@@ -61,6 +64,7 @@ enum Use {
     Job(Token),
     Log(Token),
     Source(Box<Download>),
+    Blobs(Rc<Transfer>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,7 @@ enum Mode {
 
 impl Shared {
     pub(crate) fn new(config: RunnerConfig, dirs: StateDir, found: Found) -> Self {
+        let chunks = ChunkCache::new(dirs.chunks(), config.chunk_cache_bytes);
         let sources = SourceCache::new(dirs.sources(), config.source_cache_bytes);
         let state = State {
             attempts: found.held.into_iter().collect(),
@@ -86,6 +91,7 @@ impl Shared {
             config,
             dirs,
             sources,
+            chunks,
             state: RefCell::new(state),
             tasks: Cell::new(0),
             changed: Notify::new(),
@@ -192,8 +198,10 @@ impl Shared {
                 attempt.detach();
             }
             for (_, usage) in state.streams.drain() {
-                if let Use::Source(download) = usage {
-                    download.lost();
+                match usage {
+                    Use::Source(download) => download.lost(),
+                    Use::Blobs(transfer) => transfer.came(Incoming::Lost),
+                    Use::Job(_) | Use::Log(_) => {}
                 }
             }
         }
@@ -275,7 +283,7 @@ impl Shared {
             ReportKind::Started(unix_ms) => attempt.start(unix_ms),
             ReportKind::Step(event) => attempt.step(event),
             ReportKind::Log(_) if attempt.lacks_log() => attempt.set_log(log()),
-            ReportKind::Log(_) | ReportKind::Upload(_) => {}
+            ReportKind::Log(_) | ReportKind::Upload(_) | ReportKind::Need(_) => {}
         }
     }
 
@@ -352,6 +360,9 @@ impl Shared {
 
     /// The server took a stream of this runner.
     pub(crate) fn accepted(&self, stream: StreamId, consumed: u64) {
+        if let Some(transfer) = self.transfer(stream) {
+            return transfer.writable();
+        }
         let mut state = self.state.borrow_mut();
         if let Some(token) = state.attempt_on(stream) {
             if let Some(attempt) = state.attempts.get_mut(&token) {
@@ -361,8 +372,48 @@ impl Shared {
         }
     }
 
+    /// Something came on a stream of blobs.
+    pub(crate) fn blobs_came(&self, stream: StreamId, incoming: Incoming) {
+        if let Some(transfer) = self.transfer(stream) {
+            transfer.came(incoming);
+        }
+    }
+
+    /// The server explains itself about a stream.
+    pub(crate) fn said(&self, stream: StreamId, text: &str) {
+        if let Some(transfer) = self.transfer(stream) {
+            transfer.said(text);
+        }
+    }
+
+    fn transfer(&self, stream: StreamId) -> Option<Rc<Transfer>> {
+        match self.state.borrow().streams.get(&stream) {
+            Some(Use::Blobs(transfer)) => Some(Rc::clone(transfer)),
+            _ => None,
+        }
+    }
+
+    /// A task opened a stream of blobs.
+    pub(crate) fn add_transfer(&self, stream: StreamId, transfer: Rc<Transfer>) {
+        let mut state = self.state.borrow_mut();
+        state.streams.insert(stream, Use::Blobs(transfer));
+    }
+
+    /// A task is done with a stream of blobs, whose number may have another use by now.
+    pub(crate) fn remove_transfer(&self, stream: StreamId, transfer: &Rc<Transfer>) {
+        let is_own = self
+            .transfer(stream)
+            .is_some_and(|current| Rc::ptr_eq(&current, transfer));
+        if is_own {
+            self.state.borrow_mut().streams.remove(&stream);
+        }
+    }
+
     /// A stream may go on.
     pub(crate) fn writable(&self, stream: StreamId) {
+        if let Some(transfer) = self.transfer(stream) {
+            return transfer.writable();
+        }
         let mut state = self.state.borrow_mut();
         if let Some(token) = state.attempt_on(stream) {
             state.pump(token);
@@ -388,6 +439,7 @@ impl Shared {
                 }
             }
             Some(Use::Source(download)) => download.refused(code),
+            Some(Use::Blobs(transfer)) => transfer.refused(code),
             None => {}
         }
     }

@@ -61,6 +61,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::api::contract::Contract;
 use crate::blobs::Blobs;
 use crate::catalogue::Queries;
+use crate::content::Content;
 use crate::engine::EngineHandle;
 use crate::health::HealthCell;
 use crate::limits::RUN_BODY_BYTES_MAX;
@@ -81,6 +82,8 @@ pub(crate) struct App {
     pub(crate) queries: Queries,
     pub(crate) logs: LogFollower,
     pub(crate) blobs: Arc<Blobs>,
+    /// Artifacts, caches, summaries and reports.
+    pub(crate) content: Content,
     /// None when the data directory is open for reading only.
     pub(crate) secrets: Option<Arc<SecretStore>>,
     /// None when the data directory is open for reading only.

@@ -5,11 +5,17 @@
 
 use rusqlite::Connection;
 
-use crate::catalogue::{CatalogueError, list, origin, reports};
+use crate::catalogue::{CatalogueError, content, list, origin, reports};
 
 /// What each format adds to the one before it, the oldest first. A step that was released is never
 /// edited; a new one goes to the end.
-const STEPS: &[&str] = &[RUNS, origin::TABLES, list::INDEXES, reports::TABLES];
+const STEPS: &[&str] = &[
+    RUNS,
+    origin::TABLES,
+    list::INDEXES,
+    reports::TABLES,
+    content::TABLES,
+];
 
 /// `user_version` after the first step.
 const FIRST: i64 = 2;

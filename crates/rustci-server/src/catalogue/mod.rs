@@ -5,6 +5,7 @@
 //! is behind and sends it everything again. One thread owns the connection that writes; others only
 //! read. Whoever changed something waits until it is here before saying so, and finds it then.
 
+mod content;
 mod copy;
 mod history;
 mod list;
@@ -31,6 +32,8 @@ use rusqlite::Connection;
 use crate::api::view::{ApprovalView, AttemptView, Conclusion, RunSummary, Status, StepView};
 use crate::blobs::Blobs;
 
+pub(crate) use content::cache_scope;
+pub use content::{Artifact, CacheEntry, CacheQuery, StoredTree};
 pub use history::HistoryFilter;
 pub use list::RunFilter;
 pub use origin::{Origin, StoredOrigin};

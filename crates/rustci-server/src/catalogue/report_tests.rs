@@ -71,6 +71,7 @@ impl World {
             attempt,
             project: "demo".to_owned(),
             file: "ci.yaml".to_owned(),
+            scope: "trusted".to_owned(),
             ended_ms: 1000 + run,
             result: v1::JobResult {
                 reports: vec![report],

@@ -4,7 +4,7 @@ use rusqlite::Transaction;
 use rustci_pipeline::v1;
 
 use crate::blobs::Blobs;
-use crate::catalogue::{CatalogueError, reports};
+use crate::catalogue::{CatalogueError, content, reports};
 
 /// An attempt that ran to its end, with its result as the runner sent it.
 ///
@@ -23,6 +23,8 @@ pub struct Finished {
     pub project: String,
     /// The pipeline file of the run.
     pub file: String,
+    /// Who may find the caches it saved.
+    pub scope: String,
     /// When it ended.
     pub ended_ms: u64,
     /// What the runner said.
@@ -44,7 +46,7 @@ impl Finished {
 type Projection = fn(&Transaction<'_>, &Finished, Option<&Blobs>) -> Result<(), CatalogueError>;
 
 /// One per feature.
-const PROJECTIONS: &[Projection] = &[reports::project];
+const PROJECTIONS: &[Projection] = &[reports::project, content::write];
 
 pub(super) fn write(
     transaction: &Transaction<'_>,

@@ -165,7 +165,9 @@ impl Core {
         let Some(job) = run.plan.plan().jobs.get(place) else {
             return Ok(None);
         };
-        let spec = self.specs.encode(run, place, &self.config.secrets);
+        let content = self.config.content.as_ref();
+        let limits = content.map(|content| content.config).unwrap_or_default();
+        let spec = self.specs.encode(run, place, &self.config.secrets, &limits);
         Ok(Some(v2::JobRequest {
             attempt: Some(wire(token)),
             content_type: JOB_CONTENT_TYPE.to_owned(),
@@ -239,6 +241,7 @@ impl Core {
 
     /// The runner's last word is durable: acknowledge it.
     fn settled(&mut self, runner: RunnerId, token: AttemptToken) {
+        self.let_go_of_content(token);
         let Some(active) = self.attempts.remove(&token.job) else {
             return self.finish_unknown_log(token);
         };
@@ -266,6 +269,7 @@ impl Core {
 
     /// A lease ended without the runner's word: whatever it still says is refused.
     fn fenced(&mut self, runner: RunnerId, token: AttemptToken) {
+        self.let_go_of_content(token);
         let Some(active) = self.attempts.remove(&token.job) else {
             return self.finish_unknown_log(token);
         };
@@ -284,6 +288,13 @@ impl Core {
             let text = format!("{token} has lost its lease");
             session.error(stream, Correlation::NONE, ErrorCode::STALE_FENCE, &text);
             session.reset(stream, ErrorCode::STALE_FENCE);
+        }
+    }
+
+    /// What the attempt brought is named by its result now, or by nothing.
+    fn let_go_of_content(&self, token: AttemptToken) {
+        if let Some(content) = &self.config.content {
+            content.pins.release(token);
         }
     }
 

@@ -110,6 +110,8 @@ pub(crate) enum Request {
     Measure(Answer<()>),
     /// Show the state and, on its thread, the catalogue at the same journal index.
     Capture(Look),
+    /// Say of which runs something must stay.
+    HeldRuns(Answer<Vec<u64>>),
 }
 
 /// The whole durable state after one record of the journal.
@@ -262,6 +264,14 @@ impl EngineHandle {
     pub async fn operate(&self, command: Command) -> Result<(), ApiError> {
         self.ask(|answer| Request::Operate(Box::new(command), answer))
             .await
+    }
+
+    /// Runs that have not ended, and those whose jobs they took over: what they made has to stay.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn held_runs(&self) -> Result<Vec<u64>, ApiError> {
+        self.ask(Request::HeldRuns).await
     }
 
     /// Brings the gauges of the metrics up to date.

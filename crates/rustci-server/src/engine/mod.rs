@@ -11,6 +11,7 @@
 
 mod attempts;
 mod clock;
+mod content;
 mod core;
 mod explain;
 mod handle;
@@ -40,7 +41,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use valkyrie::{ErrorCode, Link};
 
 use crate::blobs::Blobs;
-use crate::catalogue::Updates;
+use crate::catalogue::{Queries, Updates};
+use crate::content::Content;
 use crate::engine::core::Core;
 use crate::engine::handle::Request;
 use crate::health::{Health, HealthCell};
@@ -71,6 +73,10 @@ pub struct EngineConfig {
     pub blobs: Option<Arc<Blobs>>,
     /// Requests with keys that the catalogue has.
     pub requests: Vec<KnownRequest>,
+    /// Where artifacts and caches are. Without, runners bring and find none.
+    pub content: Option<Content>,
+    /// The catalogue to ask, for caches and artifacts.
+    pub queries: Option<Queries>,
     /// The catalogue to keep up to date, and the index it has reached.
     pub updates: Option<Updates>,
     /// Where things are counted.
@@ -92,6 +98,8 @@ impl Default for EngineConfig {
             logs: None,
             blobs: None,
             requests: Vec::new(),
+            content: None,
+            queries: None,
             updates: None,
             metrics: Metrics::new(),
             health: HealthCell::default(),

@@ -192,7 +192,7 @@ fn check(request: &v1::RegisterRequest) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn token(held: &v1::HeldAttempt) -> AttemptToken {
+pub(super) fn token(held: &v1::HeldAttempt) -> AttemptToken {
     AttemptToken {
         job: JobId(held.job),
         attempt: held.number,

@@ -42,6 +42,7 @@ impl Core {
             Request::ForgetRunner(runner, answer) => self.forget_runner(RunnerId(runner), answer),
             Request::Operate(command, answer) => self.operate(*command, answer),
             Request::Capture(look) => self.capture(look),
+            Request::HeldRuns(answer) => drop(answer.send(Ok(self.held_runs()))),
             Request::Measure(answer) => {
                 self.measure();
                 drop(answer.send(Ok(())));

@@ -16,6 +16,7 @@ use valkyrie::{
 };
 
 use crate::engine::attempts::{LogStream, Report};
+use crate::engine::content::{self, Transfers};
 use crate::engine::core::Core;
 use crate::engine::source::Sending;
 use crate::engine::states;
@@ -36,6 +37,7 @@ pub struct RunnerHandler {
     runner: Option<RunnerId>,
     logs: HashMap<StreamId, (AttemptToken, LogKey)>,
     sources: HashMap<StreamId, Sending>,
+    transfers: Transfers,
 }
 
 impl std::fmt::Debug for RunnerHandler {
@@ -95,16 +97,22 @@ impl Handler for RunnerHandler {
                 records,
             } => self.log(link, stream, offset, records),
             Event::FileVerified { stream, offset } => self.source_from(link, stream, offset),
-            Event::Writable { stream } => self.source_more(link, stream),
+            Event::Writable { stream } => {
+                self.transfers.writable(stream);
+                self.source_more(link, stream);
+            }
             Event::FileAcked { stream } => drop(self.sources.remove(&stream)),
             Event::Finished { stream, .. } => self.finished(link, stream),
             Event::Reset { stream, .. } => self.gone(link, stream),
-            Event::Data { stream, bytes } => link.session().consume(stream, bytes.len()),
+            Event::Data { stream, bytes } if !self.transfers.data(link, stream, &bytes) => {
+                link.session().consume(stream, bytes.len());
+            }
             _ => {}
         }
     }
 
     fn closed(&mut self, link: &Link, reason: &CloseReason) {
+        self.transfers.all_gone();
         let blames_us = |error: &SessionError| matches!(error, SessionError::Peer { .. });
         if let CloseReason::Session(error) = reason
             && !blames_us(error)
@@ -128,6 +136,7 @@ impl RunnerHandler {
             runner: None,
             logs: HashMap::new(),
             sources: HashMap::new(),
+            transfers: Transfers::default(),
         }
     }
 
@@ -149,6 +158,9 @@ impl RunnerHandler {
         match method {
             REGISTER => {}
             DRAIN => return self.drain(link, call),
+            content::MISSING | content::FIND_CACHE | content::FIND_ARTIFACT => {
+                return self.content_call(link, call, method, body);
+            }
             _ => return refuse(ErrorCode::UNEXPECTED, "there is no such method"),
         }
         let Ok(request) = v1::RegisterRequest::decode(body) else {
@@ -157,6 +169,21 @@ impl RunnerHandler {
         match self.core.borrow_mut().register(link, call, request) {
             Ok(runner) => self.runner = Some(runner),
             Err(text) => refuse(ErrorCode::REJECTED, text),
+        }
+    }
+
+    fn content_call(&mut self, link: &Link, call: Correlation, method: &str, body: &[u8]) {
+        let done = match self.runner {
+            Some(runner) => {
+                let mut core = self.core.borrow_mut();
+                core.content_call(link, runner, call, method, body)
+            }
+            None => Err((ErrorCode::REJECTED, "register first".to_owned())),
+        };
+        if let Err((code, text)) = done
+            && let Err(error) = link.session().reply_error(call, code, &text)
+        {
+            tracing::debug!(%error, method, "a call was not answered");
         }
     }
 
@@ -182,6 +209,9 @@ impl RunnerHandler {
             (Some(runner), LOG_APPEND) => self.open_log(runner, stream, open),
             (Some(runner), JOB_RESUME) => self.resume_job(link, runner, stream, open),
             (Some(_), SOURCE_GET) => return self.open_source(link, stream, open),
+            (Some(runner), content::PUT | content::GET) => {
+                return self.open_blobs(link, runner, stream, open);
+            }
             _ => Err(Refusal::Wrong("there is no such method")),
         };
         self.answer(link, stream, Correlation::NONE, done);
@@ -348,6 +378,28 @@ impl RunnerHandler {
         }
     }
 
+    fn open_blobs(
+        &mut self,
+        link: &Link,
+        runner: RunnerId,
+        stream: StreamId,
+        open: &v2::StreamOpen,
+    ) {
+        let token = match token_of(open) {
+            Ok(token) => token,
+            Err(refusal) => return self.answer(link, stream, Correlation::NONE, Err(refusal)),
+        };
+        let transfers = &self.transfers;
+        let mut core = self.core.borrow_mut();
+        let opened = core.open_blobs(transfers, link, runner, stream, open, token);
+        if let Err((code, text)) = opened {
+            tracing::warn!(conn = link.id(), %stream, code = code.name(), text, "refused a stream");
+            let mut session = link.session();
+            session.error(stream, Correlation::NONE, code, &text);
+            session.reset(stream, code);
+        }
+    }
+
     fn source_from(&mut self, link: &Link, stream: StreamId, offset: u64) {
         if let Some(sending) = self.sources.get_mut(&stream)
             && sending.begin(offset)
@@ -369,6 +421,9 @@ impl RunnerHandler {
 
     /// The runner sends nothing more on a stream.
     fn finished(&mut self, link: &Link, stream: StreamId) {
+        if self.transfers.finished(link, stream) {
+            return;
+        }
         let is_log = self.logs.remove(&stream).is_some();
         if is_log || self.sources.remove(&stream).is_some() {
             link.session().finish(stream);
@@ -377,6 +432,7 @@ impl RunnerHandler {
 
     /// A stream ended in both directions.
     fn gone(&mut self, link: &Link, stream: StreamId) {
+        self.transfers.gone(stream);
         self.sources.remove(&stream);
         let mut core = self.core.borrow_mut();
         let token = core.job_streams.remove(&(link.id(), stream));
@@ -495,7 +551,7 @@ impl Core {
     /// What a completed attempt came to, in the scheduler's words; its steps go to the catalogue
     /// with the records.
     fn result(&mut self, token: AttemptToken, complete: v2::JobComplete) -> AttemptResult {
-        let Some(result) = states::result(&complete.result) else {
+        let Some(mut result) = states::result(&complete.result) else {
             let message = "the runner sent a result that cannot be read".to_owned();
             let outcome = states::recorded(v1::Outcome::Error);
             return AttemptResult {
@@ -505,6 +561,7 @@ impl Core {
                 ..AttemptResult::default()
             };
         };
+        let detail = self.sound_detail(&mut result, complete.result);
         let failed = |step: &&v1::StepFinished| step.conclusion() == v1::Outcome::Failure;
         let exit_code = result
             .steps
@@ -523,7 +580,7 @@ impl Core {
             exit_code,
             message: result.message,
             log_bytes: complete.log_bytes,
-            detail: complete.result,
+            detail,
         }
     }
 }

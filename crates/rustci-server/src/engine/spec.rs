@@ -7,9 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
-use rustci_pipeline::{Job, Plan, Report, ReportKind, RetryOn, Step, v1};
+use rustci_pipeline::{
+    Artifact, Cache, CachePolicy, Download, IfMissing, Job, Plan, Report, ReportKind, RetryOn,
+    Step, When, v1,
+};
 use rustci_scheduler::{Run, contexts_json};
 
+use crate::content::ContentConfig;
 use crate::limits::PLANS_ENCODED_MAX;
 use crate::secrets::{SecretsError, SecretsSource};
 use crate::traces::RunTrace;
@@ -44,6 +48,7 @@ impl SpecCache {
         run: &Run,
         place: usize,
         secrets: &SecretsSource,
+        limits: &ContentConfig,
     ) -> Result<Vec<u8>, SpecError> {
         let fixed = self.fixed(run, place);
         let mut spec = fixed.to_vec();
@@ -65,6 +70,9 @@ impl SpecCache {
             secrets: resolve(job, &run.meta.project, secrets)?,
             source,
             traceparent: traceparent(run, place).unwrap_or_default(),
+            project: run.meta.project.clone(),
+            artifact_bytes_max: limits.artifact_bytes_max,
+            cache_bytes_max: limits.cache_bytes_max,
             ..v1::JobSpec::default()
         };
         rest.encode(&mut spec)
@@ -109,6 +117,10 @@ fn fixed_part(plan: &Plan, job: &Job) -> Vec<u8> {
             .map(|(name, value)| binding(name, value))
             .collect(),
         executor: job.executor().as_str().to_owned(),
+        no_checkout: !job.checkout,
+        caches: job.caches.iter().map(cache).collect(),
+        downloads: job.downloads.iter().map(download).collect(),
+        artifacts: job.artifacts.iter().map(artifact).collect(),
         reports: job.reports.iter().map(report).collect(),
         ..v1::JobSpec::default()
     }
@@ -159,6 +171,46 @@ fn traceparent(run: &Run, place: usize) -> Option<String> {
     let job = run.job_id(place);
     let token = run.jobs.get(place)?.token(job)?;
     Some(trace.attempt(job.0, token.attempt).to_string())
+}
+
+fn cache(cache: &Cache) -> v1::CacheSpec {
+    v1::CacheSpec {
+        key: cache.key.clone(),
+        restore_keys: cache.restore_keys.clone(),
+        paths: cache.paths.clone(),
+        pull: cache.policy != CachePolicy::Push,
+        push: cache.policy != CachePolicy::Pull,
+        when: when(cache.when).into(),
+    }
+}
+
+fn download(download: &Download) -> v1::DownloadSpec {
+    v1::DownloadSpec {
+        name: download.name.clone(),
+        path: download.path.clone(),
+    }
+}
+
+fn artifact(artifact: &Artifact) -> v1::ArtifactSpec {
+    v1::ArtifactSpec {
+        name: artifact.name.clone(),
+        paths: artifact.paths.clone(),
+        when: when(artifact.when).into(),
+        expire_ms: artifact.expire_ms.unwrap_or(0),
+        if_missing: match artifact.if_missing {
+            IfMissing::Error => 1,
+            IfMissing::Ignore => 2,
+            _ => 0,
+        },
+    }
+}
+
+fn when(when: When) -> v1::When {
+    match when {
+        When::Failure => v1::When::Failure,
+        When::Always => v1::When::Always,
+        _ => v1::When::Success,
+    }
 }
 
 fn binding(name: &str, value: &str) -> v1::Binding {

@@ -15,7 +15,7 @@ use crate::api::view::{
     AnswerView, ApprovalView, AttemptView, Conclusion, EventView, GitView, JobView, Priority,
     RunSummary, RunView, Status, StepView,
 };
-use crate::catalogue::{Change, Finished, JobState, NewJob, Origin};
+use crate::catalogue::{Change, Finished, JobState, NewJob, Origin, cache_scope};
 
 /// A run as the catalogue lists it.
 pub(crate) fn summary(run: &Run) -> RunSummary {
@@ -168,6 +168,7 @@ pub(crate) fn finished(
         attempt,
         project: run.meta.project.clone(),
         file: run.meta.file.clone(),
+        scope: cache_scope(&run.meta),
         ended_ms: at_ms,
         result,
     })))
