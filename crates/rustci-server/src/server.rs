@@ -121,8 +121,7 @@ impl Server {
         let lock = DataLock::take(&dir)?;
         let token = ApiToken::load_or_create(&dir)?;
         let blobs = Arc::new(Blobs::open(&layout.blobs())?);
-        let content = Arc::new(Blobs::open(&layout.content())?);
-        let content = Content::new(content, config.content);
+        let content = Content::open(&layout.content(), config.content)?;
         let secrets = with_store(config.secrets.clone(), layout, config.secrets_key.clone())?;
         let metrics = Metrics::new();
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;

@@ -100,7 +100,7 @@ fn is_known(path: &str) -> bool {
                 .and_then(|name| name.split_once('.'));
             digits(run) && attempt.is_some_and(|(job, number)| digits(job) && digits(number))
         }
-        ["blobs", rest @ ..] => {
+        ["blobs" | "content", rest @ ..] => {
             (1..=4).contains(&rest.len()) && rest.iter().all(|part| is_blob_name(part))
         }
         _ => false,
@@ -126,6 +126,7 @@ mod tests {
             "logs/7/12.1.log",
             "logs/7/12.1.log.chain",
             "blobs/ab/abcd",
+            "content/ab/abcd",
         ] {
             assert!(is_known(good), "{good}");
         }

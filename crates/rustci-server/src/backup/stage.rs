@@ -34,6 +34,9 @@ pub(crate) struct Stage {
     dir: PathBuf,
 }
 
+/// Sources, and the contents of artifacts, caches, summaries and reports.
+const BLOB_STORES: [&str; 2] = ["blobs", "content"];
+
 impl Stage {
     /// Makes the directory and links the blobs there are.
     ///
@@ -136,19 +139,22 @@ impl Stage {
     }
 
     fn link_blobs(&self) -> Result<(), BackupError> {
-        let root = Layout(&self.data).blobs();
-        for path in files_below(&root)? {
-            let name = format!("blobs/{}", path.display());
-            self.link(&root.join(&path), &name)?;
+        for store in BLOB_STORES {
+            let root = self.data.join(store);
+            for path in files_below(&root)? {
+                let name = format!("{store}/{}", path.display());
+                self.link(&root.join(&path), &name)?;
+            }
         }
         Ok(())
     }
 
     fn blobs(&self) -> Result<Vec<String>, BackupError> {
-        let found = files_below(&self.dir.join("blobs"))?.into_iter();
-        let mut names: Vec<String> = found
-            .map(|path| format!("blobs/{}", path.display()))
-            .collect();
+        let mut names = Vec::new();
+        for store in BLOB_STORES {
+            let found = files_below(&self.dir.join(store))?.into_iter();
+            names.extend(found.map(|path| format!("{store}/{}", path.display())));
+        }
         names.sort_unstable();
         Ok(names)
     }

@@ -10,6 +10,7 @@ mod source;
 mod sweep;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,14 @@ impl Content {
             pins: Pins::default(),
             config,
         }
+    }
+
+    /// The store in `dir`, which is made when missing.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn open(dir: &Path, config: ContentConfig) -> Result<Self, BlobError> {
+        Ok(Self::new(Arc::new(Blobs::open(dir)?), config))
     }
 
     /// Reads what is in a tree. Waits for the disk.
