@@ -517,7 +517,7 @@ impl Core {
             "this server keeps no catalogue".to_owned(),
         ))?;
         let (told, known) = oneshot::channel();
-        self.hold(Pending::Canceled(told));
+        self.hold(Pending::Done(told));
         tokio::task::spawn_local(async move {
             // When the engine has failed the catalogue still answers.
             let _ = known.await;
