@@ -168,10 +168,7 @@ impl Server {
             health,
             metrics,
         };
-        let handle = shard.started.handle.clone();
-        let (queries, counts) = (catalogue.queries(), app.metrics.content.clone());
-        let sweeper = Sweeper::start(app.content.clone(), queries, handle, counts);
-        let sweeper = sweeper.map_err(StartError::Thread)?;
+        let sweeper = sweeper(&app, shard.started.handle.clone())?;
         let http = config
             .http
             .map(|at| HttpServer::start(at, api::router(app.clone())));
@@ -217,6 +214,12 @@ impl Server {
     pub fn shutdown(self) {
         drop(self);
     }
+}
+
+fn sweeper(app: &App, engine: EngineHandle) -> Result<Sweeper, StartError> {
+    let metrics = app.metrics.content.clone();
+    let sweeper = Sweeper::start(app.content.clone(), app.queries.clone(), engine, metrics);
+    sweeper.map_err(StartError::Thread)
 }
 
 impl EngineShard {
