@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::outputs::{self, OutputError, PairsFile};
+use super::outputs::{self, OutputError, PairsFile, Shown};
 use super::step_files;
 use crate::limits::PATH_FILE_BYTES_MAX;
 
@@ -61,8 +61,11 @@ pub(crate) enum ExportError {
 }
 
 /// The variables that a step set, in order.
-pub(crate) fn variables(path: &Path) -> Result<Vec<(String, String)>, ExportError> {
-    let variables = outputs::read(path, PairsFile::Env)?;
+pub(crate) fn variables(
+    path: &Path,
+    shown: Shown<'_>,
+) -> Result<Vec<(String, String)>, ExportError> {
+    let variables = outputs::read(path, PairsFile::Env, shown)?;
     for (name, value) in &variables {
         let family = REFUSED_PREFIXES
             .iter()
@@ -82,7 +85,7 @@ pub(crate) fn variables(path: &Path) -> Result<Vec<(String, String)>, ExportErro
 }
 
 /// The directories that a step put on the `PATH`, the last one first, as they are searched.
-pub(crate) fn directories(path: &Path) -> Result<Vec<String>, ExportError> {
+pub(crate) fn directories(path: &Path, shown: Shown<'_>) -> Result<Vec<String>, ExportError> {
     let bytes = step_files::read(path, PATH_FILE_BYTES_MAX)?;
     if bytes.len() as u64 > PATH_FILE_BYTES_MAX {
         return Err(ExportError::TooLong);
@@ -91,7 +94,7 @@ pub(crate) fn directories(path: &Path) -> Result<Vec<String>, ExportError> {
     let mut directories = Vec::new();
     for (line, directory) in (1..).zip(text.lines()).filter(|(_, text)| !text.is_empty()) {
         if !directory.starts_with('/') || directory.contains([':', '\0']) {
-            let found = outputs::shorten(directory);
+            let found = shown(directory);
             return Err(ExportError::Directory { line, found });
         }
         directories.insert(0, directory.to_owned());
@@ -110,12 +113,14 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        variables(file(text).path()).unwrap_err().to_string()
+        variables(file(text).path(), &outputs::shorten)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn variables_are_read_like_outputs() {
-        let set = variables(file("A=1\nB<<X\ntwo\nlines\nX\n").path()).unwrap();
+        let set = variables(file("A=1\nB<<X\ntwo\nlines\nX\n").path(), &outputs::shorten).unwrap();
         let expected = [("A", "1"), ("B", "two\nlines")];
         assert_eq!(set, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert!(refused("no-dash=1").contains("name \"no-dash\" in line 1"));
@@ -138,17 +143,19 @@ mod tests {
             );
         }
         assert!(refused("PATH=/tmp").contains("$CI_PATH"));
-        assert!(variables(file("CIRCLE=1\nLDX=2").path()).is_ok());
+        assert!(variables(file("CIRCLE=1\nLDX=2").path(), &outputs::shorten).is_ok());
     }
 
     #[test]
     fn directories_are_absolute_and_the_last_one_is_searched_first() {
         assert_eq!(
-            directories(file("/a\n\n/b\n").path()).unwrap(),
+            directories(file("/a\n\n/b\n").path(), &outputs::shorten).unwrap(),
             ["/b", "/a"]
         );
         for bad in ["bin", "/a:/b"] {
-            let error = directories(file(bad).path()).unwrap_err().to_string();
+            let error = directories(file(bad).path(), &outputs::shorten)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("absolute directories"), "{error}");
         }
     }

@@ -293,6 +293,7 @@ fn run_steps(job: &mut Steps<'_>, caches: &mut Vec<v1::StoredCache>) -> io::Resu
     let workspace = job.dir.workspace();
     let reports = reports::collect(&job.spec.reports, &workspace, job.supervisor, job.outgoing)?;
     let (outcome, message) = job.outcome();
+    let message = job.supervisor.log.mask(&message);
     let steps = std::mem::take(&mut job.results);
     Ok(v1::JobResult {
         outcome: outcome.into(),

@@ -79,20 +79,31 @@ pub(crate) enum OutputError {
     Read { file: PairsFile, source: io::Error },
 }
 
+/// Texts of the step's, masked and then cut, for messages: cut first, half of a secret could stay.
+pub(crate) type Shown<'m> = &'m dyn Fn(&str) -> String;
+
 /// Reads such a file, in the order written; a name written twice keeps its last value. A step may
 /// delete it: then there are no values.
-pub(crate) fn read(path: &Path, file: PairsFile) -> Result<Vec<(String, String)>, OutputError> {
+pub(crate) fn read(
+    path: &Path,
+    file: PairsFile,
+    shown: Shown<'_>,
+) -> Result<Vec<(String, String)>, OutputError> {
     let bytes = step_files::read(path, OUTPUT_FILE_BYTES_MAX)
         .map_err(|source| OutputError::Read { file, source })?;
     let text = String::from_utf8_lossy(&bytes);
     if bytes.len() as u64 > OUTPUT_FILE_BYTES_MAX {
-        let name = last_name(&text);
+        let name = shown(last_name(&text));
         return Err(OutputError::TooLarge { file, name });
     }
-    parse(&text, file)
+    parse(&text, file, shown)
 }
 
-fn parse(text: &str, file: PairsFile) -> Result<Vec<(String, String)>, OutputError> {
+fn parse(
+    text: &str,
+    file: PairsFile,
+    shown: Shown<'_>,
+) -> Result<Vec<(String, String)>, OutputError> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut lines = (1..).zip(text.lines());
     while let Some((line, content)) = lines.next() {
@@ -104,7 +115,7 @@ fn parse(text: &str, file: PairsFile) -> Result<Vec<(String, String)>, OutputErr
             Some(Opening::Block { name, word }) => match block(&mut lines, word) {
                 Some(value) => (name, value),
                 None => {
-                    let (name, word) = (shorten(name), shorten(word));
+                    let (name, word) = (shown(name), shown(word));
                     return Err(OutputError::Unclosed {
                         file,
                         line,
@@ -114,12 +125,12 @@ fn parse(text: &str, file: PairsFile) -> Result<Vec<(String, String)>, OutputErr
                 }
             },
             None => {
-                let found = shorten(content);
+                let found = shown(content);
                 return Err(OutputError::Malformed { file, line, found });
             }
         };
         if !is_name(name, file) {
-            let name = shorten(name);
+            let name = shown(name);
             return Err(OutputError::Name { file, line, name });
         }
         pairs.retain(|(known, _)| known != name);
@@ -174,7 +185,7 @@ fn is_name(name: &str, file: PairsFile) -> bool {
 }
 
 /// The value during which the limit was passed: the last one that opens in what was read.
-fn last_name(text: &str) -> String {
+fn last_name(text: &str) -> &str {
     let (mut name, mut closing) = ("", None);
     for line in text.lines() {
         match (closing, opening(line)) {
@@ -186,7 +197,7 @@ fn last_name(text: &str) -> String {
             }
         }
     }
-    shorten(name)
+    name
 }
 
 /// As much of a text of the step's as fits a message.
@@ -199,7 +210,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Vec<(String, String)> {
-        parse(text, PairsFile::Output).unwrap()
+        parse(text, PairsFile::Output, &shorten).unwrap()
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -227,7 +238,9 @@ mod tests {
     fn mistakes_name_the_line_and_the_way_out() {
         let check = |text: &str, expected: &str| {
             assert_eq!(
-                parse(text, PairsFile::Output).unwrap_err().to_string(),
+                parse(text, PairsFile::Output, &shorten)
+                    .unwrap_err()
+                    .to_string(),
                 expected
             );
         };
@@ -240,7 +253,7 @@ mod tests {
             "output `x` opens with <<END in line 1 and never closes; end it with a line END",
         );
         assert!(
-            parse("1st=2", PairsFile::Output)
+            parse("1st=2", PairsFile::Output, &shorten)
                 .unwrap_err()
                 .to_string()
                 .starts_with("output name \"1st\" in line 1")
@@ -252,7 +265,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!("small=1\nbig<<EOF\n{}\nEOF\n", "line=1\n".repeat(200_000));
         std::fs::write(file.path(), text).unwrap();
-        let message = read(file.path(), PairsFile::Output)
+        let message = read(file.path(), PairsFile::Output, &shorten)
             .unwrap_err()
             .to_string();
         assert!(
@@ -264,7 +277,12 @@ mod tests {
     #[test]
     fn a_missing_file_means_no_outputs() {
         assert_eq!(
-            read(Path::new("/nonexistent/output"), PairsFile::Output).unwrap(),
+            read(
+                Path::new("/nonexistent/output"),
+                PairsFile::Output,
+                &shorten
+            )
+            .unwrap(),
             []
         );
     }

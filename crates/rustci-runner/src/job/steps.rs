@@ -254,9 +254,12 @@ impl Steps<'_> {
 
     /// Takes over what the step set for those after it, and returns its outputs.
     fn take_values(&mut self, files: &StepFiles) -> Result<Vec<(String, String)>, String> {
-        let outputs = outputs::read(&files.output, PairsFile::Output).map_err(|e| e.to_string())?;
-        let variables = exports::variables(&files.env).map_err(|e| e.to_string())?;
-        let directories = exports::directories(&files.path).map_err(|e| e.to_string())?;
+        let log = &self.supervisor.log;
+        let shown = |text: &str| outputs::shorten(&log.mask(text));
+        let outputs =
+            outputs::read(&files.output, PairsFile::Output, &shown).map_err(|e| e.to_string())?;
+        let variables = exports::variables(&files.env, &shown).map_err(|e| e.to_string())?;
+        let directories = exports::directories(&files.path, &shown).map_err(|e| e.to_string())?;
         self.contexts.add_env(&variables);
         self.env.extend(variables);
         if !directories.is_empty() {

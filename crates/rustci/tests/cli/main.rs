@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod canaries;
+#[cfg(test)]
 mod contexts;
 #[cfg(test)]
 mod files;
