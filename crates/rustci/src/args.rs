@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Start a runner and connect it to a control plane
     Runner(RunnerArgs),
-    /// List, view, watch and cancel runs
+    /// List, view, watch, cancel, approve and repeat runs
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Runs(RunsArgs),
     /// Show the tests of a run, or how tests come out over time
@@ -177,6 +177,9 @@ pub(crate) struct RunArgs {
     /// Where runs and logs are kept
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Approve this job or environment when it asks, or `all` (may be repeated)
+    #[arg(long, value_name = "JOB")]
+    pub(crate) approve: Vec<String>,
     /// Keep the workspaces of the jobs
     #[arg(long)]
     pub(crate) keep: bool,
@@ -336,6 +339,46 @@ pub(crate) enum RunsCommand {
         #[command(flatten)]
         filter: FilterArgs,
     },
+    /// Let a job run that waits for an approval
+    Approve(AnswerArgs),
+    /// End a job that waits for an approval as declined
+    Decline(AnswerArgs),
+    /// Run a run's jobs again, as a new run
+    Rerun(RerunArgs),
+}
+
+/// `rustci runs approve` and `rustci runs decline`.
+#[derive(Debug, Args)]
+pub(crate) struct AnswerArgs {
+    /// The run's number
+    pub(crate) run: u64,
+    /// The job; default: the only one that asks
+    pub(crate) job: Option<String>,
+    /// What you have to say about it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+}
+
+/// `rustci runs rerun`.
+#[derive(Debug, Args)]
+pub(crate) struct RerunArgs {
+    /// The run's number
+    pub(crate) run: u64,
+    /// Only jobs that did not succeed, and those that need them
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) failed: bool,
+    /// Only this job, and those that need it (may be repeated)
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Vec<String>,
+    /// Follow the new run until it ends; runs on this machine always are
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// A file of NAME=VALUE lines with the secrets of a run on this machine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets_file: Option<PathBuf>,
+    /// A label for the runner of a run on this machine (may be repeated)
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
 }
 
 /// Splits `KEY=VALUE`.

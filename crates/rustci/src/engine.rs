@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use valkyrie::{Endpoint, Shard};
 
 use crate::api::client::Api;
+use crate::api::control::ControlServer;
 use crate::api::view::RunList;
 use crate::failure::Failure;
 
@@ -38,6 +39,8 @@ pub(crate) struct EngineOptions {
 #[derive(Debug)]
 pub(crate) struct Engine {
     api: Api,
+    /// None when the socket could not be made: the run itself does not need it.
+    control: Option<ControlServer>,
     server: Server,
     runner: Shard<Result<(), RunnerError>>,
     stop: watch::Sender<Stop>,
@@ -71,6 +74,10 @@ impl Engine {
             "the local server",
         );
         cancel_leftovers(&api).await?;
+        let control = ControlServer::start(&options.data, server.router());
+        if let Err(error) = &control {
+            tracing::warn!(%error, "other programs cannot reach this run");
+        }
         let mut config = RunnerConfig {
             keep_workspaces: options.keep_workspaces,
             executors: EXECUTORS.to_vec(),
@@ -82,6 +89,7 @@ impl Engine {
         let runner = runner.map_err(Failure::io("start the runner"))?;
         Ok(Self {
             api,
+            control: control.ok(),
             server,
             runner,
             stop,
@@ -98,6 +106,7 @@ impl Engine {
     /// # Errors
     /// What the runner failed with.
     pub(crate) fn stop(self) -> Result<(), Failure> {
+        drop(self.control);
         self.stop.send_replace(Stop::Drain);
         let ended = self.runner.join();
         self.server.shutdown();

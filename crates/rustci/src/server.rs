@@ -140,8 +140,28 @@ pub(crate) struct Place {
     pub(crate) project: Option<String>,
     /// Where its logs are, when they are on this machine.
     pub(crate) logs: Option<PathBuf>,
+    /// The data directory, when it is not a server's.
+    pub(crate) local: Option<PathBuf>,
     /// What the client reads from, when it is not a server.
     _data: Option<ReadOnly>,
+}
+
+impl Place {
+    /// A client that may change something: for the server, or for the `rustci run` that goes on
+    /// here.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when none goes on here.
+    pub(crate) async fn writer(&self) -> Result<Api, Failure> {
+        let Some(dir) = &self.local else {
+            return Ok(self.api.clone());
+        };
+        let running = Api::local_run(dir).await?;
+        running.ok_or_else(|| Failure::Usage {
+            message: format!("no `rustci run` is going on {}", self.name),
+            hint: "what ended cannot be changed; `rustci runs rerun` repeats a run".to_owned(),
+        })
+    }
 }
 
 /// All places that the arguments mean, at least one.
@@ -165,6 +185,7 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
                 .as_ref()
                 .map(|name| name.to_string_lossy().into_owned()),
             logs: None,
+            local: None,
             _data: None,
         }]);
     }
@@ -207,6 +228,7 @@ fn place_of(dir: &Path, name: String, arguments: String) -> Result<Place, Failur
         arguments,
         project: None,
         logs,
+        local: Some(dir.to_owned()),
         _data: Some(data),
     })
 }

@@ -90,6 +90,12 @@ impl Projection {
         self.new_runs.dedup();
         for run in self.new_runs.drain(..).filter_map(|run| scheduler.run(run)) {
             changes.push(states::new_run(run));
+            // Nobody tells of jobs that ended before the run began.
+            let carried = (0..run.jobs.len()).filter(|place| {
+                let job = run.jobs.get(*place);
+                job.is_some_and(|job| job.carried_from.is_some())
+            });
+            self.jobs.extend(carried.map(|place| run.job_id(place)));
         }
         self.jobs.sort_unstable();
         self.jobs.dedup();

@@ -1,5 +1,8 @@
 //! One client over two ways to the API: TCP, and the router of a server in this process.
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,12 +11,15 @@ use http_body_util::BodyExt;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustci_server::token::TOKEN_FILE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tower::ServiceExt;
 use valkyrie::frame::TraceContext;
 
+use super::control::Control;
 use super::sse::{Event, Parser};
 use super::view::Problem;
 use crate::failure::Failure;
@@ -30,6 +36,8 @@ pub(crate) struct Api {
 enum Transport {
     /// `host:port`
     Tcp(String),
+    /// The socket of a local run.
+    Unix(Arc<Control>),
     InProcess(Router),
 }
 
@@ -52,6 +60,26 @@ impl Api {
             token,
             place: url.to_owned(),
         })
+    }
+
+    /// A client for the `rustci run` that goes on over the data in `dir`; none when none does.
+    ///
+    /// # Errors
+    /// When its token cannot be read.
+    pub(crate) async fn local_run(dir: &Path) -> Result<Option<Self>, Failure> {
+        let Ok(socket) = Control::open(dir) else {
+            return Ok(None);
+        };
+        if UnixStream::connect(socket.path()).await.is_err() {
+            return Ok(None);
+        }
+        let token = fs::read_to_string(dir.join(TOKEN_FILE));
+        let token = token.map_err(Failure::io("read the token of the local run"))?;
+        Ok(Some(Self {
+            transport: Transport::Unix(Arc::new(socket)),
+            token: Some(token.trim().to_owned()),
+            place: dir.display().to_string(),
+        }))
     }
 
     /// A client for a server in this process.
@@ -153,16 +181,24 @@ impl Api {
         self.checked(response).await.map(|_| true)
     }
 
+    /// `POST path` with a JSON body; the answer has none. False if there is no such thing.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) async fn tell(&self, path: &str, body: &impl Serialize) -> Result<bool, Failure> {
+        let response = self.post_raw(path, body).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        self.checked(response).await.map(|_| true)
+    }
+
     /// `POST path`; what the answer says does not matter. False if there is no such thing.
     ///
     /// # Errors
     /// As [`find`](Self::find).
     pub(crate) async fn act(&self, path: &str) -> Result<bool, Failure> {
-        let response = self.post_raw(path, &serde_json::json!({})).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(false);
-        }
-        self.checked(response).await.map(|_| true)
+        self.tell(path, &serde_json::json!({})).await
     }
 
     /// Uploads a blob, unless the server has it.
@@ -231,7 +267,7 @@ impl Api {
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
         let host = match &self.transport {
             Transport::Tcp(address) => address.as_str(),
-            Transport::InProcess(_) => "localhost",
+            Transport::InProcess(_) | Transport::Unix(_) => "localhost",
         };
         let mut builder = Request::builder()
             .method(method)
@@ -253,6 +289,10 @@ impl Api {
                 Err(never) => match never {},
             },
             Transport::Tcp(address) => self.send_tcp(address, request).await,
+            Transport::Unix(socket) => match UnixStream::connect(socket.path()).await {
+                Ok(stream) => self.send_over(stream, request).await,
+                Err(error) => Err(self.unreachable(&error)),
+            },
         }
     }
 
@@ -261,22 +301,31 @@ impl Api {
         address: &str,
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
-        let unreachable = |cause: &dyn std::fmt::Display| Failure::Unreachable {
-            server: self.place.clone(),
-            cause: cause.to_string(),
-        };
         let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await;
         let stream = connected
-            .map_err(|_| unreachable(&"no answer"))?
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|_| self.unreachable(&"no answer"))?
+            .map_err(|error| self.unreachable(&error))?;
+        self.send_over(stream, request).await
+    }
+
+    fn unreachable(&self, cause: &dyn std::fmt::Display) -> Failure {
+        Failure::Unreachable {
+            server: self.place.clone(),
+            cause: cause.to_string(),
+        }
+    }
+
+    async fn send_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let unreachable = |error: hyper::Error| self.unreachable(&error);
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) = handshake.map_err(unreachable)?;
         // Ends with the response's body; what goes wrong on it is seen there.
         tokio::spawn(connection);
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| unreachable(&error))?;
+        let response = sender.send_request(request).await.map_err(unreachable)?;
         Ok(response.map(Body::new))
     }
 

@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod approval;
 pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod context;
@@ -9,6 +10,7 @@ pub(crate) mod lint;
 pub(crate) mod plan;
 pub(crate) mod queue;
 pub(crate) mod reports;
+pub(crate) mod rerun;
 pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod runners;

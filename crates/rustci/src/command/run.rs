@@ -6,8 +6,10 @@ use std::path::Path;
 use rustci_pipeline::PlanRequest;
 use serde_json::{Map, Value, json};
 use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
+use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
+use super::approval::approve_all;
 use super::dry_run::{Known, dry_run};
 use super::runs::distinct;
 use super::source::{Source, load_all, refuse_errors, shown};
@@ -146,6 +148,10 @@ async fn submit_all(
             step_places: pipeline.step_places(),
             ..next.clone()
         };
+        let mut approving = JoinSet::new();
+        if !args.approve.is_empty() {
+            approving.spawn(approve_all(api.clone(), run, args.approve.clone()));
+        }
         let followed = follow(api, run, Logs::All)
             .await?
             .ok_or_else(|| vanished(api, run))?;

@@ -8,6 +8,7 @@ use super::reports::load_results;
 use super::summary::summary;
 use super::tails::load_tails;
 use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
+use super::{approval, rerun};
 use crate::api::client::encoded;
 use crate::api::follow::{Lines, Logs, follow, log_path};
 use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
@@ -78,6 +79,9 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
                 .to_owned(),
             hint: "--status, --event, --branch and --pipeline say which".to_owned(),
         }),
+        RunsCommand::Approve(answer) => approval::answer(place, "approve", answer, out).await,
+        RunsCommand::Decline(answer) => approval::answer(place, "decline", answer, out).await,
+        RunsCommand::Rerun(rerun) => rerun::rerun(place, &args.place, rerun, out).await,
     }
 }
 
@@ -141,7 +145,7 @@ pub(super) async fn find(place: &Place, run: Option<u64>) -> Result<RunView, Fai
     found.ok_or_else(|| unknown(place, number, newest))
 }
 
-fn unknown(place: &Place, run: u64, newest: u64) -> Failure {
+pub(super) fn unknown(place: &Place, run: u64, newest: u64) -> Failure {
     Failure::UnknownRun {
         run,
         place: place.name.clone(),
@@ -179,7 +183,7 @@ async fn watch_run(place: &Place, run: &RunView, out: &mut Output) -> Result<Exi
     .await
 }
 
-fn next(place: &Place, run: u64) -> Next {
+pub(super) fn next(place: &Place, run: u64) -> Next {
     let files = place
         .logs
         .as_ref()
@@ -325,7 +329,7 @@ fn parse(place: &Place, data: &str) -> Result<LineView, Failure> {
 
 /// Cancels every run that is not over and has what `filter` names.
 async fn cancel_all(place: &Place, filter: &FilterArgs, out: &mut Output) -> Result<Exit, Failure> {
-    refuse_local(place, "these runs belong")?;
+    let api = place.writer().await?;
     let states = match filter.status {
         Some(status) => vec![status],
         None => vec![RunStatus::Queued, RunStatus::Running],
@@ -343,7 +347,7 @@ async fn cancel_all(place: &Place, filter: &FilterArgs, out: &mut Output) -> Res
             let page: RunList = place.api.get(&path).await?;
             for run in &page.runs {
                 let path = format!("/api/v1/runs/{}/cancel", run.id);
-                match place.api.act(&path).await {
+                match api.act(&path).await {
                     Ok(true) => {
                         canceled += 1;
                         told(place, run.id, out)?;
@@ -365,17 +369,6 @@ async fn cancel_all(place: &Place, filter: &FilterArgs, out: &mut Output) -> Res
     Ok(Exit::Success)
 }
 
-/// Runs of this machine belong to the process that made them.
-fn refuse_local(place: &Place, what: &str) -> Result<(), Failure> {
-    match place.logs {
-        Some(_) => Err(Failure::Usage {
-            message: format!("{what} to a `rustci run` on this machine"),
-            hint: "press Ctrl-C where it runs".to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
 fn told(place: &Place, run: u64, out: &mut Output) -> Result<(), Failure> {
     match out.format() {
         Format::Json => out.json(&json!({"run": run, "cancel": "accepted"})),
@@ -388,8 +381,8 @@ fn told(place: &Place, run: u64, out: &mut Output) -> Result<(), Failure> {
 
 async fn cancel(place: &Place, run: u64, out: &mut Output) -> Result<Exit, Failure> {
     find(place, Some(run)).await?;
-    refuse_local(place, &format!("run {run} belongs"))?;
-    if !place.api.act(&format!("/api/v1/runs/{run}/cancel")).await? {
+    let api = place.writer().await?;
+    if !api.act(&format!("/api/v1/runs/{run}/cancel")).await? {
         return Err(unknown(place, run, run));
     }
     told(place, run, out)?;

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::approval;
 use super::reports::load_results;
 use super::tails::load_tails;
 use crate::api::client::Api;
@@ -68,6 +69,7 @@ pub(crate) async fn watch(
     // Before the first line is out: who reads it may press Ctrl-C at once.
     let mut signals = Signals::listen()?;
     let mut view = View::new(followed.run.clone(), out, show);
+    view.place.clone_from(&next.place);
     view.begin(out)?;
     let ctrl_c = (&mut signals, on_interrupt);
     let watched = to_end(api, &mut followed, &mut view, out, ctrl_c).await;
@@ -193,6 +195,10 @@ struct View {
     way: Way,
     tick: usize,
     footer: Option<&'static str>,
+    /// What `rustci runs` needs to find the run.
+    place: String,
+    /// How to answer what was asked last.
+    asked: Option<String>,
     /// The server cannot be reached at the moment.
     away: bool,
     /// The run has ended; its logs may still be on their way.
@@ -219,6 +225,8 @@ impl View {
             way,
             tick: 0,
             footer: None,
+            place: String::new(),
+            asked: None,
             away: false,
             ended: false,
         }
@@ -300,7 +308,12 @@ impl View {
 
     fn draw(&mut self, out: &mut Output) -> Result<(), Failure> {
         let (_, rows) = out.size();
-        let footer = if self.away { Some(AWAY) } else { self.footer };
+        let asked = approval::how(&self.board.run, &self.place);
+        let footer = if self.away {
+            Some(AWAY)
+        } else {
+            self.footer.or(asked.as_deref())
+        };
         let moment = Moment {
             look: out.look(),
             rows,
@@ -315,7 +328,15 @@ impl View {
     /// Says in plain lines what the run waits for.
     fn waits(&mut self, out: &mut Output) -> Result<(), Failure> {
         match &mut self.way {
-            Way::Plain(plain) => out.text(&plain.waiting(&self.board)),
+            Way::Plain(plain) => {
+                let mut text = plain.waiting(&self.board);
+                let how = approval::how(&self.board.run, &self.place);
+                if let Some(how) = how.as_ref().filter(|_| how != self.asked) {
+                    text.push_str(&format!("{how}\n"));
+                }
+                self.asked = how;
+                out.text(&text)
+            }
             _ => Ok(()),
         }
     }

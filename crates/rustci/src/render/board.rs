@@ -90,7 +90,8 @@ impl Board {
             .map(String::as_str)
     }
 
-    /// Takes a change of the run over. One about a job that the run does not have is dropped.
+    /// Takes a change of the run over. A job that is new comes from a matrix that was not known
+    /// before.
     pub(crate) fn apply(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Run { run } => {
@@ -99,7 +100,9 @@ impl Board {
             }
             RunEvent::Job { job } => {
                 let known = self.run.jobs.iter_mut().find(|known| known.id == job.id);
-                let Some(known) = known else { return };
+                let Some(known) = known else {
+                    return self.run.jobs.push(job.clone());
+                };
                 let again = job.attempts.len() > known.attempts.len().max(1);
                 known.clone_from(job);
                 if again {

@@ -86,7 +86,7 @@ impl Plain {
         if jobs.iter().any(|job| job.status == Status::Running) {
             return out;
         }
-        for job in jobs.iter().filter(|job| job.status == Status::Queued) {
+        for job in jobs.iter().filter(|job| is_held(job, jobs)) {
             let why = note(job, &board.run);
             if self.waits.insert(why.clone()) {
                 let text = format!("{} {why}", Mood::Waiting.symbol(None));
@@ -285,6 +285,19 @@ fn name_of(job: &JobView, step: Option<u16>) -> Option<&str> {
     let index = step.map(u32::from);
     let found = job.steps.iter().find(|step| Some(step.index) == index);
     found.map(|step| step.name.as_str())
+}
+
+/// Whether a job waits for something else than the jobs it needs.
+fn is_held(job: &JobView, jobs: &[JobView]) -> bool {
+    let open = |need: &String| {
+        let mut needed = jobs.iter().filter(|other| other.job_id == *need);
+        needed.any(|other| other.status != Status::Finished)
+    };
+    match job.status {
+        Status::Queued => true,
+        Status::Blocked => job.reason.is_some() && !job.needs.iter().any(open),
+        Status::Running | Status::Finished => false,
+    }
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn a_failure_names_the_step_its_last_lines_and_what_to_do() {
     let said = world.rustci(&["runs", "logs", "1", "tset"]).ended_with(2);
     said.complains("hint: did you mean `test`?");
     let said = world.rustci(&["runs", "cancel", "1"]).ended_with(2);
-    said.complains("hint: press Ctrl-C where it runs");
+    said.complains("error: no `rustci run` is going on");
 }
 
 #[test]

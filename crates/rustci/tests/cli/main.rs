@@ -9,6 +9,8 @@ mod contexts;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod gates;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod local;
