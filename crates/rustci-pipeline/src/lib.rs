@@ -38,7 +38,7 @@ pub use plan::{
     Environment, Executor, IfMissing, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError,
     Report, ReportKind, Retry, RetryOn, RunsOn, Step, When,
 };
-pub use planner::{PlanRefused, PlanRequest, Planned, compile, compile_with, plan};
+pub use planner::{PlanRefused, PlanRequest, Planned, compile, compile_with, plan, skip_marker};
 
 /// What came out of reading a pipeline file.
 #[derive(Clone, Debug)]

@@ -24,6 +24,9 @@ pub struct PlanRequest {
     pub changed_paths: Option<Vec<String>>,
     /// Values for `on.manual.inputs`.
     pub inputs: Map<String, Value>,
+    /// The message of the commit that was pushed, or that the pull request ends with; none when
+    /// that is not known. [`skip_marker`] says what in it keeps the pipeline from running.
+    pub message: Option<String>,
 }
 
 /// A plan and whether the event wants it.
@@ -41,12 +44,49 @@ pub struct Planned {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// The pipeline or the request has errors.
+/// Why there is no plan.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("pipeline cannot be run: {}", first(.diagnostics))]
-pub struct PlanRefused {
-    /// All of them, and the warnings.
-    pub diagnostics: Vec<Diagnostic>,
+#[non_exhaustive]
+pub enum PlanRefused {
+    /// The pipeline or the request has errors.
+    #[error("pipeline cannot be run: {}", first(.diagnostics))]
+    Invalid {
+        /// All of them, and the warnings.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// The commit asks not to be run.
+    #[error("the commit's message has `{marker}`, so nothing is run for it")]
+    Skipped {
+        /// The words in the message.
+        marker: &'static str,
+    },
+}
+
+impl PlanRefused {
+    /// What is wrong with the pipeline or the request; nothing when the commit is skipped.
+    #[must_use]
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        match self {
+            Self::Invalid { diagnostics } => diagnostics,
+            Self::Skipped { .. } => Vec::new(),
+        }
+    }
+}
+
+const SKIP_MARKERS: [&str; 4] = ["[skip ci]", "[ci skip]", "[no ci]", "[skip rustci]"];
+
+/// The words in the message of a commit by which it asks that nothing is run for it, in any case.
+///
+/// Only pushes and pull requests are skipped: who starts a run, sets a tag or a time means it.
+#[must_use]
+pub fn skip_marker(event: &str, message: &str) -> Option<&'static str> {
+    if !matches!(event, "push" | "pull_request") {
+        return None;
+    }
+    let message = message.to_ascii_lowercase();
+    SKIP_MARKERS
+        .into_iter()
+        .find(|marker| message.contains(marker))
 }
 
 fn first(diagnostics: &[Diagnostic]) -> &str {
@@ -57,9 +97,13 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
 /// Makes the plan of a pipeline for one event.
 ///
 /// # Errors
-/// [`PlanRefused`] when the pipeline uses something that this version cannot do, or when an input
-/// is missing, unknown or of the wrong type.
+/// [`PlanRefused`] when the commit asks to be skipped, when the pipeline uses something that this
+/// version cannot do, or when an input is missing, unknown or of the wrong type.
 pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanRefused> {
+    let message = request.message.as_deref().unwrap_or_default();
+    if let Some(marker) = skip_marker(&request.event, message) {
+        return Err(PlanRefused::Skipped { marker });
+    }
     let mut diagnostics = pipeline.planning.clone();
     let inputs = Inputs {
         pipeline,
@@ -67,7 +111,7 @@ pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanR
     }
     .values(&request.inputs);
     if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(PlanRefused { diagnostics });
+        return Err(PlanRefused::Invalid { diagnostics });
     }
     let admitted = pipeline.triggers.admit(
         &request.event,
@@ -106,7 +150,7 @@ pub fn compile_with(
         mut diagnostics,
     } = parse_with(file, text, files);
     let Some(pipeline) = pipeline else {
-        return Err(PlanRefused {
+        return Err(PlanRefused::Invalid {
             diagnostics: lint_with(file, text, files),
         });
     };
@@ -118,10 +162,11 @@ pub fn compile_with(
                 ..planned
             })
         }
-        Err(refused) => {
-            diagnostics.extend(refused.diagnostics);
-            Err(PlanRefused { diagnostics })
+        Err(PlanRefused::Invalid { diagnostics: more }) => {
+            diagnostics.extend(more);
+            Err(PlanRefused::Invalid { diagnostics })
         }
+        Err(skipped) => Err(skipped),
     }
 }
 

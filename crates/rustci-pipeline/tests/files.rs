@@ -143,7 +143,7 @@ fn every_good_file_has_exactly_this_plan() {
             ..PlanRequest::default()
         };
         let planned = compile_with(name, &case.text, &case.files, &request)
-            .map_err(|refused| case.render(&refused.diagnostics))?;
+            .map_err(|refused| case.render(&refused.into_diagnostics()))?;
         let errors: Vec<&Diagnostic> = planned
             .diagnostics
             .iter()

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use rustci_pipeline::{Code, PlanRefused, PlanRequest, Planned, compile};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const JOBS: &str = "\njobs: {a: {steps: [{run: x}]}}\n";
 
@@ -12,7 +12,7 @@ fn request(event: &str, git_ref: &str, paths: Option<&[&str]>) -> PlanRequest {
         event: event.to_owned(),
         git_ref: (!git_ref.is_empty()).then(|| git_ref.to_owned()),
         changed_paths: paths.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect()),
-        inputs: Map::new(),
+        ..PlanRequest::default()
     }
 }
 
@@ -141,8 +141,8 @@ fn wrong_inputs_are_all_told() {
     let refused =
         give(json!({"target": "live", "count": "many", "dry": 1, "note": [], "cuont": 1}))
             .unwrap_err();
-    let mut messages: Vec<&str> = refused
-        .diagnostics
+    let diagnostics = refused.into_diagnostics();
+    let mut messages: Vec<&str> = diagnostics
         .iter()
         .map(|found| found.message.as_str())
         .collect();
@@ -159,14 +159,12 @@ fn wrong_inputs_are_all_told() {
         ]
     );
     assert!(
-        refused
-            .diagnostics
+        diagnostics
             .iter()
             .all(|found| found.code == Code::INPUT_VALUE)
     );
     assert!(
-        refused
-            .diagnostics
+        diagnostics
             .iter()
             .any(|found| found.nearest.as_deref() == Some("count"))
     );
@@ -177,8 +175,39 @@ fn a_pipeline_that_cannot_be_done_is_refused_at_planning() {
     let text = |keys: &str| format!("jobs: {{a: {{{keys}, steps: [{{run: x}}]}}}}\n");
     let push = request("push", "", None);
     let refused = compile("ci.yaml", &text("image: x, provenance: slsa"), &push).unwrap_err();
-    let codes: Vec<Code> = refused.diagnostics.iter().map(|found| found.code).collect();
+    let found = refused.into_diagnostics();
+    let codes: Vec<Code> = found.iter().map(|found| found.code).collect();
     assert_eq!(codes, [Code::NOT_YET, Code::IGNORED]);
     let warned = compile("ci.yaml", &text("provenance: slsa"), &push);
     assert_eq!(warned.unwrap().diagnostics.len(), 1);
+}
+
+#[test]
+fn a_commit_can_ask_not_to_be_run() {
+    let cases = [
+        ("push", "wip [skip ci]", Some("[skip ci]")),
+        (
+            "pull_request",
+            "docs\n\nlong text\n[CI Skip]\n",
+            Some("[ci skip]"),
+        ),
+        ("push", "[no ci] x", Some("[no ci]")),
+        ("push", "x [skip rustci]", Some("[skip rustci]")),
+        ("push", "skip ci", None),
+        ("manual", "[skip ci]", None),
+        ("cron", "[skip ci]", None),
+        ("tag", "[skip ci]", None),
+    ];
+    for (event, message, expected) in cases {
+        let request = PlanRequest {
+            message: Some(message.to_owned()),
+            ..request(event, "", None)
+        };
+        let marker = match compile("ci.yaml", JOBS, &request) {
+            Err(PlanRefused::Skipped { marker }) => Some(marker),
+            Err(other) => panic!("{other}"),
+            Ok(_) => None,
+        };
+        assert_eq!(marker, expected, "{event} {message}");
+    }
 }

@@ -77,6 +77,9 @@ impl RunEvent {
             }
             _ => {}
         }
+        if matches!(name, "push" | "pull_request") {
+            event.extend(message(root).map(|text| ("message".to_owned(), json!(text))));
+        }
         Self {
             name: name.to_owned(),
             event,
@@ -115,6 +118,14 @@ impl RunEvent {
         })
     }
 
+    /// The message of the commit that the event is about, where forges write it.
+    pub(crate) fn message(&self) -> Option<String> {
+        let head = self.event.get("head_commit");
+        let head = head.and_then(|commit| commit.get("message"));
+        let message = self.event.get("message").or(head)?;
+        message.as_str().map(str::to_owned)
+    }
+
     /// The ref that filters of `on` are about: for a pull request the branch it goes into.
     pub(crate) fn git_ref(&self) -> Option<String> {
         let text = |map: &Map<String, Value>, key: &str| {
@@ -150,6 +161,14 @@ fn git_context(root: &Path) -> Map<String, Value> {
         context.extend(branch.map(|branch| ("branch".to_owned(), json!(branch))));
     }
     context
+}
+
+/// The message of the commit that is checked out, as much of it as anybody reads.
+fn message(root: &Path) -> Option<String> {
+    const CHARS_MAX: usize = 4_096;
+    let message = git(root, &["log", "-1", "--format=%B"])?;
+    let message: String = message.trim_end().chars().take(CHARS_MAX).collect();
+    Some(message).filter(|text| !text.is_empty())
 }
 
 /// The tag on the commit that is checked out.

@@ -32,6 +32,9 @@ pub enum ApiError {
         /// All findings.
         diagnostics: Vec<Diagnostic>,
     },
+    /// The caller's commit asks that nothing is run for it.
+    #[error("the commit's message has `{0}`, so nothing is run for it")]
+    RunSkipped(&'static str),
     /// The caller's source was not uploaded.
     #[error("the source snapshot {0} is not on the server")]
     BlobMissing(BlobDigest),
@@ -153,6 +156,7 @@ impl ApiError {
             Self::Unauthorized => &rows::UNAUTHORIZED,
             Self::Invalid(_) => &rows::INVALID_REQUEST,
             Self::Pipeline { .. } => &rows::INVALID_PIPELINE,
+            Self::RunSkipped(_) => &rows::RUN_SKIPPED,
             Self::BlobMissing(_) => &rows::BLOB_MISSING,
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,

@@ -38,6 +38,13 @@ pub(crate) const INVALID_PIPELINE: Row = Row {
     hint: "fix what `diagnostics` lists; `rustci lint` shows the same",
 };
 
+pub(crate) const RUN_SKIPPED: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "run_skipped",
+    title: "Commit asks not to be run",
+    hint: "start it with the event `manual` to run it all the same",
+};
+
 pub(crate) const BLOB_MISSING: Row = Row {
     status: StatusCode::UNPROCESSABLE_ENTITY,
     code: "blob_missing",
@@ -247,6 +254,7 @@ pub(crate) const ALL: &[&Row] = &[
     &UNAUTHORIZED,
     &INVALID_REQUEST,
     &INVALID_PIPELINE,
+    &RUN_SKIPPED,
     &BLOB_MISSING,
     &SECRET_MISSING,
     &DIGEST_MISMATCH,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use rustci_pipeline::{Job, Plan, PlanRequest, Planned};
+use rustci_pipeline::{Job, Plan, PlanRefused, PlanRequest, Planned};
 use rustci_scheduler::StoredPlan;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -285,10 +285,14 @@ fn plan(new: NewRun) -> Result<Submission, ApiError> {
             .map(str::to_owned),
         changed_paths: None,
         inputs: new.inputs.clone(),
+        message: message(&new.event),
     };
     // Filters of `on` are for webhooks. Who asks for a run gets it.
     let planned = rustci_pipeline::plan(&pipeline, &request);
-    let planned = planned.map_err(|error| refused(error.diagnostics))?;
+    let planned = planned.map_err(|error| match error {
+        PlanRefused::Skipped { marker } => ApiError::RunSkipped(marker),
+        error => refused(error.into_diagnostics()),
+    })?;
     let Planned {
         mut plan, inputs, ..
     } = planned;
@@ -325,6 +329,15 @@ fn keep_jobs(plan: &mut Plan, wanted: &[String]) -> Result<(), ApiError> {
     plan.jobs
         .retain(|job| is_wanted(job) || needed.contains(&job.id));
     Ok(())
+}
+
+/// The message of the commit that an event is about, where forges write it.
+fn message(event: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let head = event
+        .get("head_commit")
+        .and_then(|commit| commit.get("message"));
+    let message = event.get("message").or(head)?;
+    message.as_str().map(str::to_owned)
 }
 
 /// The event's name; `manual` when the caller gives none.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustci_pipeline::PlanRequest;
+use rustci_pipeline::{PlanRequest, skip_marker};
 use serde_json::{Map, Value, json};
 use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::event::RunEvent;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Output, complain};
+use crate::output::{Format, Output, complain};
 use crate::project::Project;
 use crate::render::summary::{Next, shell_word};
 use crate::server;
@@ -37,11 +37,16 @@ use crate::snapshot::Snapshot;
 pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failure> {
     let project = Project::find_with(&args.path, args.file.as_deref())?;
     let event = RunEvent::of(&args.event, &project.root)?;
+    let message = event.message();
+    if let Some(marker) = skip_marker(&event.name, message.as_deref().unwrap_or_default()) {
+        return skipped(marker, out);
+    }
     let request = PlanRequest {
         event: event.name.clone(),
         git_ref: event.git_ref(),
         changed_paths: event.changed_paths.clone(),
         inputs: inputs(args, &event),
+        message,
     };
     let sources = load_all(&project, &request)?;
     let findings: String = sources
@@ -76,6 +81,16 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
         }
         None => run_here(&project, &chosen, (args, &event), out).await,
     }
+}
+
+/// Says that nothing is run, which is what the commit asks for.
+fn skipped(marker: &str, out: &mut Output) -> Result<Exit, Failure> {
+    let reason = format!("the commit's message has `{marker}`, so nothing is run for it");
+    match out.format() {
+        Format::Json => out.json(&json!({ "skipped": true, "reason": reason }))?,
+        Format::Text => out.text(&format!("skipped: {reason}\n"))?,
+    }
+    Ok(Exit::Success)
 }
 
 /// Runs with a server and a runner of our own.

@@ -64,7 +64,7 @@ impl Source {
                 Some(planned)
             }
             Some(Err(refused)) => {
-                diagnostics.extend(refused.diagnostics);
+                diagnostics.extend(refused.into_diagnostics());
                 None
             }
             None => None,

@@ -13,6 +13,8 @@ mod gates;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod includes;
+#[cfg(test)]
 mod local;
 #[cfg(test)]
 mod older;
