@@ -5,6 +5,7 @@ pub(crate) mod explain;
 pub(crate) mod job;
 pub(crate) mod live;
 pub(crate) mod plain;
+mod plan;
 pub(crate) mod queue;
 pub(crate) mod reports;
 #[cfg(test)]

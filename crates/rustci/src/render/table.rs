@@ -6,6 +6,7 @@ use rustci_pipeline::{Job, Plan, Step};
 
 use super::board::{Mood, elapsed};
 use super::job::Look;
+use super::plan as words;
 use super::style::{ago, duration};
 use super::text::{Keep, clean, cut, fit, width, wrap};
 use crate::api::view::{Conclusion, RunSummary};
@@ -75,6 +76,10 @@ pub(crate) fn plan(plan: &Plan, look: Look) -> String {
         ),
         look.colour.dim(&format!("plan sha256:{}", plan.digest())),
     ];
+    if let Some(slot) = &plan.concurrency {
+        let line = clean(&words::slot(slot), Keep::Text).into_owned();
+        lines.push(cut(&line, look.columns).into_owned());
+    }
     let mut last = 0;
     for group in &groups {
         let stage = stage_of(group);
@@ -124,12 +129,14 @@ fn job_lines(group: &[&Job], look: Look) -> Vec<String> {
         let values = values.collect::<Vec<_>>().join(" ");
         more.push(format!("matrix {values}{}", at_once.unwrap_or_default()));
     }
+    more.extend(words::words(job));
     let steps: Vec<String> = job.steps.iter().map(step_words).collect();
     more.push(format!(
         "{}: {}",
         plural(steps.len(), "step"),
         steps.join(", ")
     ));
+    more.extend(words::words_after(job));
     for text in more {
         let pieces = wrap(&clean(&text, Keep::Text), look.columns.saturating_sub(8));
         lines.extend(pieces.iter().enumerate().map(|(at, piece)| {
@@ -355,6 +362,76 @@ jobs:
               deploy  on gpu, may fail, limit 1h00m
                   after test
                   if event.name == 'push'
+                  step: `make deploy`"#]]
+        .assert_eq(&shown.join("\n"));
+    }
+
+    #[test]
+    fn a_plan_shows_what_jobs_wait_for_take_and_leave() {
+        let text = r#"
+name: shop
+concurrency: { group: "ci-${{ git.branch }}", cancel-in-progress: true, queue: 5 }
+jobs:
+  find:
+    checkout: false
+    outputs: { dirs: x }
+    steps: [{ run: make list }]
+    artifacts: { name: list, paths: list.json }
+  test:
+    needs: [find]
+    matrix:
+      axes: { dir: "${{ fromJSON(needs.find.outputs.dirs) }}", mode: [debug] }
+      max-parallel: 2
+    cache: { key: "cargo-${{ hashFiles('Cargo.lock') }}", paths: [target, ~/.cargo], policy: pull }
+    downloads: [list, { name: list, path: lists }]
+    steps: [{ run: make test }]
+    artifacts: { name: "log-${{ matrix.dir }}", paths: ["*.log"], when: failure, expire: 7d, if-missing: error }
+    reports: { junit: "**/junit.xml" }
+  deploy:
+    needs: [test]
+    environment: { name: production, approval: { from: [alice, team/ops], timeout: 36h } }
+    concurrency: deploy
+    permissions: { contents: read, id-token: write }
+    steps: [{ run: make deploy }]
+"#;
+        let parsed = rustci_pipeline::parse("ci.yaml", text);
+        let Some(pipeline) = parsed.pipeline else {
+            panic!("{:?}", parsed.diagnostics)
+        };
+        let planned = rustci_pipeline::plan(&pipeline, &PlanRequest::default()).unwrap();
+        let shown = plan(&planned.plan, sample::look(Sink::Terminal));
+        let shown: Vec<&str> = shown
+            .lines()
+            .filter(|line| !line.contains("sha256"))
+            .collect();
+        expect![[r#"
+            shop  ci.yaml
+            one at a time in ci-${{ git.branch }}, a newcomer cancels it, at most 5 wait
+
+            stage 1
+              find  limit 1h00m
+                  without source
+                  step: `make list`
+                  keeps list: list.json
+
+            stage 2
+              test  limit 1h00m
+                  after find
+                  matrix {"axes":{"dir":${{ fromJSON(needs.find.outputs.dirs)
+                    }},"mode":["debug"]}}, 2 at a time
+                  cache cargo-${{ hashFiles('Cargo.lock') }}: target, ~/.cargo, only
+                    restored
+                  takes list, list into lists
+                  step: `make test`
+                  keeps log-${{ matrix.dir }}: *.log, on failure, for 7d, has to be there
+                  test reports **/junit.xml
+
+            stage 3
+              deploy  limit 1h00m
+                  after test
+                  in production, once alice or team/ops has approved within 1d12h
+                  one at a time in deploy
+                  token: contents read, id-token write
                   step: `make deploy`"#]]
         .assert_eq(&shown.join("\n"));
     }
