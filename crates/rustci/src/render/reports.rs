@@ -72,12 +72,9 @@ pub(crate) fn list(list: &TestList, look: Look) -> String {
         lines.extend(
             file.map(|place| format!("      {}", look.colour.dim(&clean(&place, Keep::Text)))),
         );
-        // The message is mostly the first line of the details.
-        let text = test.details.as_ref().or(test.message.as_ref());
-        let text = text
-            .filter(|_| mood != Mood::Good)
-            .map_or("", String::as_str);
-        lines.extend(text.lines().map(|line| look.quoted_whole(6, line)));
+        if mood != Mood::Good {
+            lines.extend(reasons(test).map(|line| look.quoted_whole(6, line)));
+        }
     }
     if !lines.is_empty() {
         lines.push(String::new());
@@ -86,6 +83,14 @@ pub(crate) fn list(list: &TestList, look: Look) -> String {
     lines.extend(warnings(list, look));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// Why a test failed: its message, unless that is the first line of the details, and these.
+fn reasons(test: &TestView) -> impl Iterator<Item = &str> {
+    let details = test.details.as_deref().unwrap_or_default();
+    let message = test.message.as_deref().unwrap_or_default();
+    let message = Some(message).filter(|message| !details.contains(*message));
+    message.into_iter().chain(details.lines())
 }
 
 /// Statistics of tests, one line each.
@@ -315,6 +320,7 @@ mod tests {
                 ---
                   ✗ shop::cart › adds  test (a), 1.2s
                       at src/cart.rs:9
+                      │ left: 1
                       │ left: 1
                       │ right: 2
                   – shop::cart › off  test (a), 1.2s

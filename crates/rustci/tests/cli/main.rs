@@ -25,6 +25,8 @@ mod queue;
 #[cfg(test)]
 mod remote;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod same;
 #[cfg(test)]
 mod scripted;
