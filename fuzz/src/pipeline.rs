@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rustci_pipeline::{
-    Colour, Files, PlanRequest, compile,
+    Colour, Files, PlanRequest, compile_with,
     diagnostic::render_all,
     expr::{self, Contexts},
-    habits, parse, plan,
+    habits, parse_with, plan,
 };
 
 /// No file keeps the reader longer, whatever its aliases and its depth.
@@ -18,7 +18,8 @@ pub(crate) fn yaml(data: &[u8]) {
         return;
     };
     let start = Instant::now();
-    let parsed = parse("fuzz.yaml", text);
+    let (text, files) = files(text);
+    let parsed = parse_with("fuzz.yaml", text, &files);
     let failed = parsed
         .diagnostics
         .iter()
@@ -35,7 +36,7 @@ pub(crate) fn yaml(data: &[u8]) {
         );
     }
     let _ = render_all(&parsed.diagnostics, text, Colour::Off);
-    let _ = habits("fuzz.yaml", text, &Files::new());
+    let _ = habits("fuzz.yaml", text, &files);
     let request = PlanRequest {
         event: "push".to_owned(),
         ..PlanRequest::default()
@@ -43,7 +44,8 @@ pub(crate) fn yaml(data: &[u8]) {
     if let Some(pipeline) = &parsed.pipeline
         && let Ok(planned) = plan(pipeline, &request)
     {
-        let again = compile("fuzz.yaml", text, &request).expect("it was planned before");
+        let again =
+            compile_with("fuzz.yaml", text, &files, &request).expect("it was planned before");
         assert_eq!(
             planned.plan.digest(),
             again.plan.digest(),
@@ -51,6 +53,17 @@ pub(crate) fn yaml(data: &[u8]) {
         );
     }
     assert!(start.elapsed() < TIME_MAX, "took {:?}", start.elapsed());
+}
+
+/// The pipeline and the files that it can include: each begins with a line `#file NAME`.
+fn files(text: &str) -> (&str, Files) {
+    let mut parts = text.split("\n#file ");
+    let own = parts.next().unwrap_or_default();
+    let named = |part: &str| {
+        let (name, text) = part.split_once('\n')?;
+        Some((name.to_owned(), text.to_owned()))
+    };
+    (own, parts.filter_map(named).collect())
 }
 
 /// Reads an expression and evaluates it without any value set.

@@ -44,8 +44,8 @@ pub const INCLUDE_FILES_MAX: usize = 64;
 pub const INCLUDE_BYTES_MAX: usize = 4 << 20;
 /// How often files may be included or used by jobs, all together.
 pub const INCLUDES_MAX: usize = 2_000;
-/// Values that are looked through for inputs in all inclusions.
-pub const INCLUDED_NODES_MAX: usize = 500_000;
+/// Values in all inclusions, each time counted.
+pub const INCLUDED_NODES_MAX: usize = 100_000;
 /// Bytes of text that inputs may bring into included files.
 pub const INCLUDED_TEXT_BYTES_MAX: usize = 16 << 20;
 /// Bytes of the path of an included file.

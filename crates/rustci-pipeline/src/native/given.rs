@@ -49,16 +49,48 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes what a value costs; false when that is more than there is.
-    fn take(&mut self, nodes: usize, bytes: usize) -> bool {
-        match (self.nodes.checked_sub(nodes), self.bytes.checked_sub(bytes)) {
-            (Some(nodes), Some(bytes)) => {
-                *self = Self { nodes, bytes };
+    /// Takes the values of a file that is included; none when they are more than there may be.
+    pub(super) fn pay(&mut self, report: &mut Report<'_>, user: &Node, root: &Node) -> Option<()> {
+        let mut count = 0;
+        self.nodes = if count_nodes(root, self.nodes, &mut count) {
+            self.nodes - count
+        } else {
+            0
+        };
+        if self.nodes > 0 {
+            return Some(());
+        }
+        let message = format!("included files have more than {INCLUDED_NODES_MAX} values in all");
+        report.error(Code::INCLUDE_LIMIT, user.at.clone(), message);
+        None
+    }
+
+    /// Takes what a text costs; false when that is more than there is.
+    fn take(&mut self, bytes: usize) -> bool {
+        match self.bytes.checked_sub(bytes) {
+            Some(bytes) => {
+                self.bytes = bytes;
                 true
             }
-            _ => false,
+            None => false,
         }
     }
+}
+
+/// Counts values; false as soon as there are more than `limit`.
+fn count_nodes(node: &Node, limit: usize, count: &mut usize) -> bool {
+    *count += 1;
+    *count <= limit
+        && match &node.kind {
+            NodeKind::Scalar(_) => true,
+            NodeKind::Sequence(items) => items.iter().all(|item| count_nodes(item, limit, count)),
+            NodeKind::Mapping(entries) => {
+                *count += entries.len();
+                entries
+                    .iter()
+                    .all(|entry| count_nodes(&entry.value, limit, count))
+            }
+        }
 }
 
 /// Inputs declared by `declared`, with the values that `with` gives. `user` is where the file is
@@ -221,7 +253,7 @@ struct Filler<'i, 'r, 't> {
 
 impl Filler<'_, '_, '_> {
     fn node(&mut self, node: &Rc<Node>, conditions: Conditions) -> Rc<Node> {
-        if self.spent || !self.take(node, 1, 0) {
+        if self.spent {
             return Rc::clone(node);
         }
         match &node.kind {
@@ -340,7 +372,7 @@ impl Filler<'_, '_, '_> {
                     }
                 },
             }
-            if !self.take(node, 0, out.len()) {
+            if !self.take(node, out.len()) {
                 return Rc::clone(node);
             }
         }
@@ -370,7 +402,7 @@ impl Filler<'_, '_, '_> {
     }
 
     fn instead(&mut self, node: &Rc<Node>, scalar: Scalar) -> Rc<Node> {
-        if !self.take(node, 0, scalar.text.len()) {
+        if !self.take(node, scalar.text.len()) {
             return Rc::clone(node);
         }
         Node::instead(NodeKind::Scalar(scalar), node.at.clone())
@@ -409,7 +441,7 @@ impl Filler<'_, '_, '_> {
             at = range.end;
         }
         out.push_str(source.get(at..).unwrap_or_default());
-        if !self.take(node, 0, out.len()) {
+        if !self.take(node, out.len()) {
             return None;
         }
         let out = out.trim().to_owned();
@@ -436,17 +468,16 @@ impl Filler<'_, '_, '_> {
     }
 
     /// Takes from the budget; reports when it is used up.
-    fn take(&mut self, node: &Node, nodes: usize, bytes: usize) -> bool {
+    fn take(&mut self, node: &Node, bytes: usize) -> bool {
         if self.spent {
             return false;
         }
-        if self.budget.take(nodes, bytes) {
+        if self.budget.take(bytes) {
             return true;
         }
         self.spent = true;
         let message = format!(
-            "included files with their inputs have more than {INCLUDED_NODES_MAX} values or \
-             {INCLUDED_TEXT_BYTES_MAX} bytes of text"
+            "inputs bring more than {INCLUDED_TEXT_BYTES_MAX} bytes of text into included files"
         );
         self.report
             .error(Code::INCLUDE_LIMIT, node.at.clone(), message);

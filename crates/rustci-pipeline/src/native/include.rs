@@ -198,6 +198,7 @@ impl<'t> Library<'t> {
         entries(report, &root, "an included file")?;
         let inputs = given::read(report, root.get("inputs"), with, user);
         let root = only(&root, wanted);
+        self.budget.pay(report, user, &root)?;
         let Some(inputs) = inputs else {
             return Some(root);
         };

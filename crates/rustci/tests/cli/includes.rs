@@ -65,7 +65,7 @@ fn findings_and_failures_name_the_file_they_are_in() {
     );
     world.write("ci/greet.yaml", TEMPLATE);
     let said = world.rustci(&["run"]).ended_with(1);
-    said.says("ci/greet.yaml:13");
+    said.says("ci/greet.yaml:14");
 }
 
 #[test]
