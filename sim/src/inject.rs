@@ -8,6 +8,7 @@ use valkyrie_frame::Time;
 use crate::{
     net::{ConnId, End, Loss},
     options::Fault,
+    people::Quotas,
     runner::Runner,
     server::Death,
     simulation::Simulation,
@@ -94,6 +95,7 @@ impl Simulation {
 
     fn drain(&mut self) {
         let pick = self.world.rng.below(100);
+        self.set_quotas(Quotas::Some);
         self.server.with(&mut self.world, |process, world| {
             let runners: Vec<_> = process
                 .scheduler
@@ -119,6 +121,7 @@ impl Simulation {
     /// Somebody puts everything right that lasts until somebody does.
     pub(crate) fn undrain(&mut self) {
         self.server.repair_disk();
+        self.set_quotas(Quotas::None);
         if self.server.process.is_none() {
             self.world.after(Duration::from_secs(1), Event::Undrain);
         }

@@ -12,7 +12,10 @@
 //! - I4 the log of an attempt is a prefix of what the runner wrote, and all of it after the end;
 //! - I6 nothing starts before its needs ended, or after a durable cancellation;
 //! - I7 no connected runner has more jobs than its capacity;
-//! - I8 a replay of the journal gives the state that wrote it;
+//! - I8 a replay of the journal gives the state that wrote it, from the beginning and from any
+//!   snapshot;
+//! - slots: one holder each, and nobody who needs one runs without; approval: no job that asks
+//!   begins before somebody has agreed; carried: what a rerun takes over is never given out;
 //! - I12 once faults stop, everything ends;
 //! - wire: no session ever finds fault with its peer.
 //!
@@ -26,6 +29,7 @@ mod link;
 mod net;
 mod options;
 mod oracle;
+mod people;
 mod rng;
 mod runner;
 mod server;
@@ -35,5 +39,6 @@ mod workload;
 mod world;
 
 pub use options::{Fault, Options};
+pub use oracle::Gates;
 pub use rng::Rng;
 pub use simulation::{Failure, Summary, run};

@@ -61,7 +61,7 @@ pub enum Fault {
     Stubborn,
     /// Somebody cancels runs.
     Cancel,
-    /// Runners are drained, and the queue is paused.
+    /// Runners are drained, the queue is paused, and projects get quotas.
     Drain,
 }
 

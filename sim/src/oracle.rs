@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use journal::{Index, Recovered};
 use prost::Message;
 use rustci_scheduler::{
-    AttemptToken, JobId, Phase, RunId, Scheduler, SchedulerConfig,
-    record::{Conclusion, Next, Record, record::Kind},
+    AttemptToken, JobId, Phase, ReplayError, RunId, Scheduler, SchedulerConfig, SlotUse,
+    record::{ApprovalGiven, Conclusion, Next, Record, record::Kind},
 };
 use valkyrie_frame::ErrorCode;
 use valkyrie_session::SessionError;
@@ -17,6 +17,20 @@ pub(crate) struct Violation {
     /// Which, by its number in the list of invariants.
     pub(crate) invariant: &'static str,
     pub(crate) detail: String,
+}
+
+/// How often jobs and runs passed what stands between them and the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gates {
+    /// Slots of concurrency groups that were given.
+    pub slots: usize,
+    /// Answers of people.
+    pub answers: usize,
+    /// Dynamic matrices that were expanded.
+    pub matrices: usize,
+    /// Runs that took jobs over from an earlier one.
+    pub carried: usize,
 }
 
 /// Everything that may be held against the system.
@@ -42,6 +56,11 @@ pub(crate) struct Oracle {
     /// The run of each job, by the run's first job.
     runs: BTreeMap<u64, u64>,
     canceled: BTreeSet<u64>,
+    /// Jobs that asked, and whether somebody agreed.
+    asked: BTreeMap<u64, Option<bool>>,
+    /// Jobs that reruns took over.
+    carried: BTreeSet<u64>,
+    pub(crate) gates: Gates,
     pub(crate) completions: usize,
     pub(crate) recoveries: usize,
 }
@@ -97,6 +116,16 @@ impl Oracle {
                 if run.is_some_and(|run| self.canceled.contains(&run)) {
                     self.fail("I6", format!("job {} starts in a canceled run", leased.job));
                 }
+                if self
+                    .asked
+                    .get(&leased.job)
+                    .is_some_and(|agreed| *agreed != Some(true))
+                {
+                    self.fail("approval", format!("job {} starts unapproved", leased.job));
+                }
+                if self.carried.contains(&leased.job) {
+                    self.fail("carried", format!("job {} runs again", leased.job));
+                }
                 if self.ended.contains_key(&JobId(leased.job)) {
                     self.fail("I1", format!("job {} leased after its end", leased.job));
                 }
@@ -108,11 +137,35 @@ impl Oracle {
             Some(Kind::JobEnded(ended)) => self.job_ended(JobId(ended.job), ended.conclusion()),
             Some(Kind::RunSubmitted(submitted)) => {
                 self.runs.insert(submitted.first_job, submitted.run);
+                let carried = submitted.meta.iter().flat_map(|meta| &meta.carried);
+                let ids = carried.map(|job| submitted.first_job + u64::from(job.place));
+                self.carried.extend(ids);
+                self.gates.carried += submitted.meta.iter().filter(|it| it.rerun_of > 0).count();
             }
+            Some(Kind::MatrixExpanded(expanded)) => {
+                let before = self.runs.range(..=expanded.job).next_back();
+                if let Some(run) = before.map(|(_, run)| *run) {
+                    self.runs.insert(expanded.first_job, run);
+                    self.gates.matrices += 1;
+                }
+            }
+            Some(Kind::ApprovalAsked(asked)) => {
+                self.asked.insert(asked.job, None);
+            }
+            Some(Kind::ApprovalGiven(given)) => self.answered(given),
+            Some(Kind::SlotGranted(_)) => self.gates.slots += 1,
             Some(Kind::RunCanceled(canceled)) => {
                 self.canceled.insert(canceled.run);
             }
             _ => {}
+        }
+    }
+
+    fn answered(&mut self, given: &ApprovalGiven) {
+        self.gates.answers += 1;
+        let before = self.asked.insert(given.job, Some(given.approved));
+        if before != Some(None) {
+            self.fail("approval", format!("job {} has two answers", given.job));
         }
     }
 
@@ -206,7 +259,26 @@ impl Oracle {
         if replay.digest() != scheduler.digest() {
             self.fail("I8", "the replayed state differs from the live one");
         }
+        self.compare_from_snapshot(scheduler);
         self.check_promises(scheduler);
+    }
+
+    /// Compares a scheduler with one that came back from a snapshot in between.
+    fn compare_from_snapshot(&mut self, scheduler: &Scheduler) {
+        let config = SchedulerConfig::default();
+        // Another cut each time, but the same one for the same history.
+        let cut = self.history.len() * (self.recoveries % 7 + 1) / 8;
+        let mut replay = Scheduler::new(config);
+        let (before, after) = self.history.split_at(cut);
+        let restored = replay_all(&mut replay, before)
+            .and_then(|()| Scheduler::restore(config, &replay.snapshot()))
+            .and_then(|mut restored| replay_all(&mut restored, after).map(|()| restored));
+        let same = restored.map(|restored| restored.digest() == scheduler.digest());
+        match same {
+            Ok(true) => {}
+            Ok(false) => self.fail("I8", format!("another state from a snapshot after {cut}")),
+            Err(error) => self.fail("I8", format!("snapshot after {cut}: {error}")),
+        }
     }
 
     fn check_promises(&mut self, scheduler: &Scheduler) {
@@ -242,6 +314,7 @@ impl Oracle {
                 );
             }
         }
+        self.inspect_slots(scheduler);
         for run in scheduler.runs() {
             for (place, job) in run.jobs.iter().enumerate() {
                 let mut needs = run
@@ -258,4 +331,36 @@ impl Oracle {
             }
         }
     }
+
+    /// A slot has one holder, and who needs one does not run without.
+    fn inspect_slots(&mut self, scheduler: &Scheduler) {
+        let mut holders = BTreeSet::new();
+        for run in scheduler.runs().filter(|run| run.conclusion.is_none()) {
+            let project = &run.meta.project;
+            if let SlotUse::Held { group } = &run.slot
+                && !holders.insert((project, group, None))
+            {
+                self.fail("slots", format!("two holders of {group}, run {}", run.id));
+            }
+            for (job, planned) in run.jobs.iter().zip(&run.plan.plan().jobs) {
+                if let SlotUse::Held { group } = &job.slot {
+                    let own = matches!(&run.slot, SlotUse::Held { group: held } if held == group);
+                    if !holders.insert((project, group, own.then_some(run.id))) {
+                        self.fail("slots", format!("two holders of {group}, run {}", run.id));
+                    }
+                }
+                let runs = matches!(job.phase, Phase::Queued | Phase::Active);
+                let lacks = planned.concurrency.is_some() && job.slot == SlotUse::None;
+                if runs && (lacks || !run.is_released()) {
+                    self.fail("slots", format!("{} of run {} runs", planned.key, run.id));
+                }
+            }
+        }
+    }
+}
+
+fn replay_all(scheduler: &mut Scheduler, records: &[Vec<u8>]) -> Result<(), ReplayError> {
+    records
+        .iter()
+        .try_for_each(|record| scheduler.replay_bytes(record))
 }

@@ -6,16 +6,14 @@ use std::{
     time::Duration,
 };
 
-use rustci_scheduler::{Command, record::RunMeta};
 use valkyrie_frame::Time;
 
 use crate::{
     net::End,
     options::Options,
-    oracle::Violation,
+    oracle::{Gates, Violation},
     runner::Runner,
     server::Server,
-    workload::{SHAPES, plan_of},
     world::{Event, World},
 };
 
@@ -34,6 +32,8 @@ pub struct Summary {
     pub elapsed: Duration,
     /// Jobs that ended with an attempt.
     pub completions: usize,
+    /// Slots, approvals, matrices and reruns.
+    pub gates: Gates,
     /// Times the control plane was started.
     pub starts: usize,
     /// A number over everything that happened: equal for equal histories.
@@ -145,6 +145,8 @@ impl Simulation {
                 }
             }
         }
+        let delay = world.millis(500, 10_000);
+        world.after(delay, Event::Answer);
         world.after(world.options.faulty, Event::Heal);
     }
 
@@ -196,6 +198,7 @@ impl Simulation {
             steps: self.steps,
             elapsed: self.world.now.saturating_since(Time::ZERO),
             completions: self.world.oracle.completions,
+            gates: self.world.oracle.gates,
             starts: self.world.oracle.recoveries,
             trace: self.trace,
         }
@@ -272,6 +275,7 @@ impl Simulation {
                 runner.spool.clear();
             }),
             Event::Submit => self.submit(),
+            Event::Answer => self.answer(),
             Event::Undrain => self.undrain(),
             Event::Heal => self.heal(),
             Event::Fault(fault) if !self.healed => self.fault(fault),
@@ -303,22 +307,6 @@ impl Simulation {
                 },
             );
         }
-    }
-
-    /// Somebody submits a run, and comes again later when the control plane is away.
-    fn submit(&mut self) {
-        if self.server.process.is_none() {
-            self.world.after(Duration::from_secs(1), Event::Submit);
-            return;
-        }
-        let plan = plan_of(self.world.rng.below(SHAPES));
-        let submit = Command::Submit {
-            plan,
-            meta: RunMeta::default(),
-        };
-        self.server.with(&mut self.world, |process, world| {
-            let _ = process.handle(submit, world);
-        });
     }
 
     /// What has not ended; empty when everything has.

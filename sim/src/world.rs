@@ -39,6 +39,8 @@ pub(crate) enum Event {
     },
     /// Somebody submits a run.
     Submit,
+    /// Somebody answers a job that asks.
+    Answer,
     /// Something goes wrong.
     Fault(Fault),
     /// The end of a second process of a runner.

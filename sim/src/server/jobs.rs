@@ -13,7 +13,7 @@ use super::{
     logs::LogStore,
     process::{LogSync, Process},
 };
-use crate::{net::ConnId, wire, world::World};
+use crate::{net::ConnId, wire, workload::matrix_of, world::World};
 
 /// A message of a runner that ends an attempt, to be acknowledged.
 #[derive(Debug, Clone, Copy)]
@@ -314,6 +314,7 @@ fn command(
             let result = AttemptResult {
                 outcome,
                 log_bytes,
+                outputs: vec![matrix_of(token)],
                 ..AttemptResult::default()
             };
             Some((
