@@ -74,6 +74,6 @@ request --max-time 20 "$server/api/v1/runs/2/events"
 
 SCHEMATHESIS_HOOKS=hooks PYTHONPATH=scripts/api-fuzz "$venv/bin/schemathesis" --config-file scripts/api-fuzz/schemathesis.toml run \
     "$server/api/v1/openapi.json" -H "Authorization: Bearer $token" \
-    --checks all --request-timeout 10 --workers 2 --continue-on-failure \
+    --checks all --request-timeout 10 --workers 1 --continue-on-failure \
     --suppress-health-check all --warnings off --output-truncate false \
     "${budget[@]}" ${FUZZ_SEED:+--seed "$FUZZ_SEED"}

@@ -95,10 +95,9 @@ fn named(run: &RunView, names: &[String]) -> Result<BTreeSet<usize>, ApiError> {
             .map(|(place, _)| place)
             .collect();
         if found.is_empty() {
-            return Err(ApiError::Invalid(format!(
-                "run {} has no job {name:?}",
-                run.id
-            )));
+            let what = format!("run {}", run.id);
+            let name = name.clone();
+            return Err(ApiError::UnknownJob { what, name });
         }
         places.extend(found);
     }

@@ -53,6 +53,12 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(SCHEME, bearer);
+    for schema in components.schemas.values_mut() {
+        if let Ok(mut json) = serde_json::to_value(&*schema) {
+            unsign(&mut json);
+            *schema = serde_json::from_value(json).unwrap_or_else(|_| schema.clone());
+        }
+    }
     document
 }
 
@@ -84,6 +90,52 @@ fn tighten(parameter: &mut Parameter) {
         schema.entry("maximum").or_insert(largest.into());
     }
     parameter.schema = serde_json::from_value(schema).ok();
+}
+
+/// Gives numbers without a sign the bound that they have: their formats are those of signed ones.
+fn unsign(schema: &mut Value) {
+    let largest = match schema.get("format").and_then(Value::as_str) {
+        Some("int32") => Some(u64::from(u32::MAX)),
+        Some("int64") => Some(u64::MAX),
+        _ => None,
+    };
+    match schema {
+        Value::Object(fields) => {
+            let bound = largest.filter(|_| fields.contains_key("minimum"));
+            if let Some(largest) = bound {
+                fields.shift_remove("format");
+                fields.entry("maximum").or_insert(largest.into());
+            }
+            let variants = fields.get_mut("oneOf").and_then(Value::as_array_mut);
+            variants.into_iter().flatten().for_each(close);
+            fields.values_mut().for_each(unsign);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unsign),
+        _ => {}
+    }
+}
+
+/// A variant that is named by its only field has no other fields.
+fn close(variant: &mut Value) {
+    let Some(fields) = variant.as_object_mut() else {
+        return;
+    };
+    let count = |name: &str| match fields.get(name) {
+        Some(Value::Array(names)) => names.len(),
+        Some(Value::Object(fields)) => fields.len(),
+        _ => 0,
+    };
+    if (count("required"), count("properties")) == (1, 1) {
+        fields.insert("additionalProperties".to_owned(), false.into());
+        let inner = fields.get_mut("properties").and_then(Value::as_object_mut);
+        for field in inner.into_iter().flat_map(serde_json::Map::values_mut) {
+            if let Some(field) = field.as_object_mut()
+                && field.contains_key("properties")
+            {
+                field.insert("additionalProperties".to_owned(), false.into());
+            }
+        }
+    }
 }
 
 /// The document as JSON text, as it is served and stored.

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::api::problem::{ApiError, run_too_large};
 
@@ -53,16 +54,49 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|error| unread(&error))?;
-        let value = serde_json::from_slice(&body).map_err(|error| {
+        // A parser takes a list for the fields of an object in their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let what = "the body is not what this route takes: it is a list, not an object";
+            return Err(ApiError::Invalid(what.to_owned()));
+        }
+        let value = serde_json::from_slice(&body).or_else(|error| {
+            let whole = with_whole_numbers(&body);
+            whole
+                .and_then(|value| serde_json::from_value(value).ok())
+                .ok_or(error)
+        });
+        value.map(Self).map_err(|error| {
             ApiError::Invalid(format!("the body is not what this route takes: {error}"))
-        })?;
-        Ok(Self(value))
+        })
     }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
+    }
+}
+
+/// The body with `7.0` as `7`: to JSON they are one number, and some programs write nothing else.
+fn with_whole_numbers(body: &[u8]) -> Option<Value> {
+    let mut value = serde_json::from_slice(body).ok()?;
+    make_whole(&mut value);
+    Some(value)
+}
+
+/// The parser has bounded the depth.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0);
+            let whole = whole.and_then(|number| format!("{number:.0}").parse::<i64>().ok());
+            if let Some(whole) = whole.filter(|_| number.is_f64()) {
+                *value = whole.into();
+            }
+        }
+        _ => {}
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::api::extract::Json;
+use crate::hex;
 use crate::limits::{NAME_CHARS_MAX, PAGE_RUNS, PAGE_RUNS_MAX};
 
 /// `limit` in the query of a list: 1 to 200 entries in one page, 20 without it.
@@ -78,10 +79,9 @@ impl FromStr for Name {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let pairs = text.as_bytes().chunks(2);
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let name = pairs.map(byte).collect::<Option<Vec<u8>>>();
-        let name = name.and_then(|name| String::from_utf8(name).ok());
+        let name = hex::decode(text);
+        // Bytes that are no name stand before or after names too.
+        let name = name.map(|name| String::from_utf8_lossy(&name).into_owned());
         name.map(Self).ok_or_else(|| {
             format!("cursor is the `next` of the page before, not {text:?}; leave it out to begin")
         })

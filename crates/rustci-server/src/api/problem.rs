@@ -11,7 +11,7 @@ use crate::api::rows::{self, Row};
 use crate::api::view::Problem;
 use crate::blobs::{BlobDigest, BlobError};
 use crate::catalogue::CatalogueError;
-use crate::limits::{BLOB_BYTES_MAX, RUN_BODY_BYTES_MAX};
+use crate::limits::{BLOB_BYTES_MAX, NAME_CHARS_MAX, RUN_BODY_BYTES_MAX};
 use crate::logs::ReadError;
 
 /// Why a request was not answered as hoped.
@@ -47,6 +47,20 @@ pub enum ApiError {
     /// The caller's offset is in the middle of a record.
     #[error("{0}")]
     Offset(String),
+    /// The caller's name for something is none.
+    #[error("{0} must have 1 to {NAME_CHARS_MAX} characters and no control characters")]
+    Name(&'static str),
+    /// The caller asks for two things that exclude each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// The caller names a job that is not there.
+    #[error("{what} has no job {name:?}")]
+    UnknownJob {
+        /// `run 7`, `the pipeline`.
+        what: String,
+        /// What the caller called it.
+        name: String,
+    },
     /// The caller's body is too large.
     #[error("the body is larger than {max} bytes")]
     TooLarge {
@@ -161,6 +175,9 @@ impl ApiError {
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,
             Self::Offset(_) => &rows::INVALID_OFFSET,
+            Self::Name(_) => &rows::INVALID_NAME,
+            Self::Contradiction(_) => &rows::CONTRADICTION,
+            Self::UnknownJob { .. } => &rows::UNKNOWN_JOB,
             Self::TooLarge { .. } => &rows::TOO_LARGE,
             Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::App;
-use crate::api::answers::Conflict;
+use crate::api::answers::{Conflict, Unprocessable};
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Name, Page, Word};
@@ -18,7 +18,7 @@ use crate::api::problem::ApiError;
 use crate::api::runs::engine;
 use crate::api::view::{NewQuota, QueueState, QueueView, QuotaList, QuotaView};
 use crate::engine::{QueuePage, wanted_quota};
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::NAME_CHARS_MAX;
 
 /// The name that stands for all projects without a quota of their own.
 const DEFAULT: &str = "_default";
@@ -59,7 +59,7 @@ pub(crate) struct QueueQuery {
     #[serde(default)]
     limit: Limit,
     /// Where the page begins: the `next` of the page before.
-    #[param(value_type = Option<String>, pattern = "^[0-9]{1,20}-[0-9]{1,20}$")]
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,18}-[0-9]{1,18}$")]
     cursor: Option<Place>,
     /// Only jobs of this project.
     #[param(value_type = Option<String>, max_length = 255)]
@@ -157,8 +157,9 @@ async fn quotas(
 /// What a project may have.
 #[utoipa::path(
     get, path = "/projects/{project}/quota", operation_id = "get_quota", tag = "queue",
-    params(("project" = String, Path, description = "The project; `_default` for all others.")),
-    responses((status = 200, description = "What holds for it.", body = QuotaView), Conflict)
+    params(("project" = String, Path, min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
+        description = "The project; `_default` for all others.")),
+    responses((status = 200, description = "What holds for it.", body = QuotaView), Conflict, Unprocessable)
 )]
 async fn quota(
     State(app): State<App>,
@@ -171,9 +172,10 @@ async fn quota(
 /// Sets what a project may have, in place of what was set before.
 #[utoipa::path(
     put, path = "/projects/{project}/quota", operation_id = "set_quota", tag = "queue",
-    params(("project" = String, Path, description = "The project; `_default` for all others.")),
+    params(("project" = String, Path, min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
+        description = "The project; `_default` for all others.")),
     request_body = NewQuota,
-    responses((status = 200, description = "What holds now.", body = QuotaView), Conflict)
+    responses((status = 200, description = "What holds now.", body = QuotaView), Conflict, Unprocessable)
 )]
 async fn set_quota(
     State(app): State<App>,
@@ -195,8 +197,9 @@ async fn set_quota(
 /// Removes what was set for a project: the default holds again.
 #[utoipa::path(
     delete, path = "/projects/{project}/quota", operation_id = "remove_quota", tag = "queue",
-    params(("project" = String, Path, description = "The project; `_default` for all others.")),
-    responses((status = 204, description = "Nothing is set for it any more."), Conflict)
+    params(("project" = String, Path, min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
+        description = "The project; `_default` for all others.")),
+    responses((status = 204, description = "Nothing is set for it any more."), Conflict, Unprocessable)
 )]
 async fn remove_quota(
     State(app): State<App>,
@@ -216,11 +219,11 @@ fn project_name(project: &str) -> Result<String, ApiError> {
     if project == DEFAULT {
         return Ok(String::new());
     }
-    if project.is_empty() || project.len() > NAME_BYTES_MAX || project.chars().any(char::is_control)
+    if project.is_empty()
+        || project.chars().count() > NAME_CHARS_MAX
+        || project.chars().any(char::is_control)
     {
-        return Err(ApiError::Invalid(format!(
-            "project must have 1 to {NAME_BYTES_MAX} bytes and no control characters"
-        )));
+        return Err(ApiError::Name("project"));
     }
     Ok(project.to_owned())
 }

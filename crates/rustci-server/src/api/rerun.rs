@@ -57,8 +57,8 @@ async fn rerun(
 
 fn which(request: &RerunRequest) -> Result<Which, ApiError> {
     match (request.failed, request.jobs.is_empty()) {
-        (true, false) => Err(ApiError::Invalid(
-            "`failed` and `jobs` exclude each other".to_owned(),
+        (true, false) => Err(ApiError::Contradiction(
+            "`failed` and `jobs` exclude each other",
         )),
         (true, true) => Ok(Which::Failed),
         (false, true) => Ok(Which::All),

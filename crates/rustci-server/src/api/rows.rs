@@ -73,6 +73,27 @@ pub(crate) const INVALID_OFFSET: Row = Row {
     hint: "begin at 0, or at a `next` or an event's id that the server gave out",
 };
 
+pub(crate) const INVALID_NAME: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "invalid_name",
+    title: "Not a name",
+    hint: "take a shorter name of printable characters",
+};
+
+pub(crate) const CONTRADICTION: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "contradiction",
+    title: "Request contradicts itself",
+    hint: "leave one of the two out",
+};
+
+pub(crate) const UNKNOWN_JOB: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "unknown_job",
+    title: "No such job",
+    hint: "name a job by its id in the file or by its key, as `rustci plan` lists them",
+};
+
 pub(crate) const TOO_LARGE: Row = Row {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     code: "too_large",
@@ -259,6 +280,9 @@ pub(crate) const ALL: &[&Row] = &[
     &SECRET_MISSING,
     &DIGEST_MISMATCH,
     &INVALID_OFFSET,
+    &INVALID_NAME,
+    &CONTRADICTION,
+    &UNKNOWN_JOB,
     &TOO_LARGE,
     &UNSUPPORTED_MEDIA_TYPE,
     &NOT_ACCEPTABLE,

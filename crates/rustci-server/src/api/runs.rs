@@ -242,9 +242,7 @@ fn check_names(new: &NewRun) -> Result<(), ApiError> {
     ] {
         let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
         if !fits || name.chars().any(char::is_control) {
-            return Err(ApiError::Invalid(format!(
-                "{what} must have 1 to {NAME_CHARS_MAX} characters and no control characters"
-            )));
+            return Err(ApiError::Name(what));
         }
     }
     Ok(())
@@ -311,9 +309,9 @@ fn keep_jobs(plan: &mut Plan, wanted: &[String]) -> Result<(), ApiError> {
     let is_called = |job: &Job, name: &String| job.id == *name || job.key == *name;
     for name in wanted {
         if !plan.jobs.iter().any(|job| is_called(job, name)) {
-            return Err(ApiError::Invalid(format!(
-                "the pipeline has no job {name:?}"
-            )));
+            let what = "the pipeline".to_owned();
+            let name = name.clone();
+            return Err(ApiError::UnknownJob { what, name });
         }
     }
     let is_wanted = |job: &Job| wanted.is_empty() || wanted.iter().any(|name| is_called(job, name));

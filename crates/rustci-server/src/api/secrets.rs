@@ -117,7 +117,7 @@ async fn put(
     accepting(&app)?;
     let scope = Scope::of(query.project.as_deref())?;
     let name = SecretName::new(&name)?;
-    let expected = expected(&headers)?;
+    let expected = expected(&headers);
     let body = body.map_err(|_| SecretsError::TooLarge(SECRET_BODY_BYTES_MAX))?;
     // The parser's own words would repeat what it did not understand.
     let new: NewSecret = serde_json::from_slice(&body)
@@ -158,7 +158,7 @@ async fn remove(
     accepting(&app)?;
     let scope = Scope::of(query.project.as_deref())?;
     let name = SecretName::new(&name)?;
-    let expected = expected(&headers)?;
+    let expected = expected(&headers);
     blocking(move || Ok(store(&app)?.remove(scope, name, &expected)?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -191,20 +191,19 @@ fn place(info: &SecretInfo) -> Vec<u8> {
 }
 
 /// What `If-Match` and `If-None-Match` ask for.
-fn expected(headers: &HeaderMap) -> Result<Expected, ApiError> {
+fn expected(headers: &HeaderMap) -> Expected {
     let text = |name: &HeaderName| {
         headers
             .get(name)
             .map(|value| value.to_str().unwrap_or_default())
     };
+    let tag = |text: &str| text.trim_matches('"').to_owned();
+    // If-Match alone counts when both are there (RFC 9110, 13.2.2).
     match (text(&IF_MATCH), text(&IF_NONE_MATCH)) {
-        (None, None) => Ok(Expected::Any),
-        (Some("*"), None) => Ok(Expected::Tag("*".to_owned())),
-        (Some(tag), None) => Ok(Expected::Tag(tag.trim_matches('"').to_owned())),
-        (None, Some("*")) => Ok(Expected::Absent),
-        _ => Err(ApiError::Invalid(
-            "write If-Match with one ETag or *, or If-None-Match with *".to_owned(),
-        )),
+        (None, None) => Expected::Any,
+        (Some(wanted), _) => Expected::Tag(tag(wanted)),
+        (None, Some("*")) => Expected::Absent,
+        (None, Some(known)) => Expected::Other(tag(known)),
     }
 }
 

@@ -535,6 +535,7 @@ pub enum NewSource {
     /// A tar archive that was uploaded as a blob.
     Snapshot {
         /// BLAKE3 of the archive, 64 hex digits.
+        #[schema(pattern = "^[0-9a-f]{64}$")]
         digest: String,
         /// Its size in bytes.
         size: u64,

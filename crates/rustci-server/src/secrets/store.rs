@@ -48,6 +48,8 @@ pub enum Expected {
     Absent,
     /// In the state with this [`tag`](SecretInfo::tag), or in any when it is `*`.
     Tag(String),
+    /// In any but the state with this tag, or not there.
+    Other(String),
 }
 
 /// What setting a secret did.
@@ -377,6 +379,8 @@ fn expect(
     let agrees = match (expected, old) {
         (Expected::Any, _) | (Expected::Absent, None) => true,
         (Expected::Tag(tag), Some(old)) => *tag == "*" || *tag == info(&id.0, &id.1, old).tag(),
+        (Expected::Other(tag), Some(old)) => *tag != info(&id.0, &id.1, old).tag(),
+        (Expected::Other(_), None) => true,
         (Expected::Absent, Some(_)) | (Expected::Tag(_), None) => false,
     };
     if agrees {

@@ -275,6 +275,11 @@ pub(crate) const CASES: &[Case] = &[
         404,
         "GET /api/v1/projects/demo/tests/4096",
     ),
+    get("get_quota", 422, "GET /api/v1/projects/%10/quota"),
+    send("set_quota", 422, "PUT /api/v1/projects/%10/quota", || {
+        json!({})
+    }),
+    get("remove_quota", 422, "DELETE /api/v1/projects/%10/quota"),
     get("pipeline_schema", 200, "GET /api/v1/schema/pipeline"),
     get("store_blob", 201, "PUT {archive}").bytes(b"archive"),
     get("store_blob", 200, "PUT {archive}").bytes(b"archive"),
