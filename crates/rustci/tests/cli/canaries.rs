@@ -41,13 +41,21 @@ jobs:
       lines: "x ${{{{ steps.print.outputs.lines }}}}"
       found: ${{{{ steps.print.outputs.found }}}}
     reports: {{ junit: junit.xml }}
+    cache: {{ key: "canaries-${{{{ hashFiles('junit.xml') }}}}", paths: [cached], when: always }}
+    artifacts:
+      - {{ name: kept, paths: ["kept/**"], when: always }}
+      - {{ name: named, paths: ["named/**"], when: always }}
     steps:
       - id: print
         shell: python
         run: |
           {print}
       - name: step ${{{{ steps.print.outputs.plain }}}}
-        run: set -x; echo "$ODD"; "$PLAIN"
+        run: |
+          mkdir kept named cached
+          echo ok | tee kept/ok cached/ok
+          echo "in a name" > "named/$PLAIN"
+          set -x; echo "$ODD"; "$PLAIN"
         continue-on-error: true
       - run: cd "$LINES"
         continue-on-error: true
@@ -332,7 +340,8 @@ fn check_answers(http: &Http) {
         "/metrics",
     ];
     for path in paths {
-        let (_, body) = http.ask("GET", path, "").unwrap();
+        let (status, body) = http.ask("GET", path, "").unwrap();
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
         check_clean(path, &body);
     }
 }
