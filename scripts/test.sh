@@ -12,6 +12,7 @@ need python3 python3
 need git git
 need bash bash
 need ps procps
+need curl curl
 if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
         echo "missing: install with: sudo apt-get install -y ${packages[*]}" >&2

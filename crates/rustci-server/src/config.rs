@@ -35,6 +35,9 @@ pub struct ServerConfig {
     pub secrets_key: Option<PathBuf>,
     /// How much of artifacts and caches is kept, and for how long.
     pub content: ContentConfig,
+    /// Where jobs find the API. Default: the address of `http`, with the loopback address in the
+    /// place of an unspecified one.
+    pub public_url: Option<String>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -54,6 +57,7 @@ impl ServerConfig {
             traces: None,
             secrets_key: None,
             content: ContentConfig::default(),
+            public_url: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

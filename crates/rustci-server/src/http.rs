@@ -1,7 +1,7 @@
 //! The thread that serves HTTP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -28,13 +28,39 @@ pub(crate) struct HttpServer {
     thread: Option<JoinHandle<()>>,
 }
 
-impl HttpServer {
-    /// Binds `address` and serves `router` there.
-    pub(crate) fn start(address: SocketAddr, router: Router) -> Result<Self, HttpError> {
+/// An address that is taken and not served yet.
+#[derive(Debug)]
+pub(crate) struct BoundHttp {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl BoundHttp {
+    /// Takes `address`; port 0 takes a free one.
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self, HttpError> {
         let failed = |source| HttpError { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// How it is reached from this machine.
+    pub(crate) fn url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}")
+    }
+
+    /// Serves `router` there.
+    pub(crate) fn serve(self, router: Router) -> Result<HttpServer, HttpError> {
+        let Self { listener, address } = self;
+        let failed = |source| HttpError { address, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(HTTP_BLOCKING_THREADS)
@@ -46,13 +72,15 @@ impl HttpServer {
             .name("http".to_owned())
             .spawn(move || runtime.block_on(serve(listener, router, stopped)))
             .map_err(failed)?;
-        Ok(Self {
+        Ok(HttpServer {
             address,
             stop,
             thread: Some(thread),
         })
     }
+}
 
+impl HttpServer {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

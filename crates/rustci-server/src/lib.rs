@@ -31,6 +31,7 @@ pub mod engine;
 pub mod health;
 mod hex;
 mod http;
+mod job_token;
 pub mod limits;
 pub mod lock;
 pub mod logs;
@@ -44,6 +45,7 @@ mod traces;
 
 pub use config::ServerConfig;
 pub use http::HttpError;
+pub use job_token::{JobTokens, needs_api};
 pub use journal::SyncMode;
 pub use readonly::ReadOnly;
 pub use rustci_scheduler::SchedulerConfig;

@@ -39,6 +39,7 @@ impl ReadOnly {
         let app = App {
             // Whoever can read the files needs no token to be told what is in them.
             token: None,
+            job_tokens: None,
             engine: None,
             queries: catalogue.queries(),
             logs: LogFollower::Files(Layout(dir).logs()),

@@ -19,7 +19,8 @@ use crate::config::ServerConfig;
 use crate::content::{Content, Sweeper};
 use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError, RequestKey};
 use crate::health::HealthCell;
-use crate::http::{HttpError, HttpServer};
+use crate::http::{BoundHttp, HttpError, HttpServer};
+use crate::job_token::JobTokens;
 use crate::limits::HISTORY_JOBS_MAX;
 use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
@@ -141,6 +142,9 @@ impl Server {
             dir: layout.logs(),
             source,
         })?;
+        let http = config.http.map(BoundHttp::bind).transpose()?;
+        let url = http.as_ref().map(BoundHttp::url);
+        let job_tokens = JobTokens::new(&token, config.public_url.or(url));
         let engine = EngineConfig {
             scheduler: config.scheduler,
             secrets: secrets.clone(),
@@ -153,11 +157,13 @@ impl Server {
             metrics: metrics.clone(),
             health: health.clone(),
             history,
+            job_tokens: Some(job_tokens.clone()),
             snapshot_records: config.snapshot_records,
         };
         let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;
         let app = App {
             token: Some(token.clone()),
+            job_tokens: Some(job_tokens),
             engine: Some(shard.started.handle.clone()),
             queries: catalogue.queries(),
             logs: LogFollower::Store(logs.logs()),
@@ -169,9 +175,7 @@ impl Server {
             metrics,
         };
         let sweeper = sweeper(&app, shard.started.handle.clone())?;
-        let http = config
-            .http
-            .map(|at| HttpServer::start(at, api::router(app.clone())));
+        let http = http.map(|bound| bound.serve(api::router(app.clone())));
         let http = http.transpose()?;
         Ok(Self {
             http,

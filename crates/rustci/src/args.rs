@@ -230,6 +230,9 @@ pub(crate) struct ServeArgs {
     /// Where the HTTP API listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     pub(crate) http: String,
+    /// Where jobs find the API; default: the address of --http
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// Where runners connect (may be repeated)
     ///
     /// Default: valkyrie+tcp://127.0.0.1:7443 and rustci.sock in the data directory.

@@ -1,5 +1,6 @@
 //! A server and a runner inside this process, the same code as on two machines.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use crate::failure::Failure;
 /// What runners of this program offer; a job gets the native one unless its label asks for another.
 pub(crate) const EXECUTORS: [Executor; 2] = [Executor::Native, Executor::Dummy];
 
+/// A free port of this machine.
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// What to run with.
 #[derive(Debug)]
 pub(crate) struct EngineOptions {
@@ -29,6 +33,8 @@ pub(crate) struct EngineOptions {
     pub(crate) secrets_file: Option<PathBuf>,
     /// Where the secrets of local runs are kept.
     pub(crate) secrets_dir: PathBuf,
+    /// Where jobs find the API, when some job is to have a token for it; port 0 is a free one.
+    pub(crate) http: Option<SocketAddr>,
     /// Labels of the runner, beside those of the machine.
     pub(crate) labels: Vec<String>,
     /// Where workspaces are kept, if they are.
@@ -58,6 +64,7 @@ impl Engine {
             name: format!("local-{}", std::process::id()),
         };
         let config = ServerConfig {
+            http: options.http,
             valkyrie: vec![endpoint.clone()],
             traces: traces()?,
             secrets: secrets(options.secrets_file)?.with_store(

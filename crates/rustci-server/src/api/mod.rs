@@ -64,6 +64,7 @@ use crate::catalogue::Queries;
 use crate::content::Content;
 use crate::engine::EngineHandle;
 use crate::health::HealthCell;
+use crate::job_token::JobTokens;
 use crate::limits::RUN_BODY_BYTES_MAX;
 use crate::logs::LogFollower;
 use crate::secrets::SecretStore;
@@ -77,6 +78,8 @@ pub use problem::ApiError;
 pub(crate) struct App {
     /// The token that requests need; none when the caller is this process.
     pub(crate) token: Option<ApiToken>,
+    /// Tokens of jobs; none when the data directory is open for reading only.
+    pub(crate) job_tokens: Option<JobTokens>,
     /// None when the data directory is open for reading only.
     pub(crate) engine: Option<EngineHandle>,
     pub(crate) queries: Queries,

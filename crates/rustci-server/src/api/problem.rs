@@ -21,6 +21,9 @@ pub enum ApiError {
     /// The caller showed no token, or a wrong one.
     #[error("this route needs the header `Authorization: Bearer <token>`")]
     Unauthorized,
+    /// The caller is a job and asks for more than its permissions.
+    #[error("{0}")]
+    Forbidden(String),
     /// The caller's path, query, header or body is not as documented.
     #[error("{0}")]
     Invalid(String),
@@ -168,6 +171,7 @@ impl ApiError {
     fn row(&self) -> &'static Row {
         match self {
             Self::Unauthorized => &rows::UNAUTHORIZED,
+            Self::Forbidden(_) => &rows::FORBIDDEN,
             Self::Invalid(_) => &rows::INVALID_REQUEST,
             Self::Pipeline { .. } => &rows::INVALID_PIPELINE,
             Self::RunSkipped(_) => &rows::RUN_SKIPPED,

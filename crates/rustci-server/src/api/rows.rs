@@ -24,6 +24,13 @@ pub(crate) const UNAUTHORIZED: Row = Row {
     hint: "the token is in the file `token` of the server's data directory",
 };
 
+pub(crate) const FORBIDDEN: Row = Row {
+    status: StatusCode::FORBIDDEN,
+    code: "forbidden",
+    title: "Not for this token",
+    hint: "name what the job needs in its `permissions`; a job sees its own project only",
+};
+
 pub(crate) const INVALID_REQUEST: Row = Row {
     status: StatusCode::BAD_REQUEST,
     code: "invalid_request",
@@ -273,6 +280,7 @@ pub(crate) const INTERNAL: Row = Row {
 #[cfg(test)]
 pub(crate) const ALL: &[&Row] = &[
     &UNAUTHORIZED,
+    &FORBIDDEN,
     &INVALID_REQUEST,
     &INVALID_PIPELINE,
     &RUN_SKIPPED,

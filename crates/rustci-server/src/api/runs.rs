@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use rustci_pipeline::{Job, Plan, PlanRefused, PlanRequest, Planned};
@@ -27,6 +28,7 @@ use crate::api::view::{
 use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
 use crate::engine::{Begin, Begun, EngineHandle, RequestKey, Submission, Wanted};
+use crate::job_token::JobClaims;
 use crate::limits::NAME_CHARS_MAX;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -45,10 +47,17 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn create(
     State(app): State<App>,
+    claims: Option<Extension<JobClaims>>,
     headers: HeaderMap,
     Json(new): Json<NewRun>,
 ) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
     accepting(&app)?;
+    if let Some(Extension(claims)) = claims.filter(|claims| claims.project != new.project) {
+        let project = &claims.project;
+        return Err(ApiError::Forbidden(format!(
+            "the job may only start runs of {project:?}"
+        )));
+    }
     let engine = engine(&app)?;
     check_names(&new)?;
     check_source(&app, new.source.as_ref())?;

@@ -5,7 +5,7 @@ use rustci_scheduler::{AttemptToken, Command, Effect, Job, Reply, RunId, RunnerI
 use valkyrie::{Correlation, End, ErrorCode, MessageType, SendError, StreamId, Time, v2};
 
 use crate::engine::core::Core;
-use crate::engine::spec::JOB_CONTENT_TYPE;
+use crate::engine::spec::{JOB_CONTENT_TYPE, append_token};
 use crate::limits::CANCEL_GRACE;
 use crate::logs::LogKey;
 
@@ -168,10 +168,16 @@ impl Core {
         let content = self.config.content.as_ref();
         let limits = content.map(|content| content.config).unwrap_or_default();
         let spec = self.specs.encode(run, place, &self.config.secrets, &limits);
+        let mut spec = spec.map_err(|error| error.to_string())?;
+        let of = (run.id.0, run.meta.project.as_str());
+        let tokens = self.config.job_tokens.as_ref();
+        if let Some(issued) = tokens.and_then(|one| one.issue(token, of, &job.permissions)) {
+            append_token(&mut spec, issued);
+        }
         Ok(Some(v2::JobRequest {
             attempt: Some(wire(token)),
             content_type: JOB_CONTENT_TYPE.to_owned(),
-            spec: spec.map_err(|error| error.to_string())?,
+            spec,
             resources: None,
             timeout_ms: job.timeout_ms,
             lease_ms: u32::try_from(self.config.scheduler.lease.as_millis()).unwrap_or(u32::MAX),

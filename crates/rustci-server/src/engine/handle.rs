@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustci_scheduler::record::RunMeta;
-use rustci_scheduler::{Command, StoredPlan, Verdict};
+use rustci_scheduler::{AttemptToken, Command, StoredPlan, Verdict};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -106,6 +106,8 @@ pub(crate) enum Request {
     ForgetRunner(u64, Answer<()>),
     /// Do what an operator wants with queue, quotas or runners.
     Operate(Box<Command>, Answer<()>),
+    /// Say whether an attempt runs under this fencing number.
+    IsRunning(AttemptToken, Answer<bool>),
     /// Bring the gauges up to date.
     Measure(Answer<()>),
     /// Show the state and, on its thread, the catalogue at the same journal index.
@@ -272,6 +274,14 @@ impl EngineHandle {
     /// [`ApiError`].
     pub async fn held_runs(&self) -> Result<Vec<u64>, ApiError> {
         self.ask(Request::HeldRuns).await
+    }
+
+    /// Whether an attempt runs, under this fencing number.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn is_running(&self, attempt: AttemptToken) -> Result<bool, ApiError> {
+        self.ask(|answer| Request::IsRunning(attempt, answer)).await
     }
 
     /// Brings the gauges of the metrics up to date.

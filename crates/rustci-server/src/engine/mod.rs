@@ -46,6 +46,7 @@ use crate::content::Content;
 use crate::engine::core::Core;
 use crate::engine::handle::Request;
 use crate::health::{Health, HealthCell};
+use crate::job_token::JobTokens;
 use crate::limits::{CATALOGUE_RETRY, ENGINE_TURN, SHUTDOWN_DRAIN, SNAPSHOT_RECORDS};
 use crate::logs::Logs;
 use crate::secrets::SecretsSource;
@@ -85,6 +86,8 @@ pub struct EngineConfig {
     pub health: HealthCell,
     /// How long jobs took before this start, the oldest first.
     pub history: Vec<JobTook>,
+    /// Signs the tokens of jobs. Default: none, and jobs get no tokens.
+    pub job_tokens: Option<JobTokens>,
     /// A snapshot after so many records. More make restarts longer, fewer cost a pause each.
     /// Default 200,000.
     pub snapshot_records: u64,
@@ -104,6 +107,7 @@ impl Default for EngineConfig {
             metrics: Metrics::new(),
             health: HealthCell::default(),
             history: Vec::new(),
+            job_tokens: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use prost::Message;
 use rustci_pipeline::v1;
 use rustci_scheduler::record::{NamedText, RunMeta};
-use rustci_scheduler::{Command, JobId, Refused, Reply, RunId, RunnerId, StoredPlan, Waiting};
+use rustci_scheduler::{
+    AttemptToken, Command, JobId, Refused, Reply, RunId, RunnerId, StoredPlan, Waiting,
+};
 use serde_json::{Map, Value, json};
 
 use crate::api::ApiError;
@@ -43,6 +45,9 @@ impl Core {
             Request::Operate(command, answer) => self.operate(*command, answer),
             Request::Capture(look) => self.capture(look),
             Request::HeldRuns(answer) => drop(answer.send(Ok(self.held_runs()))),
+            Request::IsRunning(attempt, answer) => {
+                drop(answer.send(Ok(self.is_running(attempt))));
+            }
             Request::Measure(answer) => {
                 self.measure();
                 drop(answer.send(Ok(())));
@@ -60,6 +65,14 @@ impl Core {
             Ok(begun) => self.hold(Pending::Begun(begun, answer)),
             Err(error) => drop(answer.send(Err(error))),
         }
+    }
+
+    fn is_running(&self, token: AttemptToken) -> bool {
+        let number = usize::try_from(token.attempt).unwrap_or(usize::MAX);
+        self.scheduler.job(token.job).is_some_and(|(_, _, job)| {
+            let last = job.attempts.last().filter(|_| job.attempts.len() == number);
+            last.is_some_and(|last| last.fence == token.fence && last.end.is_none())
+        })
     }
 
     /// Shows the state of now once it is durable and the catalogue has it.

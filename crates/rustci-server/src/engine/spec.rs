@@ -14,6 +14,7 @@ use rustci_pipeline::{
 use rustci_scheduler::{Run, contexts_json};
 
 use crate::content::ContentConfig;
+use crate::job_token::Issued;
 use crate::limits::PLANS_ENCODED_MAX;
 use crate::secrets::{SecretsError, SecretsSource};
 use crate::traces::RunTrace;
@@ -211,6 +212,20 @@ fn when(when: When) -> v1::When {
         When::Always => v1::When::Always,
         _ => v1::When::Success,
     }
+}
+
+/// Adds the token of a job and where to use it. The token is a secret: it is masked in the log.
+pub(crate) fn append_token(spec: &mut Vec<u8>, issued: Issued<'_>) {
+    let more = v1::JobSpec {
+        env: vec![binding("CI_API_URL", issued.url)],
+        secrets: vec![v1::Secret {
+            name: "CI_TOKEN".to_owned(),
+            value: issued.token,
+        }],
+        ..v1::JobSpec::default()
+    };
+    more.encode(spec)
+        .expect("a vector grows as far as memory goes");
 }
 
 fn binding(name: &str, value: &str) -> v1::Binding {

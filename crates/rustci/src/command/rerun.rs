@@ -7,7 +7,7 @@ use crate::api::follow::{Logs, follow};
 use crate::api::view::{RerunRequest, RunCreated, RunView};
 use crate::args::{PlaceArgs, RerunArgs};
 use crate::dirs;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, LOOPBACK};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -39,6 +39,8 @@ pub(crate) async fn rerun(
     let path = at.project.as_deref().unwrap_or(Path::new("."));
     let project = Project::find(path).or_else(|_| Project::at(path))?;
     let engine = Engine::start(EngineOptions {
+        // The jobs are not known here, and one of them may ask the API.
+        http: Some(LOOPBACK),
         data: data.clone(),
         secrets_file: args.secrets_file.clone(),
         secrets_dir: dirs::local_secrets(&project),

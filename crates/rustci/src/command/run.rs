@@ -19,7 +19,7 @@ use crate::api::follow::{Logs, follow};
 use crate::api::view::{NewRun, NewSource, PipelineText, RunCreated};
 use crate::args::RunArgs;
 use crate::dirs;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, LOOPBACK};
 use crate::event::RunEvent;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -109,6 +109,10 @@ async fn run_here(
         data: data.clone(),
         secrets_file: args.secrets_file.clone(),
         secrets_dir: dirs::local_secrets(project),
+        http: chosen
+            .iter()
+            .any(|source| needs_api(source))
+            .then_some(LOOPBACK),
         labels: args.labels.clone(),
         keep_workspaces: args.keep.then(|| data.join("workspaces")),
     };
@@ -129,6 +133,13 @@ async fn run_here(
             Err(failure)
         }
     }
+}
+
+/// Whether some job is to have a token for the API.
+fn needs_api(source: &Source) -> bool {
+    let plan = source.planned.iter().map(|planned| &planned.plan);
+    plan.flat_map(|plan| &plan.jobs)
+        .any(|job| rustci_server::needs_api(&job.permissions))
 }
 
 async fn submit_all(

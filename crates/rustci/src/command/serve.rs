@@ -65,6 +65,7 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         },
         secrets: secrets(args.secrets_file.clone())?,
         traces: traces()?,
+        public_url: args.public_url.clone(),
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
         ..ServerConfig::new(data.to_owned())
     })

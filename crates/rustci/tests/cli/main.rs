@@ -33,6 +33,8 @@ mod scripted;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod world;
