@@ -332,7 +332,7 @@ fn check_answers(http: &Http) {
         "/api/v1/runs/1/tests?limit=200",
         "/api/v1/runs/1/summaries",
         "/api/v1/runs/1/jobs/1/log",
-        "/api/v1/runs/1/jobs/1/log?format=raw",
+        "/api/v1/runs/1/jobs/1/log?tail=50",
         "/api/v1/projects/project/tests",
         "/api/v1/projects/project/tests/1",
         "/api/v1/secrets",
