@@ -86,7 +86,7 @@ fn standing_alone<'t>(
             declared.key.at.clone(),
             "a file with `inputs` is a template for others and does not run by itself",
         )
-        .help("what a person gives to a run stands under `on: { manual: { inputs: .. } }`");
+        .help("keep it in a directory below `.rustci`; what a person gives to a run stands under `on.manual.inputs`");
     let rest = entries
         .iter()
         .filter(|entry| entry.key.text() != Some("inputs"));

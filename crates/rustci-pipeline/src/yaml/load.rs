@@ -183,6 +183,7 @@ impl<'t> Loader<'t, '_> {
         let node = Rc::new(Node {
             kind,
             at: self.bytes(span),
+            filled: false,
             weight,
         });
         if anchor != 0 {

@@ -11,6 +11,8 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     /// Where it stands in the file.
     pub(crate) at: Range<usize>,
+    /// Whether it is another value than the one at its place: inputs were put into it.
+    pub(crate) filled: bool,
     pub(super) weight: Weight,
 }
 
@@ -58,6 +60,7 @@ impl Node {
         Self {
             kind: NodeKind::Scalar(scalar),
             at,
+            filled: false,
             weight: Weight::default(),
         }
     }
@@ -67,6 +70,7 @@ impl Node {
         Rc::new(Self {
             kind,
             at,
+            filled: true,
             weight: Weight::default(),
         })
     }
