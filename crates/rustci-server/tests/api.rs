@@ -188,6 +188,43 @@ async fn a_broken_pipeline_is_answered_with_every_finding() {
 }
 
 #[tokio::test]
+async fn files_that_a_pipeline_includes_come_with_it() {
+    let api = Api::start();
+    let mut run = new_run("include: [{ local: ci/t.yaml, with: { what: stable } }]\n");
+    run["pipeline"]["includes"] = json!({
+        "ci/t.yaml": "inputs: { what: }\njobs: { \"test-${{ inputs.what }}\": { steps: [{ run: x }] } }\n",
+    });
+    let created: RunCreated = api.post("/api/v1/runs", &run).await.json();
+    assert_eq!(created.run.jobs[0].key, "test-stable");
+    run["pipeline"]["includes"] = json!({ "ci/t.yaml": "jobs: { a: { steps: [{}] } }\n" });
+    let problem = api.post("/api/v1/runs", &run).await;
+    let problem = problem.is_problem(422, "invalid_pipeline");
+    let files: Vec<&str> = problem
+        .diagnostics
+        .iter()
+        .map(|found| found.file.as_str())
+        .collect();
+    assert_eq!(files, [".rustci.yaml", "ci/t.yaml"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_asks_for_no_run_gets_none() {
+    let api = Api::start();
+    let mut run = new_run("jobs: { a: { steps: [{ run: x }] } }\n");
+    for event in [
+        json!({ "name": "push", "head_commit": { "message": "docs [skip ci]" } }),
+        json!({ "name": "pull_request", "message": "[Skip CI]" }),
+    ] {
+        run["event"] = event;
+        let problem = api.post("/api/v1/runs", &run).await;
+        problem.is_problem(422, "run_skipped");
+    }
+    run["event"] = json!({ "name": "manual", "message": "[skip ci]" });
+    let created: RunCreated = api.post("/api/v1/runs", &run).await.json();
+    assert_eq!(created.run.id, 1);
+}
+
+#[tokio::test]
 async fn bad_requests_have_their_codes() {
     let api = Api::start();
     api.post("/api/v1/runs", &json!({ "pipe": 1 }))
