@@ -7,6 +7,8 @@
 mod codec;
 mod disk;
 mod dispatch;
+mod explain;
+mod fairness;
 mod footprint;
 mod http;
 mod logs;
@@ -74,6 +76,16 @@ const BENCHES: &[Bench] = &[
         name: "queue",
         about: "jobs per second from plan to completion; restart with a full queue",
         run: queue::run,
+    },
+    Bench {
+        name: "fairness",
+        about: "how evenly projects are served when one submits ten times as much",
+        run: fairness::run,
+    },
+    Bench {
+        name: "explain",
+        about: "why a job waits, asked while 100,000 do",
+        run: explain::run,
     },
     Bench {
         name: "logs",

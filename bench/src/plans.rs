@@ -37,6 +37,13 @@ pub(crate) fn plan(number: usize, jobs: usize) -> Result<Arc<StoredPlan>> {
     Ok(Arc::new(StoredPlan::new(planned.plan)))
 }
 
+/// A request to run `plan` for a project of its own.
+pub(crate) fn submission_of(plan: &Arc<StoredPlan>, project: &str) -> Submission {
+    let mut submission = submission(plan);
+    submission.new.project = project.to_owned();
+    submission
+}
+
 /// A request to run `plan`.
 pub(crate) fn submission(plan: &Arc<StoredPlan>) -> Submission {
     Submission {

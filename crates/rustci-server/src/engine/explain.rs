@@ -137,8 +137,11 @@ impl Core {
 }
 
 impl Forecasts<'_> {
-    /// When the last job ends; none when that is not known of every job.
+    /// When the last job ends; none when that is not known of every job, or there are too many.
     fn last(&mut self) -> Option<u64> {
+        if self.run.jobs.len() > FORECAST_JOBS_MAX {
+            return None;
+        }
         let open = self.run.jobs.iter().enumerate();
         let open = open.filter(|(_, job)| job.phase != Phase::Ended);
         let places: Vec<usize> = open.map(|(place, _)| place).collect();
