@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustci_scheduler::{Command, Drain, Pause, RunId};
+use rustci_scheduler::{Command, Drain, Pause, Quota, RunId};
 use valkyrie_frame::Time;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     runner::Runner,
     server::Death,
     simulation::Simulation,
+    workload::PROJECTS,
     world::Event,
 };
 
@@ -36,6 +37,7 @@ impl Simulation {
             }
             Fault::Cancel => self.cancel(),
             Fault::Drain => self.drain(),
+            Fault::Operate => self.operate(),
             Fault::SlowSync
             | Fault::Delay
             | Fault::SplitReads
@@ -116,6 +118,33 @@ impl Simulation {
         });
         let delay = self.world.millis(1_000, 20_000);
         self.world.after(delay, Event::Undrain);
+    }
+
+    /// Somebody sets a quota, or forgets a runner that is not there.
+    fn operate(&mut self) {
+        let rng = &mut self.world.rng;
+        let (pick, forget) = (rng.below(100), rng.chance(50));
+        let project = PROJECTS
+            .get(rng.place(4))
+            .copied()
+            .unwrap_or_default()
+            .to_owned();
+        let quota = Quota {
+            running: u32::try_from(rng.below(4)).unwrap_or_default(),
+            weight: u32::try_from(rng.below(4)).unwrap_or_default(),
+            ..Quota::default()
+        };
+        self.server.with(&mut self.world, |process, world| {
+            let known = process.scheduler.known_runners();
+            let runners: Vec<_> = known.map(|known| known.id).collect();
+            let place = usize::try_from(pick).unwrap_or(0) % runners.len().max(1);
+            let command = match runners.get(place).filter(|_| forget) {
+                Some(runner) => Command::ForgetRunner { runner: *runner },
+                None => Command::SetQuota { project, quota },
+            };
+            // One that is connected or has jobs is refused.
+            let _ = process.handle(command, world);
+        });
     }
 
     /// Somebody puts everything right that lasts until somebody does.

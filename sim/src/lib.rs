@@ -17,6 +17,7 @@
 //! - slots: one holder each, and nobody who needs one runs without; approval: no job that asks
 //!   begins before somebody has agreed; carried: what a rerun takes over is never given out;
 //! - I12 once faults stop, everything ends;
+//! - quota: no project gets a lease beyond the running jobs that it may have;
 //! - wire: no session ever finds fault with its peer.
 //!
 //! ```
@@ -30,6 +31,7 @@ mod net;
 mod options;
 mod oracle;
 mod people;
+mod quotas;
 mod rng;
 mod runner;
 mod server;

@@ -63,11 +63,13 @@ pub enum Fault {
     Cancel,
     /// Runners are drained, the queue is paused, and projects get quotas.
     Drain,
+    /// Quotas of projects change, and runners that are away are forgotten.
+    Operate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::KillServer,
         Self::PowerLoss,
         Self::FailSync,
@@ -85,6 +87,7 @@ impl Fault {
         Self::Stubborn,
         Self::Cancel,
         Self::Drain,
+        Self::Operate,
     ];
 
     /// Whether it is an event of its own, and not a property of others.

@@ -11,6 +11,8 @@ use rustci_scheduler::{
 use valkyrie_frame::ErrorCode;
 use valkyrie_session::SessionError;
 
+use crate::quotas::Quotas;
+
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
@@ -61,6 +63,7 @@ pub(crate) struct Oracle {
     /// Jobs that reruns took over.
     carried: BTreeSet<u64>,
     pub(crate) gates: Gates,
+    quotas: Quotas,
     pub(crate) completions: usize,
     pub(crate) recoveries: usize,
 }
@@ -102,6 +105,9 @@ impl Oracle {
     }
 
     fn durable_record(&mut self, record: &Record) {
+        if let Err(detail) = self.quotas.record(record) {
+            self.fail("quota", detail);
+        }
         match &record.kind {
             Some(Kind::Leased(leased)) => {
                 if leased.fence <= self.fence {
