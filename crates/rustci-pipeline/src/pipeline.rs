@@ -20,6 +20,8 @@ pub struct Pipeline {
     pub(crate) inputs: BTreeMap<String, Input>,
     /// Findings that matter when it is to be run: keys that this version cannot do.
     pub(crate) planning: Vec<Diagnostic>,
+    /// What only an older file says.
+    pub(crate) older: Option<Older>,
     /// By job id, the file and line where each step begins.
     pub(crate) step_places: BTreeMap<String, Vec<(String, u32)>>,
 }
@@ -29,6 +31,25 @@ impl Pipeline {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.plan.name
+    }
+
+    /// What an older file says of itself for people.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.older.as_ref()?.description.as_deref()
+    }
+
+    /// The tier of an older file: `minimal`, `simple`, `standard` or `advanced`.
+    #[must_use]
+    pub fn tier(&self) -> Option<&'static str> {
+        Some(self.older.as_ref()?.tier)
+    }
+
+    /// The repository that an older file is about, and its branch.
+    #[must_use]
+    pub fn repository(&self) -> Option<(&str, Option<&str>)> {
+        let older = self.older.as_ref()?;
+        Some((older.repository.as_deref()?, older.branch.as_deref()))
     }
 
     /// The times at which it runs, in the order of the file.
@@ -44,6 +65,15 @@ impl Pipeline {
         let (file, line) = self.step_places.get(job_id)?.get(step)?;
         Some((file, *line))
     }
+}
+
+/// What only an older file says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Older {
+    pub(crate) tier: &'static str,
+    pub(crate) description: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) branch: Option<String>,
 }
 
 /// The events that start a pipeline; none where an event does not.

@@ -10,6 +10,7 @@ use valkyrie::Endpoint;
 
 use crate::content::ContentConfig;
 use crate::limits::SNAPSHOT_RECORDS;
+use crate::pipelines::CronClock;
 use crate::secrets::SecretsSource;
 
 /// Settings of a [`Server`](crate::Server). All values are valid by their types.
@@ -38,6 +39,9 @@ pub struct ServerConfig {
     /// Where jobs find the API. Default: the address of `http`, with the loopback address in the
     /// place of an unspecified one.
     pub public_url: Option<String>,
+    /// The clock of schedules; registered pipelines run at their times by it. Default: none, they
+    /// never run by themselves.
+    pub schedules: Option<CronClock>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -58,6 +62,7 @@ impl ServerConfig {
             secrets_key: None,
             content: ContentConfig::default(),
             public_url: None,
+            schedules: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

@@ -36,6 +36,7 @@ pub mod limits;
 pub mod lock;
 pub mod logs;
 mod paths;
+pub mod pipelines;
 mod readonly;
 mod rerun;
 pub mod secrets;

@@ -13,6 +13,7 @@ use crate::content::{Content, ContentConfig};
 use crate::health::{Health, HealthCell};
 use crate::logs::LogFollower;
 use crate::paths::Layout;
+use crate::pipelines::Schedules;
 
 /// A data directory open for reading; another process may be running on it.
 ///
@@ -47,6 +48,7 @@ impl ReadOnly {
             content: Content::new(content, ContentConfig::default()),
             secrets: None,
             backups: None,
+            schedules: Schedules::default(),
             health,
             metrics: Metrics::new(),
         };

@@ -25,6 +25,7 @@ use crate::limits::HISTORY_JOBS_MAX;
 use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
+use crate::pipelines::{CronThread, Schedules};
 use crate::secrets::{KeyPlace, SecretStore, SecretsError, SecretsSource};
 use crate::token::{ApiToken, TokenError};
 use crate::traces::{self, Tracer};
@@ -83,6 +84,7 @@ pub enum StartError {
 pub struct Server {
     http: Option<HttpServer>,
     _sweeper: Sweeper,
+    _schedules: Option<CronThread>,
     shard: EngineShard,
     _tracer: Option<Tracer>,
     _logs: LogStore,
@@ -161,6 +163,11 @@ impl Server {
             snapshot_records: config.snapshot_records,
         };
         let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;
+        let schedules = Schedules::of(config.schedules.clone());
+        let cron = config
+            .schedules
+            .map(|_| CronThread::start(shard.started.handle.clone(), schedules.clone()));
+        let cron = cron.transpose().map_err(StartError::Thread)?;
         let app = App {
             token: Some(token.clone()),
             job_tokens: Some(job_tokens),
@@ -171,6 +178,7 @@ impl Server {
             content,
             secrets: secrets.store,
             backups: Some(Backups::of(dir)),
+            schedules: schedules.clone(),
             health,
             metrics,
         };
@@ -180,6 +188,7 @@ impl Server {
         Ok(Self {
             http,
             _sweeper: sweeper,
+            _schedules: cron,
             shard,
             _tracer: tracer,
             _logs: logs,

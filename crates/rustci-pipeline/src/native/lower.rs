@@ -45,6 +45,7 @@ pub(super) fn pipeline(report: &mut Report<'_>, draft: Draft) -> Option<Pipeline
         triggers: draft.triggers,
         inputs: draft.inputs,
         planning: Vec::new(),
+        older: None,
         step_places,
     })
 }

@@ -24,6 +24,7 @@ mod approval;
 mod auth;
 mod backup;
 mod blob;
+mod ci;
 mod contract;
 pub(crate) mod document;
 mod envelope;
@@ -32,7 +33,9 @@ mod explain;
 mod extract;
 mod health;
 mod log;
+mod multipart;
 mod page;
+mod pipelines;
 mod problem;
 mod queue;
 mod rerun;
@@ -67,11 +70,13 @@ use crate::health::HealthCell;
 use crate::job_token::JobTokens;
 use crate::limits::RUN_BODY_BYTES_MAX;
 use crate::logs::LogFollower;
+use crate::pipelines::Schedules;
 use crate::secrets::SecretStore;
 use crate::token::ApiToken;
 
 pub(crate) use backup::Backups;
 pub use problem::ApiError;
+pub(crate) use runs::plan;
 
 /// What the handlers work with; cloning it clones pointers.
 #[derive(Debug, Clone)]
@@ -91,6 +96,8 @@ pub(crate) struct App {
     pub(crate) secrets: Option<Arc<SecretStore>>,
     /// None when the data directory is open for reading only.
     pub(crate) backups: Option<Backups>,
+    /// What wakes the schedules, and their clock.
+    pub(crate) schedules: Schedules,
     pub(crate) health: HealthCell,
     pub(crate) metrics: Metrics,
 }
@@ -103,6 +110,8 @@ pub(crate) fn router(app: App) -> Router {
     let contract = Arc::new(Contract::of(document));
     Router::from(health::routes())
         .nest("/api/v1", guarded(versioned(), &app, &contract))
+        .nest("/api/ci", guarded(ci::routes(), &app, &contract))
+        .merge(Router::from(ci::open_routes()))
         .route("/api/v1/openapi.json", openapi.clone())
         .route("/api-docs/openapi.json", openapi)
         .method_not_allowed_fallback(method_not_allowed)
@@ -134,6 +143,8 @@ pub fn openapi() -> String {
 fn document() -> OpenApi {
     let routes = OpenApiRouter::with_openapi(document::start())
         .nest("/api/v1", versioned())
+        .nest("/api/ci", ci::routes())
+        .merge(ci::open_routes())
         .merge(health::routes());
     document::finish(routes.into_openapi())
 }
@@ -147,6 +158,7 @@ fn versioned() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(explain::routes())
         .merge(log::routes())
+        .merge(pipelines::routes())
         .merge(queue::routes())
         .merge(runners::routes())
         .merge(rerun::routes())

@@ -131,6 +131,17 @@ pub enum ApiError {
     /// The key of the secrets is not the server's to change.
     #[error("{0}")]
     KeyElsewhere(String),
+    /// There is a registered pipeline of that name already.
+    #[error("there is a pipeline {0} already")]
+    PipelineExists(String),
+    /// The repository of a registered pipeline did not say which commit its ref is.
+    #[error("the ref of {url} could not be looked up: {why}")]
+    SourceUnreachable {
+        /// The repository.
+        url: String,
+        /// What git said.
+        why: String,
+    },
     /// The runner is connected or has jobs.
     #[error("runner {0} is connected or has jobs")]
     RunnerInUse(u64),
@@ -198,6 +209,8 @@ impl ApiError {
             Self::SourceGone(_) => &rows::SOURCE_GONE,
             Self::IdempotencyMismatch(_) => &rows::IDEMPOTENCY_MISMATCH,
             Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
+            Self::PipelineExists(_) => &rows::PIPELINE_EXISTS,
+            Self::SourceUnreachable { .. } => &rows::SOURCE_UNREACHABLE,
             Self::RunnerInUse(_) => &rows::RUNNER_IN_USE,
             Self::QuotaExceeded(_) => &rows::QUOTA_EXCEEDED,
             Self::BackupRunning => &rows::BACKUP_RUNNING,

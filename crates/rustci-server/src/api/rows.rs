@@ -171,6 +171,20 @@ pub(crate) const KEY_ELSEWHERE: Row = Row {
     hint: "stop the server and use `rustci secrets rekey --data-dir DIR --new-key-file FILE`",
 };
 
+pub(crate) const PIPELINE_EXISTS: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "pipeline_exists",
+    title: "Name is taken",
+    hint: "choose another name, or change it with PUT /api/v1/pipelines/{name}",
+};
+
+pub(crate) const SOURCE_UNREACHABLE: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "source_unreachable",
+    title: "Repository gave no commit",
+    hint: "try `git ls-remote URL REF` as the user of the server",
+};
+
 pub(crate) const RUNNER_IN_USE: Row = Row {
     status: StatusCode::CONFLICT,
     code: "runner_in_use",
@@ -301,6 +315,8 @@ pub(crate) const ALL: &[&Row] = &[
     &METHOD_NOT_ALLOWED,
     &RUN_FINISHED,
     &KEY_ELSEWHERE,
+    &PIPELINE_EXISTS,
+    &SOURCE_UNREACHABLE,
     &RUNNER_IN_USE,
     &QUOTA_EXCEEDED,
     &BACKUP_RUNNING,

@@ -51,24 +51,34 @@ async fn create(
     headers: HeaderMap,
     Json(new): Json<NewRun>,
 ) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
-    accepting(&app)?;
     if let Some(Extension(claims)) = claims.filter(|claims| claims.project != new.project) {
         let project = &claims.project;
         return Err(ApiError::Forbidden(format!(
             "the job may only start runs of {project:?}"
         )));
     }
-    let engine = engine(&app)?;
-    check_names(&new)?;
-    check_source(&app, new.source.as_ref())?;
-    // Planning a large file takes milliseconds that live logs should not wait for.
     let key = request_key(&headers, &("run", &new))?;
+    let run = start(&app, new, key, traceparent(&headers)).await?;
+    Ok((StatusCode::CREATED, Json(RunCreated { run })))
+}
+
+/// Starts a run; it is durable then.
+pub(super) async fn start(
+    app: &App,
+    new: NewRun,
+    key: Option<RequestKey>,
+    trace: Option<TraceContext>,
+) -> Result<RunView, ApiError> {
+    accepting(app)?;
+    let engine = engine(app)?;
+    check_names(&new)?;
+    check_source(app, new.source.as_ref())?;
+    // Planning a large file takes milliseconds that live logs should not wait for.
     let mut submission = blocking(move || plan(new)).await?;
-    submission.trace = traceparent(&headers);
+    submission.trace = trace;
     let wanted = Wanted::New(Box::new(submission));
     let begun = engine.begin(Begin { wanted, key }).await?;
-    let run = run_of(&app, begun).await?;
-    Ok((StatusCode::CREATED, Json(RunCreated { run })))
+    run_of(app, begun).await
 }
 
 /// The run that a request began, now or when it came first.
@@ -193,14 +203,19 @@ async fn get(State(app): State<App>, Path(id): Path<u64>) -> Result<Json<RunView
     responses((status = 202, description = "Its jobs are told to stop."), NotFound, Conflict)
 )]
 async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
-    accepting(&app)?;
-    match engine(&app)?.cancel(id).await {
+    stop(&app, id).await.map(|()| StatusCode::ACCEPTED)
+}
+
+/// Cancels a run; that is durable then.
+pub(super) async fn stop(app: &App, id: u64) -> Result<(), ApiError> {
+    accepting(app)?;
+    match engine(app)?.cancel(id).await {
         Err(ApiError::NotFound { .. }) => {
             // What the scheduler does not have is over, or never was.
-            find(&app, id).await?;
+            find(app, id).await?;
             Err(ApiError::RunFinished(id))
         }
-        done => done.map(|()| StatusCode::ACCEPTED),
+        done => done,
     }
 }
 
@@ -271,7 +286,7 @@ fn check_source(app: &App, source: Option<&NewSource>) -> Result<(), ApiError> {
 }
 
 /// Reads and plans the file; every finding at once.
-fn plan(new: NewRun) -> Result<Submission, ApiError> {
+pub(crate) fn plan(new: NewRun) -> Result<Submission, ApiError> {
     let file = new.pipeline.file.clone();
     let refused = |diagnostics| ApiError::Pipeline { file, diagnostics };
     let PipelineText {

@@ -5,6 +5,7 @@
 mod again;
 mod explain;
 mod operations;
+mod pipeline;
 mod queue;
 mod secret;
 mod test;
@@ -20,6 +21,9 @@ pub use again::{AnswerRequest, RerunRequest};
 pub(crate) use explain::recorded as explain_recorded;
 pub use explain::{Details, Explanation, JobExplanation, Nearest};
 pub use operations::StateView;
+pub use pipeline::{
+    NewPipeline, NewTrigger, PipelineList, PipelineSource, PipelineView, ScheduleView,
+};
 pub use queue::{
     ClassView, NewQuota, ProjectLoad, QueueState, QueueView, QueuedJob, QuotaList, QuotaView,
     RunnerList, RunnerState, RunnerView,
@@ -511,7 +515,7 @@ pub struct NewRun {
 }
 
 /// A pipeline file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineText {
     /// Its path in the project, for names and diagnostics.

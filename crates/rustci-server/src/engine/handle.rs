@@ -12,6 +12,7 @@ use valkyrie_frame::TraceContext;
 use crate::api::ApiError;
 use crate::api::view::{Explanation, NewRun, QueueView, QuotaView, RunView, RunnerView};
 use crate::catalogue::Catalogue;
+use crate::engine::documents::{Expected, Firing};
 use crate::engine::keys::RequestKey;
 use crate::engine::placement::QueuePage;
 use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
@@ -108,6 +109,17 @@ pub(crate) enum Request {
     Operate(Box<Command>, Answer<()>),
     /// Say whether an attempt runs under this fencing number.
     IsRunning(AttemptToken, Answer<bool>),
+    /// List the documents of a kind.
+    Documents(&'static str, Answer<Vec<(String, Vec<u8>)>>),
+    /// Keep, change or remove a registered pipeline.
+    PutPipeline {
+        name: String,
+        value: Option<Vec<u8>>,
+        expected: Expected,
+        answer: Answer<()>,
+    },
+    /// Start a timed run.
+    Fire(Box<Firing>, Answer<Begun>),
     /// Bring the gauges up to date.
     Measure(Answer<()>),
     /// Show the state and, on its thread, the catalogue at the same journal index.
@@ -282,6 +294,45 @@ impl EngineHandle {
     /// [`ApiError`].
     pub(crate) async fn is_running(&self, attempt: AttemptToken) -> Result<bool, ApiError> {
         self.ask(|answer| Request::IsRunning(attempt, answer)).await
+    }
+
+    /// The documents of a kind, by key.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn documents(
+        &self,
+        kind: &'static str,
+    ) -> Result<Vec<(String, Vec<u8>)>, ApiError> {
+        self.ask(|answer| Request::Documents(kind, answer)).await
+    }
+
+    /// Keeps, changes or removes a registered pipeline; the answer comes when that is durable.
+    ///
+    /// # Errors
+    /// [`ApiError`]: `PipelineExists` and `NotFound` when it is not as `expected`.
+    pub(crate) async fn put_pipeline(
+        &self,
+        name: String,
+        value: Option<Vec<u8>>,
+        expected: Expected,
+    ) -> Result<(), ApiError> {
+        self.ask(|answer| Request::PutPipeline {
+            name,
+            value,
+            expected,
+            answer,
+        })
+        .await
+    }
+
+    /// Starts a timed run; the answer comes when the time and the run are durable.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn fire(&self, firing: Firing) -> Result<Begun, ApiError> {
+        self.ask(|answer| Request::Fire(Box::new(firing), answer))
+            .await
     }
 
     /// Brings the gauges of the metrics up to date.

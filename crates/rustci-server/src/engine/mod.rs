@@ -13,6 +13,7 @@ mod attempts;
 mod clock;
 mod content;
 mod core;
+mod documents;
 mod explain;
 mod handle;
 mod history;
@@ -51,6 +52,9 @@ use crate::limits::{CATALOGUE_RETRY, ENGINE_TURN, SHUTDOWN_DRAIN, SNAPSHOT_RECOR
 use crate::logs::Logs;
 use crate::secrets::SecretsSource;
 
+pub(crate) use documents::{
+    CRON, Expected as DocumentExpected, Firing, PIPELINE, time as document_time,
+};
 pub(crate) use handle::{Again, Begin, Begun, Wanted, Word};
 pub use handle::{Captured, EngineHandle, Submission};
 pub use history::JobTook;

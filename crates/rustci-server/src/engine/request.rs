@@ -43,6 +43,14 @@ impl Core {
             Request::Quota(project, answer) => drop(answer.send(Ok(self.quota(&project)))),
             Request::ForgetRunner(runner, answer) => self.forget_runner(RunnerId(runner), answer),
             Request::Operate(command, answer) => self.operate(*command, answer),
+            Request::Documents(kind, answer) => drop(answer.send(Ok(self.documents(kind)))),
+            Request::PutPipeline {
+                name,
+                value,
+                expected,
+                answer,
+            } => self.put_pipeline(name, value, expected, answer),
+            Request::Fire(firing, answer) => self.fire(*firing, answer),
             Request::Capture(look) => self.capture(look),
             Request::HeldRuns(answer) => drop(answer.send(Ok(self.held_runs()))),
             Request::IsRunning(attempt, answer) => {
@@ -101,7 +109,7 @@ impl Core {
         }
     }
 
-    fn accepting(&self) -> Result<(), ApiError> {
+    pub(super) fn accepting(&self) -> Result<(), ApiError> {
         if let Some(reason) = &self.failed {
             return Err(ApiError::Storage(reason.clone()));
         }
@@ -111,7 +119,7 @@ impl Core {
         Ok(())
     }
 
-    fn start_run(&mut self, begin: Begin) -> Result<Begun, ApiError> {
+    pub(super) fn start_run(&mut self, begin: Begin) -> Result<Begun, ApiError> {
         let (plan, mut meta) = match begin.wanted {
             Wanted::New(submission) => {
                 let meta = meta(&submission)?;

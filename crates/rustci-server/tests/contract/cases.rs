@@ -85,6 +85,14 @@ jobs:
   no: { environment: { name: e, approval: {} }, steps: [{ run: x }] }
 ";
 
+/// A pipeline of the older format.
+pub(crate) const OLDER: &str = "name: older\nsteps: [make]\n";
+
+/// The body that registers a pipeline.
+fn pipeline() -> Value {
+    json!({ "name": "done", "pipeline": { "file": ".rustci.yaml", "text": DONE } })
+}
+
 /// The body that starts a pipeline.
 pub(crate) fn run_of(text: &str) -> Value {
     json!({
@@ -295,4 +303,179 @@ pub(crate) const CASES: &[Case] = &[
         404,
         "HEAD /api/v1/blobs/0000000000000000000000000000000000000000000000000000000000000000",
     ),
+    get("pipeline_schema", 200, "GET /api/v1/schema/pipeline"),
+    get("older_health", 200, "GET /api/healthchecker"),
+    get("older_test", 200, "GET /api/ci/test"),
+    send("create_pipeline", 201, "POST /api/v1/pipelines", pipeline)
+        .with(&[("idempotency-key", "p1")]),
+    send("create_pipeline", 409, "POST /api/v1/pipelines", pipeline),
+    send(
+        "create_pipeline",
+        422,
+        "POST /api/v1/pipelines",
+        || json!({ "pipeline": { "file": "a", "text": "version: 1" } }),
+    ),
+    get("list_pipelines", 200, "GET /api/v1/pipelines?limit=1"),
+    get("get_pipeline", 200, "GET /api/v1/pipelines/done"),
+    get("get_pipeline", 404, "GET /api/v1/pipelines/none"),
+    send("set_pipeline", 200, "PUT /api/v1/pipelines/done", pipeline),
+    send(
+        "set_pipeline",
+        422,
+        "PUT /api/v1/pipelines/done",
+        || json!({ "pipeline": { "file": "a", "text": "version: 1" } }),
+    ),
+    send(
+        "trigger_pipeline",
+        201,
+        "POST /api/v1/pipelines/done/trigger",
+        || json!({}),
+    )
+    .with(&[("idempotency-key", "p2")]),
+    send(
+        "trigger_pipeline",
+        404,
+        "POST /api/v1/pipelines/none/trigger",
+        || json!({}),
+    ),
+    send(
+        "trigger_pipeline",
+        422,
+        "POST /api/v1/pipelines/done/trigger",
+        || json!({ "inputs": { "none": 1 } }),
+    ),
+    send(
+        "older_create_pipeline",
+        200,
+        "POST /api/ci/pipelines",
+        || json!({ "yaml_content": OLDER }),
+    ),
+    send(
+        "older_create_pipeline",
+        422,
+        "POST /api/ci/pipelines",
+        || json!({ "yaml_content": "version: 1" }),
+    ),
+    get(
+        "older_upload_pipeline",
+        200,
+        "POST /api/ci/pipelines/upload",
+    )
+    .bytes(b"--X\r\nContent-Disposition: form-data; name=file\r\n\r\nsteps: [make]\r\n--X--")
+    .with(&[("content-type", "multipart/form-data; boundary=X")]),
+    get(
+        "older_upload_pipeline",
+        422,
+        "POST /api/ci/pipelines/upload",
+    )
+    .bytes(b"--X\r\nContent-Disposition: form-data; name=file\r\n\r\nsteps: []\r\n--X--")
+    .with(&[("content-type", "multipart/form-data; boundary=X")]),
+    get("older_list_pipelines", 200, "GET /api/ci/pipelines"),
+    get("older_get_pipeline", 200, "GET /api/ci/pipelines/older"),
+    get("older_get_pipeline", 404, "GET /api/ci/pipelines/none"),
+    get("older_get_yaml", 200, "GET /api/ci/pipelines/older/yaml"),
+    get("older_get_yaml", 404, "GET /api/ci/pipelines/none/yaml"),
+    send(
+        "older_trigger",
+        200,
+        "POST /api/ci/pipelines/older/trigger",
+        || json!({ "trigger_type": "manual" }),
+    ),
+    send(
+        "older_trigger",
+        404,
+        "POST /api/ci/pipelines/none/trigger",
+        || json!({ "trigger_type": "manual" }),
+    ),
+    send(
+        "older_trigger",
+        422,
+        "POST /api/ci/pipelines/older/trigger",
+        || json!({ "trigger_type": "manual", "repository": "file:///nowhere/at/all" }),
+    ),
+    send(
+        "older_webhook",
+        200,
+        "POST /api/ci/pipelines/older/webhook",
+        || json!({ "ref": "refs/heads/main" }),
+    ),
+    send(
+        "older_webhook",
+        404,
+        "POST /api/ci/pipelines/none/webhook",
+        || json!({ "ref": "refs/heads/main" }),
+    ),
+    send(
+        "older_create_pipeline",
+        200,
+        "POST /api/ci/pipelines",
+        || json!({ "yaml_content": "name: lost\nrepo: file:///nowhere/at/all\nsteps: [make]\n" }),
+    ),
+    send(
+        "older_webhook",
+        422,
+        "POST /api/ci/pipelines/lost/webhook",
+        || json!({ "ref": "refs/heads/main" }),
+    ),
+    send(
+        "set_quota",
+        200,
+        "PUT /api/v1/projects/older/quota",
+        || json!({ "queued": 1 }),
+    ),
+    send(
+        "older_trigger",
+        429,
+        "POST /api/ci/pipelines/older/trigger",
+        || json!({ "trigger_type": "manual" }),
+    ),
+    send(
+        "older_webhook",
+        429,
+        "POST /api/ci/pipelines/older/webhook",
+        || json!({ "ref": "refs/heads/main" }),
+    ),
+    send(
+        "set_pipeline",
+        200,
+        "PUT /api/v1/pipelines/waits",
+        || json!({ "project": "older", "pipeline": { "file": "w.yaml", "text": WAITS } }),
+    ),
+    send(
+        "trigger_pipeline",
+        429,
+        "POST /api/v1/pipelines/waits/trigger",
+        || json!({}),
+    ),
+    get("older_list_executions", 200, "GET /api/ci/executions"),
+    get(
+        "older_list_executions",
+        200,
+        "GET /api/ci/executions?pipeline_id=older",
+    ),
+    get(
+        "older_list_executions",
+        404,
+        "GET /api/ci/executions?pipeline_id=none",
+    ),
+    get("older_get_execution", 200, "GET /api/ci/executions/1"),
+    get("older_get_execution", 404, "GET /api/ci/executions/4096"),
+    get(
+        "older_cancel_execution",
+        200,
+        "DELETE /api/ci/executions/8/cancel",
+    ),
+    get(
+        "older_cancel_execution",
+        404,
+        "DELETE /api/ci/executions/4096/cancel",
+    ),
+    get(
+        "older_cancel_execution",
+        409,
+        "DELETE /api/ci/executions/1/cancel",
+    ),
+    send("set_pipeline", 200, "PUT /api/v1/pipelines/gone", pipeline),
+    get("remove_pipeline", 204, "DELETE /api/v1/pipelines/gone"),
+    get("remove_pipeline", 404, "DELETE /api/v1/pipelines/gone"),
 ];

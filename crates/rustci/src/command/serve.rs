@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
+use rustci_server::pipelines::CronClock;
 use rustci_server::token::TOKEN_FILE;
 use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;
@@ -67,6 +68,7 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         traces: traces()?,
         public_url: args.public_url.clone(),
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
+        schedules: Some(CronClock::default()),
         ..ServerConfig::new(data.to_owned())
     })
 }

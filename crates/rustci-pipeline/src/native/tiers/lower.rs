@@ -10,7 +10,7 @@ use crate::diagnostic::Code;
 use crate::limits::NAME_CHARS_MAX;
 use crate::native::draft::{Draft, JobDraft, Matrix, StepDraft};
 use crate::native::include::Missing;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Older, Pipeline};
 use crate::plan::{Artifact, Cache, Download, IfMissing, Job, When};
 use crate::report::Report;
 use crate::shape::Binding;
@@ -21,6 +21,7 @@ pub(in crate::native) struct Rest {
     /// Environment whose values need the runner.
     late: BTreeMap<String, String>,
     jobs: Extras,
+    older: Older,
 }
 
 /// By job id.
@@ -40,6 +41,7 @@ impl Rest {
         for job in &mut pipeline.plan.jobs {
             complete(job, &self.late, &self.jobs);
         }
+        pipeline.older = Some(self.older.clone());
     }
 }
 
@@ -77,6 +79,7 @@ pub(super) fn draft(report: &mut Report<'_>, file: File) -> (Draft, Rest) {
     let rest = Rest {
         late: file.late,
         jobs: extras,
+        older: file.older,
     };
     (draft, rest)
 }

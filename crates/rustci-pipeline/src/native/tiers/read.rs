@@ -12,7 +12,7 @@ use crate::limits::TIMEOUT_MS_DEFAULT;
 use crate::native::check::bare;
 use crate::native::draft::Matrix;
 use crate::native::read::stem;
-use crate::pipeline::Triggers;
+use crate::pipeline::{Older, Triggers};
 use crate::plan::{Cache, Retry};
 use crate::report::Report;
 use crate::shape::Binding;
@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) cache: Option<Cache>,
     pub(super) timeout_ms: u64,
     pub(super) retry: Retry,
+    pub(super) older: Older,
 }
 
 /// How much a file asks for.
@@ -67,9 +68,11 @@ pub(super) fn file(report: &mut Report<'_>, root: &Rc<Node>) -> Option<File> {
     let cache = fields
         .get("cache")
         .and_then(|node| settings::cache(report, node, &names));
-    for name in ["repo", "branch", "description"] {
-        settings::text(report, &fields, name);
-    }
+    let mut text = |name: &str| {
+        let node = settings::text(report, &fields, name);
+        node.and_then(|node| node.text().map(str::to_owned))
+    };
+    let [repository, branch, description] = ["repo", "branch", "description"].map(&mut text);
     let stages = stages(report, root, &fields, tier, &name, &names);
     for task in stages.iter().flat_map(|stage| &stage.tasks) {
         quotes::check(report, &task.run, &names);
@@ -86,7 +89,24 @@ pub(super) fn file(report: &mut Report<'_>, root: &Rc<Node>) -> Option<File> {
         cache,
         timeout_ms: settings::seconds(report, &fields, "timeout").unwrap_or(TIMEOUT_MS_DEFAULT),
         retry: settings::retries(report, &fields),
+        older: Older {
+            tier: tier.name(),
+            description,
+            repository,
+            branch,
+        },
     })
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Simple => "simple",
+            Self::Standard => "standard",
+            Self::Advanced => "advanced",
+        }
+    }
 }
 
 /// The tier that the file names, else the highest one that it has keys of.
