@@ -31,6 +31,7 @@ pub mod engine;
 pub mod health;
 mod hex;
 mod http;
+pub mod inspect;
 mod job_token;
 pub mod limits;
 pub mod lock;

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod filter;
 pub(crate) mod place;
 pub(crate) mod queue;
@@ -15,6 +16,7 @@ use rustci_server::api::view::Priority;
 
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use filter::FilterArgs;
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),
+    /// Check this machine, a server, or a data directory, and say what to do
+    Doctor(DoctorArgs),
     /// Print completions for a shell, to be sourced by it
     Completions {
         /// bash, zsh, fish, elvish or powershell

@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod context;
 mod dirs;
+mod doctor;
 mod engine;
 mod event;
 mod exit;
@@ -57,6 +58,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Explain(args) => wait(command::explain::explain(args, out)),
         Command::Queue(args) => wait(command::queue::queue(args, out)),
         Command::Runners(args) => wait(command::runners::runners(args, out)),
+        Command::Doctor(args) => wait(command::doctor::doctor(args, out)),
         Command::Completions { shell } => command::completions::completions(*shell, out),
         Command::Context(args) => command::context::context(args, out),
         Command::Serve(args) => wait(command::serve::serve(args, out)),

@@ -23,6 +23,20 @@ impl Catalogue {
         })
     }
 
+    /// Lets SQLite read every page.
+    ///
+    /// # Errors
+    /// A sentence that says what is damaged.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let sql = "PRAGMA integrity_check(1)";
+        let said: Result<String, _> = self.connection().query_row(sql, [], |row| row.get(0));
+        match said {
+            Ok(said) if said == "ok" => Ok(()),
+            Ok(said) => Err(said),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Writes everything into a new database at `path`, which has no log beside it. Not synced.
     ///
     /// # Errors

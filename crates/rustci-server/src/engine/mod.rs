@@ -62,6 +62,7 @@ pub use keys::{KnownRequest, RequestKey};
 pub use placement::QueuePage;
 pub(crate) use placement::wanted as wanted_quota;
 pub use recover::RecoverError;
+pub(crate) use recover::restore_state;
 pub use runner::RunnerHandler;
 pub(crate) use states::recorded_conclusion;
 

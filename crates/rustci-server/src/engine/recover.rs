@@ -26,6 +26,14 @@ pub struct RecoverError {
     source: ReplayError,
 }
 
+/// The state that the journal holds, before anything goes on.
+pub(crate) fn restore_state(
+    config: SchedulerConfig,
+    recovered: &Recovered,
+) -> Result<Scheduler, RecoverError> {
+    restore(config, recovered, None).map(|restored| restored.scheduler)
+}
+
 /// Rebuilds the scheduler. `applied` is the index up to which the catalogue is complete; with
 /// `None` there is no catalogue.
 pub(super) fn restore(

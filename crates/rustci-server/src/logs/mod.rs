@@ -6,6 +6,7 @@
 //! timer is needed.
 
 mod chain;
+mod check;
 mod file;
 mod follow;
 mod reader;
@@ -15,6 +16,7 @@ mod store;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use check::check_log;
 pub use file::AppendError;
 pub use follow::LogFollower;
 pub use reader::{LogReader, ReadError, ReadLine};

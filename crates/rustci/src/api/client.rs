@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustci_server::token::TOKEN_FILE;
@@ -136,6 +136,22 @@ impl Api {
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         self.json(self.post_raw(path, body).await?).await
+    }
+
+    /// The time that the server says it is, to the second.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn date(&self, path: &str) -> Result<Option<SystemTime>, Failure> {
+        let response = self
+            .send(self.request(Method::GET, path, Body::empty())?)
+            .await?;
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok());
+        let zoned = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        Ok(zoned.map(|zoned| zoned.timestamp().into()))
     }
 
     /// `GET path`, whose body comes piece by piece.

@@ -4,6 +4,7 @@ pub(crate) mod approval;
 pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod lint;

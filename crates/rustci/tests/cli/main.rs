@@ -7,6 +7,8 @@ mod canaries;
 #[cfg(test)]
 mod contexts;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod gates;
