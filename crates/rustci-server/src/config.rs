@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use journal::{JournalConfig, SyncMode};
 use rustci_scheduler::SchedulerConfig;
@@ -42,6 +43,8 @@ pub struct ServerConfig {
     /// The clock of schedules; registered pipelines run at their times by it. Default: none, they
     /// never run by themselves.
     pub schedules: Option<CronClock>,
+    /// How long runs are kept after their end, with their logs. Default: for ever.
+    pub keep_runs: Option<Duration>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -63,6 +66,7 @@ impl ServerConfig {
             content: ContentConfig::default(),
             public_url: None,
             schedules: None,
+            keep_runs: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

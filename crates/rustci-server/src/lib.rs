@@ -40,6 +40,7 @@ mod paths;
 pub mod pipelines;
 mod readonly;
 mod rerun;
+mod retention;
 pub mod secrets;
 mod server;
 pub mod token;

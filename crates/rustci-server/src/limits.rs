@@ -54,6 +54,13 @@ pub const STEPS_MAX: usize = 10_000;
 /// Time between the polite signal and the end of a job that is told to stop.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+/// Time between two rounds that remove old runs.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// Runs removed in one transaction.
+pub const RETENTION_RUNS: u32 = 200;
+/// How long an archive that no run names is kept: who uploads it wants to use it.
+pub const SOURCE_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a client may repeat a request under its key.
 pub const REQUEST_KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Requests with keys that are remembered; the oldest are forgotten first.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use journal::{FileJournal, JournalError, Recovered};
@@ -25,7 +26,8 @@ use crate::limits::HISTORY_JOBS_MAX;
 use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
-use crate::pipelines::{CronThread, Schedules};
+use crate::pipelines::{CronClock, CronThread, Schedules};
+use crate::retention::{self, Retention};
 use crate::secrets::{KeyPlace, SecretStore, SecretsError, SecretsSource};
 use crate::token::{ApiToken, TokenError};
 use crate::traces::{self, Tracer};
@@ -85,6 +87,7 @@ pub struct Server {
     http: Option<HttpServer>,
     _sweeper: Sweeper,
     _schedules: Option<CronThread>,
+    _retention: Option<Retention>,
     shard: EngineShard,
     _tracer: Option<Tracer>,
     _logs: LogStore,
@@ -139,11 +142,7 @@ impl Server {
         let start = |to| Tracer::start(to, ended_runs, catalogue.queries(), metrics.rustci.clone());
         let tracer = config.traces.map(start).transpose();
         let tracer = tracer.map_err(StartError::Thread)?;
-        let logs = LogStore::start(&layout.logs(), metrics.rustci.clone());
-        let logs = logs.map_err(|source| StartError::DataDir {
-            dir: layout.logs(),
-            source,
-        })?;
+        let logs = open_logs(&layout.logs(), &metrics)?;
         let http = config.http.map(BoundHttp::bind).transpose()?;
         let url = http.as_ref().map(BoundHttp::url);
         let job_tokens = JobTokens::new(&token, config.public_url.or(url));
@@ -164,10 +163,7 @@ impl Server {
         };
         let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;
         let schedules = Schedules::of(config.schedules.clone());
-        let cron = config
-            .schedules
-            .map(|_| CronThread::start(shard.started.handle.clone(), schedules.clone()));
-        let cron = cron.transpose().map_err(StartError::Thread)?;
+        let cron = cron(config.schedules.as_ref(), &shard, &schedules)?;
         let app = App {
             token: Some(token.clone()),
             job_tokens: Some(job_tokens),
@@ -184,11 +180,13 @@ impl Server {
         };
         let sweeper = sweeper(&app, shard.started.handle.clone())?;
         let http = http.map(|bound| bound.serve(api::router(app.clone())));
+        let retention = retention(config.keep_runs, &app, Layout(&config.data_dir).logs())?;
         let http = http.transpose()?;
         Ok(Self {
             http,
             _sweeper: sweeper,
             _schedules: cron,
+            _retention: retention,
             shard,
             _tracer: tracer,
             _logs: logs,
@@ -227,6 +225,44 @@ impl Server {
     pub fn shutdown(self) {
         drop(self);
     }
+}
+
+fn open_logs(dir: &Path, metrics: &Metrics) -> Result<LogStore, StartError> {
+    let logs = LogStore::start(dir, metrics.rustci.clone());
+    logs.map_err(|source| StartError::DataDir {
+        dir: dir.to_owned(),
+        source,
+    })
+}
+
+/// Starts registered pipelines at their times, when there is a clock for that.
+fn cron(
+    clock: Option<&CronClock>,
+    shard: &EngineShard,
+    schedules: &Schedules,
+) -> Result<Option<CronThread>, StartError> {
+    let start = |_: &CronClock| CronThread::start(shard.started.handle.clone(), schedules.clone());
+    let cron = clock.map(start).transpose();
+    cron.map_err(StartError::Thread)
+}
+
+/// Removes old runs, when the server does not keep them for ever.
+fn retention(
+    keep: Option<Duration>,
+    app: &App,
+    logs: PathBuf,
+) -> Result<Option<Retention>, StartError> {
+    let Some((keep, engine)) = keep.zip(app.engine.clone()) else {
+        return Ok(None);
+    };
+    let work = retention::Work {
+        keep,
+        queries: app.queries.clone(),
+        engine,
+        logs,
+        blobs: Arc::clone(&app.blobs),
+    };
+    Retention::start(work).map(Some).map_err(StartError::Thread)
 }
 
 fn sweeper(app: &App, engine: EngineHandle) -> Result<Sweeper, StartError> {

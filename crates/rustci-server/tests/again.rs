@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+use std::time::{Duration, Instant};
+
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use rustci_server::api::view::{Conclusion, Problem, RunCreated, RunView};
@@ -35,8 +37,16 @@ impl Api {
     }
 
     fn restart(&mut self) {
+        self.restart_keeping(None);
+    }
+
+    /// Starts the server anew, with runs kept for so long after their end.
+    fn restart_keeping(&mut self, keep_runs: Option<Duration>) {
         drop(self.server.take());
-        let config = ServerConfig::new(self.dir.path().join("data"));
+        let config = ServerConfig {
+            keep_runs,
+            ..ServerConfig::new(self.dir.path().join("data"))
+        };
         self.server = Some(Server::start(config).unwrap());
     }
 
@@ -139,9 +149,9 @@ async fn a_run_is_repeated_with_what_it_had() {
     // The scheduler has forgotten it afterwards; the catalogue has not.
     api.restart();
     let both = json!({"failed": true, "jobs": ["ship"]});
-    is_problem(api.post(&again, &both).await, 400, "invalid_request");
+    is_problem(api.post(&again, &both).await, 422, "contradiction");
     let unknown = json!({"jobs": ["nope"]});
-    is_problem(api.post(&again, &unknown).await, 400, "invalid_request");
+    is_problem(api.post(&again, &unknown).await, 422, "unknown_job");
     let missing = "/api/v1/runs/99/rerun";
     is_problem(api.post(missing, &json!({})).await, 404, "not_found");
 
@@ -195,4 +205,38 @@ async fn the_same_request_begins_one_run() {
         .call("POST", &again, "k3", &json!({"failed": true}))
         .await;
     is_problem(other, 422, "idempotency_mismatch");
+}
+
+#[tokio::test]
+async fn old_runs_are_removed_with_their_logs() {
+    let mut api = Api::start();
+    let ended = api.start_run().await;
+    let cancel = format!("/api/v1/runs/{}/cancel", ended.id);
+    assert_eq!(api.post(&cancel, &json!({})).await.0, 202);
+    let repeated = api.start_run().await;
+    let decline = format!("/api/v1/runs/{}/jobs/ship/decline", repeated.id);
+    assert_eq!(api.post(&decline, &json!({})).await.0, 204);
+    let again = format!("/api/v1/runs/{}/rerun", repeated.id);
+    let (_, body) = api.post(&again, &json!({"jobs": ["after"]})).await;
+    let carries = parse::<RunCreated>(&body).run;
+    let open = api.start_run().await;
+    let logs = api.dir.path().join("data/logs").join(ended.id.to_string());
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("1.1.log"), "text").unwrap();
+
+    api.restart_keeping(Some(Duration::from_secs(3600)));
+    assert_eq!(api.run(ended.id).await.id, ended.id);
+    api.restart_keeping(Some(Duration::ZERO));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let path = |id: u64| format!("/api/v1/runs/{id}");
+    while api.call("GET", &path(ended.id), "", &Value::Null).await.0 != 404 {
+        assert!(Instant::now() < deadline, "the run is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!logs.exists());
+    // What it took over went with it, in the same round or the next.
+    let rest = api.call("GET", &path(carries.id), "", &Value::Null).await.0;
+    assert_eq!(rest, 404);
+    assert_eq!(api.run(open.id).await.id, open.id);
+    assert_eq!(api.start_run().await.id, open.id + 1, "numbers go on");
 }

@@ -259,6 +259,9 @@ pub(crate) struct ServeArgs {
     /// How often a job starts anew because its runner was lost
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) requeues: u32,
+    /// Remove runs and their logs so many days after their end; default: never
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_runs: Option<u32>,
     /// When a change counts as stored
     #[arg(long, value_enum, default_value_t = SyncMode::Group)]
     pub(crate) sync: SyncMode,

@@ -1,7 +1,9 @@
 //! Random `kill -9` of server and runners under load: nothing acknowledged is lost, nothing is
-//! completed twice, no log byte is missing or doubled, no process survives its job.
+//! completed twice, no log byte is missing or doubled, no process survives its job. Runs meet in a
+//! concurrency group, expand a matrix, and some wait for an answer; an answer that was acknowledged
+//! is never lost either.
 //!
-//! `KILL_ROUNDS` sets the number of kills (default 50), `KILL_SEED` the seed.
+//! `KILL_ROUNDS` sets the number of kills (default 40), `KILL_SEED` the seed.
 
 #![cfg(test)]
 
@@ -30,13 +32,31 @@ jobs:
       - run: |
           sleep 0.2
           echo "count=400" >> "$CI_OUTPUT"
+          echo 'matrix=[{"n":1},{"n":2}]' >> "$CI_OUTPUT"
         id: tell
-    outputs: { count: "${{ steps.tell.outputs.count }}" }
+    outputs:
+      count: "${{ steps.tell.outputs.count }}"
+      matrix: "${{ steps.tell.outputs.matrix }}"
   after:
     needs: [count]
+    concurrency: { group: after }
     env: { COUNT: "${{ needs.count.outputs.count }}" }
     steps:
       - run: test "$COUNT" = 400
+  many:
+    needs: [count]
+    matrix: "${{ fromJSON(needs.count.outputs.matrix) }}"
+    env: { N: "${{ matrix.n }}" }
+    steps:
+      - run: test "$N" -ge 1
+"#;
+
+/// Added to every fourth run.
+const ASKS: &str = r#"
+  ask:
+    environment: { name: production, approval: { timeout: 1h } }
+    steps:
+      - run: echo shipped
 "#;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -48,16 +68,24 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
-    let rounds = setting("KILL_ROUNDS", 50);
+    let rounds = setting("KILL_ROUNDS", 40);
     let seed = setting("KILL_SEED", std::process::id().into());
     eprintln!("KILL_ROUNDS={rounds} KILL_SEED={seed}");
     let mut rng = Rng::new(seed);
     let mut cluster = Cluster::start();
     let mut acknowledged = Vec::new();
+    let mut asking = Vec::new();
+    let mut answered = Vec::new();
     for round in 0..rounds {
-        for _ in 0..2 {
+        acknowledged.push(cluster.submit_until_acknowledged(PIPELINE));
+        if round % 2 == 0 {
             acknowledged.push(cluster.submit_until_acknowledged(PIPELINE));
+        } else {
+            let run = cluster.submit_until_acknowledged(&format!("{PIPELINE}{ASKS}"));
+            acknowledged.push(run);
+            asking.push(run);
         }
+        answer(&cluster, &mut asking, &mut answered);
         std::thread::sleep(Duration::from_millis(rng.below(400)));
         let victim = match rng.below(10) {
             0..4 => Victim::Runner(rng.below(2) as usize),
@@ -75,9 +103,15 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
             );
         }
     }
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !asking.is_empty() && Instant::now() < patience {
+        answer(&cluster, &mut asking, &mut answered);
+    }
+    assert!(asking.is_empty(), "runs {asking:?} do not ask");
     let runs = cluster.wait_all(&acknowledged, Instant::now() + Duration::from_secs(120));
     for run in &runs {
         check_run(&cluster, run);
+        check_answer(run, &answered);
     }
     let ends = cluster.stop_and_count_job_ends();
     for run in &runs {
@@ -104,6 +138,31 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
         "{} runs, jobs by number of attempts: {attempts:?}",
         runs.len()
     );
+}
+
+/// Approves what asks, and notes what was acknowledged.
+fn answer(cluster: &Cluster, asking: &mut Vec<u64>, answered: &mut Vec<u64>) {
+    asking.retain(|run| match cluster.approve(*run, "ask") {
+        Some(204) => {
+            answered.push(*run);
+            false
+        }
+        // An answer whose acknowledgement was lost holds all the same.
+        Some(409) => false,
+        _ => true,
+    });
+}
+
+fn check_answer(run: &serde_json::Value, answered: &[u64]) {
+    let jobs = run["jobs"].as_array().unwrap();
+    let Some(job) = jobs.iter().find(|job| job["key"] == "ask") else {
+        return;
+    };
+    let answer = &job["approval"]["answer"];
+    assert_eq!(answer["approved"], true, "{job:#}");
+    if answered.contains(&run["id"].as_u64().unwrap()) {
+        assert_eq!(answer["by"], "kill-loop");
+    }
 }
 
 fn check_run(cluster: &Cluster, run: &serde_json::Value) {

@@ -92,5 +92,5 @@ fn is_source_gone(app: &App, source: &[u8]) -> bool {
         return false;
     };
     let digest = BlobDigest::try_from(snapshot.digest.as_slice());
-    digest.is_ok_and(|digest| app.blobs.size(digest).is_none())
+    digest.is_ok_and(|digest| !app.blobs.touch(digest).unwrap_or(false))
 }

@@ -279,10 +279,12 @@ fn check_source(app: &App, source: Option<&NewSource>) -> Result<(), ApiError> {
     let digest: BlobDigest = digest
         .parse()
         .map_err(|error| ApiError::Invalid(format!("source.snapshot: {error}")))?;
-    app.blobs
-        .size(digest)
-        .map(|_| ())
-        .ok_or(ApiError::BlobMissing(digest))
+    // Used now, so it stays until the run that names it is known.
+    let found = app.blobs.touch(digest);
+    match found.map_err(|error| ApiError::Internal(error.to_string()))? {
+        true => Ok(()),
+        false => Err(ApiError::BlobMissing(digest)),
+    }
 }
 
 /// Reads and plans the file; every finding at once.

@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use crate::catalogue::{CatalogueError, content, list, origin, reports};
+use crate::catalogue::{CatalogueError, content, list, origin, reports, retain};
 
 /// What each format adds to the one before it, the oldest first. A step that was released is never
 /// edited; a new one goes to the end.
@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     list::INDEXES,
     reports::TABLES,
     content::TABLES,
+    retain::INDEX,
 ];
 
 /// `user_version` after the first step.

@@ -17,6 +17,7 @@ mod readers;
 mod report_tests;
 mod reports;
 mod results;
+mod retain;
 mod schema;
 mod subscribe;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::limits::{
 pub use pins::{Pins, TooMany, TreeGuard};
 pub use put::{PutError, PutReader};
 pub use source::StoredChunks;
+pub(crate) use sweep::unix_ms;
 pub use sweep::{Held, Sweeper};
 
 /// How much is kept, and for how long.

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::time::Duration;
 
 use rustci_server::pipelines::CronClock;
 use rustci_server::token::TOKEN_FILE;
@@ -21,6 +22,9 @@ use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::render::summary::shell_word;
 use crate::signals::Signals;
+
+/// The unit of `--keep-runs`.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Where runners connect unless told otherwise, beside the socket in the data directory.
 const DEFAULT_ENDPOINT: &str = "valkyrie+tcp://127.0.0.1:7443";
@@ -67,6 +71,7 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         secrets: secrets(args.secrets_file.clone())?,
         traces: traces()?,
         public_url: args.public_url.clone(),
+        keep_runs: args.keep_runs.map(|days| DAY * days),
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
         schedules: Some(CronClock::default()),
         ..ServerConfig::new(data.to_owned())

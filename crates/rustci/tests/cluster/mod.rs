@@ -206,6 +206,13 @@ impl Cluster {
         answer["run"]["id"].as_u64()
     }
 
+    /// Approves a job; the status of the answer, or `None` when none came.
+    pub(crate) fn approve(&self, run: u64, job: &str) -> Option<u16> {
+        let path = format!("/api/v1/runs/{run}/jobs/{job}/approve");
+        let answer = self.request("POST", &path, Some(r#"{"by":"kill-loop"}"#));
+        answer.map(|(status, _)| status)
+    }
+
     /// Waits until all runs are finished and returns their views.
     pub(crate) fn wait_all(&self, runs: &[u64], deadline: Instant) -> Vec<Value> {
         runs.iter()
@@ -249,9 +256,14 @@ impl Cluster {
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         let body = body.unwrap_or_default();
+        let accept = if path.contains("/log?") {
+            "application/octet-stream"
+        } else {
+            "application/json"
+        };
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
-             Accept: application/octet-stream\r\nContent-Type: application/json\r\n\
+             Accept: {accept}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             token.trim(),
             body.len()
