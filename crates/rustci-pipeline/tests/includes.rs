@@ -74,6 +74,19 @@ jobs:
     assert_eq!(digest(text, &files), digest(whole, &Files::new()));
 }
 
+#[test]
+fn steps_have_their_place_in_the_file_they_are_in() {
+    let template =
+        "inputs: { x: }\njobs:\n  a:\n    steps:\n      - run: one\n      - run: ${{ inputs.x }}\n";
+    let files = files([("t.yaml", template.to_owned())]);
+    let text =
+        "jobs:\n  own: { steps: [{ run: make }] }\n  used: { uses: t.yaml#a, with: { x: two } }\n";
+    let pipeline = parse_with("ci.yaml", text, &files).pipeline.unwrap();
+    assert_eq!(pipeline.step_place("own", 0), Some(("ci.yaml", 2)));
+    assert_eq!(pipeline.step_place("used", 1), Some(("t.yaml", 6)));
+    assert_eq!(pipeline.step_place("used", 2), None);
+}
+
 // See `bombs.rs`.
 const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 4000 } else { 200 });
 

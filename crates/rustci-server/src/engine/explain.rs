@@ -264,6 +264,31 @@ fn details(waiting: &Waiting) -> Details {
             needs: jobs.clone(),
             ..empty
         },
+        Waiting::RunSlot {
+            group,
+            holder,
+            ahead,
+        }
+        | Waiting::Slot {
+            group,
+            holder,
+            ahead,
+        } => Details {
+            group: Some(group.clone()),
+            holder: holder.as_ref().map(ToString::to_string),
+            ahead: Some(*ahead as u64),
+            ..empty
+        },
+        Waiting::Approval {
+            environment,
+            from,
+            until,
+        } => Details {
+            environment: Some(environment.clone()),
+            from: from.clone(),
+            until_ms: Some(until.as_millis()),
+            ..empty
+        },
         Waiting::MaxParallel { max } | Waiting::Quota { max } => Details {
             max: Some(*max),
             ..empty

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
+use rustci_pipeline::expr::{Contexts, ExprError};
 use rustci_pipeline::{
     Artifact, Cache, CachePolicy, Download, IfMissing, Job, Plan, Report, ReportKind, RetryOn,
-    Step, When, v1,
+    Step, When, template, v1,
 };
 use rustci_scheduler::{Run, contexts_json};
 
@@ -28,6 +29,9 @@ pub(crate) enum SpecError {
     /// The operator took a secret away after the run was accepted.
     #[error("the secret {0:?} is not set on the server any more")]
     SecretMissing(String),
+    /// The name of the job's environment cannot be evaluated.
+    #[error("`environment`: {0}")]
+    Environment(#[from] ExprError),
     /// The operator's secrets cannot be read.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -72,6 +76,7 @@ impl SpecCache {
             source,
             traceparent: traceparent(run, place).unwrap_or_default(),
             project: run.meta.project.clone(),
+            environment: environment(run, place, job)?,
             artifact_bytes_max: limits.artifact_bytes_max,
             cache_bytes_max: limits.cache_bytes_max,
             ..v1::JobSpec::default()
@@ -126,6 +131,15 @@ fn fixed_part(plan: &Plan, job: &Job) -> Vec<u8> {
         ..v1::JobSpec::default()
     }
     .encode_to_vec()
+}
+
+/// Where the job acts, by name; empty when the file does not say.
+fn environment(run: &Run, place: usize, job: &Job) -> Result<String, SpecError> {
+    let Some(environment) = &job.environment else {
+        return Ok(String::new());
+    };
+    let contexts = Contexts::from_json(&contexts_json(run, place));
+    Ok(template::render(&environment.name, &contexts)?)
 }
 
 fn report(report: &Report) -> v1::ReportSpec {

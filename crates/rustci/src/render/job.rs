@@ -185,7 +185,8 @@ pub(crate) fn mood(job: &JobView, run: &RunView) -> Mood {
 /// How a step stands. One that failed and was allowed to is not the same as a success.
 pub(crate) fn step_mood(step: &StepView) -> Mood {
     match Mood::of(step.status, step.conclusion) {
-        Mood::Good if step.exit_code.is_some_and(|code| code != 0) => Mood::Tolerated,
+        // A step can fail after its process did well: by what it wrote to $CI_OUTPUT or $CI_ENV.
+        Mood::Good if failed_code(step).is_some() || !step.message.is_empty() => Mood::Tolerated,
         mood => mood,
     }
 }
@@ -248,9 +249,10 @@ fn again(job: &JobView) -> Option<String> {
 /// How a step ended, where it did not simply succeed.
 pub(crate) fn step_note(step: &StepView) -> String {
     let message = clean(&step.message, Keep::Text);
-    match (step_mood(step), step.conclusion, step.exit_code) {
+    match (step_mood(step), step.conclusion, failed_code(step)) {
         (Mood::Skipped, ..) => "skipped".to_owned(),
         (Mood::Tolerated, _, Some(code)) => format!("exit code {code} (allowed)"),
+        (Mood::Tolerated, _, None) => format!("{message} (allowed)"),
         (Mood::Bad, Some(Conclusion::Failure), Some(code)) => format!("exit code {code}"),
         (Mood::Bad, _, _) if !message.is_empty() => message.into_owned(),
         (Mood::Bad, Some(conclusion), _) => word(conclusion).to_owned(),
@@ -258,6 +260,11 @@ pub(crate) fn step_note(step: &StepView) -> String {
         (Mood::Running, ..) if step.tries > 1 => format!("try {}", step.tries),
         _ => String::new(),
     }
+}
+
+/// The exit code by which a step failed.
+fn failed_code(step: &StepView) -> Option<i32> {
+    step.exit_code.filter(|code| *code != 0)
 }
 
 fn quote(name: &str) -> String {

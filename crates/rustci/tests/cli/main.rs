@@ -9,6 +9,8 @@ mod contexts;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod facts;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod gates;

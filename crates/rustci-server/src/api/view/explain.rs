@@ -91,6 +91,24 @@ pub struct Details {
     /// Jobs of other projects that go before it, if the queue stays as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead_others: Option<u64>,
+    /// The concurrency group whose slot it or its run waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Who holds that slot: a run, or a job of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// How many others get it before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
+    /// The environment for which somebody has to approve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Who is asked; nobody named means anybody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// When it ends as blocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
     /// The runner that has it, or had it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner: Option<String>,
