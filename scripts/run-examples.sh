@@ -7,7 +7,7 @@ echo "building rustci (release) ..."
 cargo build --release --quiet -p rustci
 rustci="${CARGO_TARGET_DIR:-target}/release/rustci"
 
-for project in tour c-program python-package rust-crate; do
+for project in tour c-program python-package rust-crate site; do
     printf '\n\033[1m== rustci run examples/%s\033[0m\n' "$project" | { [ -t 1 ] && cat || sed 's/\x1b\[[0-9]*m//g'; }
     "$rustci" run "examples/$project"
 done

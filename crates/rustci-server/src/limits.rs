@@ -121,6 +121,12 @@ pub const CONTENT_STREAMS_MAX: usize = 32;
 pub const GET_QUEUE_BLOBS: usize = 4;
 /// Blobs that one attempt may bring or have found, so that what is held for it has a bound.
 pub const PINS_MAX: usize = 1_000_000;
+/// Downloads of artifacts that are written at once; each has a thread.
+pub const DOWNLOADS_MAX: usize = 32;
+/// Bytes of one piece of a download's body.
+pub const DOWNLOAD_CHUNK_BYTES: usize = 256 << 10;
+/// Pieces that are written ahead of a reader.
+pub const DOWNLOAD_CHUNKS: usize = 4;
 /// Restore keys of one cache.
 pub const RESTORE_KEYS_MAX: usize = 16;
 /// Artifacts and cache entries of one attempt.

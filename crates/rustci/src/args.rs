@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod doctor;
+pub(crate) mod data;
 pub(crate) mod filter;
 pub(crate) mod place;
 pub(crate) mod queue;
@@ -17,6 +18,7 @@ use rustci_server::api::view::Priority;
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use data::{ArtifactsArgs, ArtifactsCommand, CacheArgs, CacheCommand, DownloadFormat};
 pub(crate) use filter::FilterArgs;
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
@@ -84,6 +86,12 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Show the tests of a run, or how tests come out over time
     Tests(TestsArgs),
+    /// List, download and remove what runs left behind
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Artifacts(ArtifactsArgs),
+    /// List and remove cache entries
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Cache(CacheArgs),
     /// List, set and remove secrets
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Secrets(SecretsArgs),
@@ -256,6 +264,12 @@ pub(crate) struct ServeArgs {
     /// How long a runner may be silent before its job starts elsewhere
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     pub(crate) lease: std::time::Duration,
+    /// Largest artifact, such as 500M or 5G
+    #[arg(long, value_name = "SIZE", default_value = "5G", value_parser = data::size)]
+    pub(crate) artifact_max: u64,
+    /// What the caches of one project may have together; the oldest go first
+    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = data::size)]
+    pub(crate) cache_max: u64,
     /// How often a job starts anew because its runner was lost
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) requeues: u32,

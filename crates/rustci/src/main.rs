@@ -51,6 +51,8 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
             .map(|()| Exit::Success),
         Command::Run(args) => wait(command::run::run(args, out)),
         Command::Runs(args) => wait(command::runs::runs(args, out)),
+        Command::Artifacts(args) => wait(command::artifacts::artifacts(args, out)),
+        Command::Cache(args) => wait(command::cache::cache(args, out)),
         Command::Tests(args) => wait(command::reports::tests(args, out)),
         Command::Secrets(args) => wait(command::secrets::secrets(args, out)),
         Command::Backup(args) => wait(command::backup::backup(args, out)),

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustci_server::ReadOnly;
 use rustci_server::token::TOKEN_FILE;
+use rustci_server::{ReadOnly, Server, ServerConfig};
 
 use crate::api::client::{Api, is_local};
 use crate::args::{PlaceArgs, ServerArgs};
+use crate::command::serve::not_started;
 use crate::context::{Contexts, LOCAL};
 use crate::dirs;
 use crate::engine;
@@ -217,6 +218,41 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
         place_of(dir, name.clone(), arguments)
     };
     dirs.iter().map(place).collect()
+}
+
+/// A place in which things can be changed: a server, or the data of local runs with a server that
+/// lives as long as this.
+pub(crate) struct Changeable {
+    api: Api,
+    _server: Option<Server>,
+}
+
+impl Changeable {
+    /// How to ask it.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+}
+
+/// The place that the arguments mean, for changing it.
+///
+/// # Errors
+/// As [`places`], and when a run uses the data at this moment.
+pub(crate) fn changeable(args: &PlaceArgs) -> Result<Changeable, Failure> {
+    let place = places(args)?.into_iter().next();
+    let place = place.ok_or_else(|| Failure::NoRuns {
+        place: "here".to_owned(),
+    })?;
+    // Where the logs are on this machine, everything else is, too.
+    let Some(dir) = place.logs.as_deref().and_then(Path::parent) else {
+        let api = place.api;
+        return Ok(Changeable { api, _server: None });
+    };
+    let server = Server::start(ServerConfig::new(dir.to_owned())).map_err(not_started)?;
+    let token = server.token().expose().to_owned();
+    let api = Api::in_process(server.router(), Some(&token), place.name);
+    let _server = Some(server);
+    Ok(Changeable { api, _server })
 }
 
 fn place_of(dir: &Path, name: String, arguments: String) -> Result<Place, Failure> {

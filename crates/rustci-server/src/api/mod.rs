@@ -21,12 +21,15 @@
 
 mod answers;
 mod approval;
+mod artifacts;
 mod auth;
 mod backup;
 mod blob;
 mod ci;
+mod caches;
 mod contract;
 pub(crate) mod document;
+mod download;
 mod envelope;
 mod events;
 mod explain;
@@ -152,7 +155,9 @@ fn document() -> OpenApi {
 /// The routes under `/api/v1`, one line for each feature.
 fn versioned() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .merge(artifacts::routes())
         .merge(backup::routes())
+        .merge(caches::routes())
         .merge(approval::routes())
         .merge(blob::routes())
         .merge(events::routes())

@@ -64,6 +64,12 @@ pub enum ApiError {
         /// What the caller called it.
         name: String,
     },
+    /// The caller's range begins behind the end.
+    #[error("the file has {size} bytes, and the range none of them")]
+    RangeUnsatisfiable {
+        /// Length of the file.
+        size: u64,
+    },
     /// The caller's body is too large.
     #[error("the body is larger than {max} bytes")]
     TooLarge {
@@ -193,6 +199,7 @@ impl ApiError {
             Self::Name(_) => &rows::INVALID_NAME,
             Self::Contradiction(_) => &rows::CONTRADICTION,
             Self::UnknownJob { .. } => &rows::UNKNOWN_JOB,
+            Self::RangeUnsatisfiable { .. } => &rows::RANGE_UNSATISFIABLE,
             Self::TooLarge { .. } => &rows::TOO_LARGE,
             Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,

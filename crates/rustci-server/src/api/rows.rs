@@ -101,6 +101,13 @@ pub(crate) const UNKNOWN_JOB: Row = Row {
     hint: "name a job by its id in the file or by its key, as `rustci plan` lists them",
 };
 
+pub(crate) const RANGE_UNSATISFIABLE: Row = Row {
+    status: StatusCode::RANGE_NOT_SATISFIABLE,
+    code: "range_unsatisfiable",
+    title: "Range without a byte in it",
+    hint: "ask for a range inside of the file, or leave `Range` out for all of it",
+};
+
 pub(crate) const TOO_LARGE: Row = Row {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     code: "too_large",
@@ -305,6 +312,7 @@ pub(crate) const ALL: &[&Row] = &[
     &INVALID_NAME,
     &CONTRADICTION,
     &UNKNOWN_JOB,
+    &RANGE_UNSATISFIABLE,
     &TOO_LARGE,
     &UNSUPPORTED_MEDIA_TYPE,
     &NOT_ACCEPTABLE,

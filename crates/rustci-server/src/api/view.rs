@@ -3,6 +3,7 @@
 //! Times are Unix milliseconds. A field that is not known yet is `null`.
 
 mod again;
+mod artifact;
 mod explain;
 mod operations;
 mod pipeline;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 pub use again::{AnswerRequest, RerunRequest};
+pub use artifact::{ArtifactFiles, ArtifactList, ArtifactView, CacheList, CacheView, FileView};
 pub(crate) use explain::recorded as explain_recorded;
 pub use explain::{Details, Explanation, JobExplanation, Nearest};
 pub use operations::StateView;

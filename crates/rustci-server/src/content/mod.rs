@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use rustci_content::{Manifest, ManifestError};
 use rustci_pipeline::v1;
+use tokio::sync::Semaphore;
 
 use crate::blobs::{BlobDigest, BlobError, Blobs};
 use crate::limits::{
-    ARTIFACT_BYTES_MAX, ARTIFACT_KEPT, CACHE_BYTES_MAX, CACHE_KEY_BYTES_MAX, NAME_BYTES_MAX,
-    SWEEP_GRACE, SWEEP_INTERVAL, TREES_MAX,
+    ARTIFACT_BYTES_MAX, ARTIFACT_KEPT, CACHE_BYTES_MAX, CACHE_KEY_BYTES_MAX, DOWNLOADS_MAX,
+    NAME_BYTES_MAX, SWEEP_GRACE, SWEEP_INTERVAL, TREES_MAX,
 };
 
 pub use pins::{Pins, TooMany, TreeGuard};
@@ -66,6 +67,8 @@ pub struct Content {
     pub pins: Pins,
     /// How much is kept.
     pub config: ContentConfig,
+    /// One for each download that is being written.
+    pub(crate) downloads: Arc<Semaphore>,
 }
 
 /// Why a stored tree cannot be read.
@@ -104,6 +107,7 @@ impl Content {
             blobs,
             pins: Pins::default(),
             config,
+            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
         }
     }
 

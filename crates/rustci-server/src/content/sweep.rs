@@ -106,27 +106,39 @@ impl Drop for Sweeper {
     }
 }
 
+/// Whether a server has only just started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    First,
+    Later,
+}
+
 impl Work {
     async fn run(self) {
+        // At once: a server of local runs does not live long enough for a second time.
+        let (mut wait, mut round) = (Duration::ZERO, Round::First);
         loop {
-            let interval = self.content.config.sweep_interval;
-            let waited = tokio::time::timeout(interval, self.wake.notified()).await;
+            // The end of the time and a wake-up mean the same.
+            let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+            wait = self.content.config.sweep_interval;
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            drop(waited);
-            match self.sweep().await {
+            let swept = self.sweep(round).await;
+            round = Round::Later;
+            match swept {
                 Ok(()) | Err(SweepError::Engine(ApiError::Stopping)) => {}
                 Err(error) => tracing::warn!(%error, "a sweep of artifacts and caches broke off"),
             }
         }
     }
 
-    async fn sweep(&self) -> Result<(), SweepError> {
+    async fn sweep(&self, round: Round) -> Result<(), SweepError> {
         let held = Held {
             runs: self.engine.held_runs().await?.into_iter().collect(),
             trees: self.content.pins.trees(),
         };
+        let has_runs = !held.runs.is_empty();
         let (now, max) = (SystemTime::now(), self.content.config.cache_bytes_max);
         let now_ms = unix_ms(now);
         let forget = move |catalogue: &crate::catalogue::Catalogue| {
@@ -144,8 +156,14 @@ impl Work {
         let (expired, evicted, roots) = self.queries.ask(forget).await?;
         self.metrics.removed("expired", expired as u64);
         self.metrics.removed("evicted", evicted as u64);
-        let cutoff = now.checked_sub(self.content.config.sweep_grace);
-        let swept = remove_garbage(&self.content, &roots, cutoff.unwrap_or(now))?;
+        let grace = self.content.config.sweep_grace;
+        if round == Round::First && has_runs {
+            // A runner that was away with this server may have a result that names old blobs. It
+            // comes back within its lease, or its attempt is over.
+            return Ok(());
+        }
+        let cutoff = now.checked_sub(grace).unwrap_or(now);
+        let swept = remove_garbage(&self.content, &roots, cutoff)?;
         self.metrics.stored(swept.kept_bytes, swept.kept);
         self.metrics.freed(swept.freed_bytes);
         if expired + evicted > 0 || swept.freed > 0 {

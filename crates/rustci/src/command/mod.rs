@@ -1,7 +1,9 @@
 //! What each command does.
 
 pub(crate) mod approval;
+pub(crate) mod artifacts;
 pub(crate) mod backup;
+pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod context;
 pub(crate) mod doctor;

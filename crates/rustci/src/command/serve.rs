@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustci_server::pipelines::CronClock;
+use rustci_server::content::ContentConfig;
 use rustci_server::token::TOKEN_FILE;
 use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;
@@ -72,6 +73,11 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         traces: traces()?,
         public_url: args.public_url.clone(),
         keep_runs: args.keep_runs.map(|days| DAY * days),
+        content: ContentConfig {
+            artifact_bytes_max: args.artifact_max,
+            cache_bytes_max: args.cache_max,
+            ..ContentConfig::default()
+        },
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
         schedules: Some(CronClock::default()),
         ..ServerConfig::new(data.to_owned())
@@ -100,7 +106,7 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
 }
 
 /// Why a server did not start, as a failure of the command.
-pub(super) fn not_started(error: StartError) -> Failure {
+pub(crate) fn not_started(error: StartError) -> Failure {
     match error {
         StartError::Lock(error) => Failure::Usage {
             message: error.to_string(),

@@ -1,6 +1,7 @@
 //! What people and scripts read: pure functions from what is known to text.
 
 pub(crate) mod board;
+pub(crate) mod data;
 pub(crate) mod explain;
 pub(crate) mod job;
 pub(crate) mod live;
