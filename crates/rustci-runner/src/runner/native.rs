@@ -310,7 +310,8 @@ enum Supervised {
 }
 
 fn snapshot(begin: &Begin) -> Option<v1::Snapshot> {
-    match begin.spec.as_ref()?.source.as_ref()?.kind.as_ref()? {
+    let spec = begin.spec.as_ref().filter(|spec| !spec.no_checkout)?;
+    match spec.source.as_ref()?.kind.as_ref()? {
         v1::source::Kind::Snapshot(snapshot) => Some(snapshot.clone()),
         v1::source::Kind::Git(_) => None,
     }

@@ -1,5 +1,4 @@
 //! Drives the built program as a person or a script would.
-
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
@@ -8,6 +7,7 @@ mod canaries;
 mod contexts;
 #[cfg(test)]
 mod doctor;
+mod data;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl From<RunError> for SourceError {
     }
 }
 
-/// Fills the empty workspace. A job without a source keeps it empty.
+/// Fills the empty workspace. A job without a source, or that wants none, keeps it empty.
 pub(crate) fn provide(
     dir: &JobDirectory,
     begin: &Begin,
@@ -52,7 +52,8 @@ pub(crate) fn provide(
     supervisor: &mut Supervisor,
 ) -> Result<(), SourceError> {
     let begun = Instant::now();
-    let text = match spec.source.as_ref().and_then(|source| source.kind.as_ref()) {
+    let wanted = spec.source.as_ref().filter(|_| !spec.no_checkout);
+    let text = match wanted.and_then(|source| source.kind.as_ref()) {
         None => return Ok(()),
         Some(Kind::Snapshot(_)) => {
             let archive = Path::new(&begin.archive);
