@@ -2,8 +2,8 @@
 
 pub(crate) mod backup;
 pub(crate) mod context;
-pub(crate) mod doctor;
 pub(crate) mod data;
+pub(crate) mod doctor;
 pub(crate) mod filter;
 pub(crate) mod place;
 pub(crate) mod queue;
@@ -17,8 +17,8 @@ use rustci_server::api::view::Priority;
 
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
-pub(crate) use doctor::DoctorArgs;
 pub(crate) use data::{ArtifactsArgs, ArtifactsCommand, CacheArgs, CacheCommand, DownloadFormat};
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use filter::FilterArgs;
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};

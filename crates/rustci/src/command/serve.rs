@@ -4,8 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
-use rustci_server::pipelines::CronClock;
 use rustci_server::content::ContentConfig;
+use rustci_server::pipelines::CronClock;
 use rustci_server::token::TOKEN_FILE;
 use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;

@@ -5,9 +5,9 @@ mod backup;
 mod canaries;
 #[cfg(test)]
 mod contexts;
+mod data;
 #[cfg(test)]
 mod doctor;
-mod data;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]
