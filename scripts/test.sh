@@ -9,6 +9,7 @@ need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need cc gcc
 need make make
 need python3 python3
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv python3-pip)
 need git git
 need bash bash
 need ps procps
@@ -24,3 +25,6 @@ fi
 # The product itself: tests of the command line drive this binary.
 cargo build --quiet -p rustci
 cargo test --workspace --quiet
+
+# Random and wrong requests against a real server, for 40 seconds.
+scripts/api-fuzz.sh

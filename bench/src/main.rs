@@ -4,6 +4,7 @@
 //! the one it is measured against in the same run. With `--json` one object per line:
 //! `{"bench","peer","metric","value","unit"}`; `peer` is `ours` for this project.
 
+mod api;
 mod codec;
 mod disk;
 mod dispatch;
@@ -62,6 +63,11 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "api",
+        about: "lists and single runs over HTTP with 100,000 runs",
+        run: api::run,
+    },
     Bench {
         name: "codec",
         about: "frames encoded and parsed in place per second, one core",

@@ -72,7 +72,7 @@ impl EncodeMetric for SizeHistogram {
                 .counts
                 .get(bucket)
                 .map_or(0, |count| count.load(Relaxed));
-            (if last { f64::MAX } else { bound }, count)
+            (if last { f64::INFINITY } else { bound }, count)
         });
         let count = buckets.iter().map(|(_, count)| count).sum();
         #[expect(

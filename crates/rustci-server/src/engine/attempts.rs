@@ -88,6 +88,9 @@ impl Core {
                 index,
             } => {
                 self.measure_dispatch(token, decided);
+                if token.attempt > 1 {
+                    self.config.metrics.valkyrie.retry("job_dispatch");
+                }
                 self.assign(runner, token, run, index);
             }
             Effect::Cancel {

@@ -21,7 +21,11 @@ mod includes;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod older;
+#[cfg(test)]
+mod openmetrics;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
