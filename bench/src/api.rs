@@ -62,10 +62,20 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     report.ours("list_p99_ms", percentile(&mut lists, 0.99), "ms", "< 10");
     report.ours("list_p50_ms", percentile(&mut lists, 0.50), "ms", "");
     let mut singles = singles(&api)?;
-    report.ours("get_run_p99_ms", percentile(&mut singles, 0.99), "ms", "< 10");
+    report.ours(
+        "get_run_p99_ms",
+        percentile(&mut singles, 0.99),
+        "ms",
+        "< 10",
+    );
     let documents = (0..ROUNDS).map(|_| timed(&api, "/api/v1/openapi.json"));
     let mut documents = all(documents.map(|timed| timed.map(|(time, _)| time)))?;
-    report.ours("openapi_p99_ms", percentile(&mut documents, 0.99), "ms", "< 10");
+    report.ours(
+        "openapi_p99_ms",
+        percentile(&mut documents, 0.99),
+        "ms",
+        "< 10",
+    );
     let (mut busy, submitted) = while_busy(&api)?;
     report.ours("list_busy_p99_ms", percentile(&mut busy, 0.99), "ms", "");
     report.peer("beside", "runs_submitted", submitted, "");
@@ -77,13 +87,23 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 fn fill(data: &Path) -> Result<()> {
     let parsed = rustci_pipeline::parse("bench.yaml", PIPELINE);
     let pipeline = parsed.pipeline.context("the pipeline of the bench")?;
-    let planned = rustci_pipeline::plan(&pipeline, &PlanRequest { event: "manual".into(), ..PlanRequest::default() });
+    let planned = rustci_pipeline::plan(
+        &pipeline,
+        &PlanRequest {
+            event: "manual".into(),
+            ..PlanRequest::default()
+        },
+    );
     let planned = planned.ok().context("the plan of the bench")?;
     let plan = Arc::new(StoredPlan::new(planned.plan));
     let mut catalogue = Catalogue::open(&data.join("catalogue.sqlite"))?;
     for first in (1..=RUNS).step_by(usize::try_from(BATCH)?) {
         let changes: Vec<_> = (first..first + BATCH)
-            .map(|id| Change::NewRun { run: summary(id), jobs: jobs(id), origin: origin(&plan) })
+            .map(|id| Change::NewRun {
+                run: summary(id),
+                jobs: jobs(id),
+                origin: origin(&plan),
+            })
             .collect();
         catalogue.apply(&changes, 0)?;
     }
@@ -106,7 +126,11 @@ fn summary(id: u64) -> RunSummary {
         3 => Conclusion::Failure,
         _ => Conclusion::Success,
     };
-    let event = if id.is_multiple_of(3) { "manual" } else { "push" };
+    let event = if id.is_multiple_of(3) {
+        "manual"
+    } else {
+        "push"
+    };
     let created_ms = 1_763_000_000_000 + id * 1_000;
     RunSummary {
         id,
@@ -116,7 +140,9 @@ fn summary(id: u64) -> RunSummary {
         status: Status::Finished,
         conclusion: Some(conclusion),
         digest: "0".repeat(64),
-        event: EventView { name: event.to_owned() },
+        event: EventView {
+            name: event.to_owned(),
+        },
         git: GitView {
             reference: Some("refs/heads/main".to_owned()),
             branch: Some(format!("branch-{}", id * 13 % 50)),
@@ -158,7 +184,10 @@ fn list(api: &Api, query: &str, place: u64) -> Result<f64> {
     let list: RunList = serde_json::from_slice(&body)?;
     let may_be_empty = ["running", "nobody", "commit"];
     let is_empty = list.runs.is_empty() && place > RUNS / 2;
-    ensure!(!is_empty || may_be_empty.iter().any(|word| query.contains(word)), "{path} is empty");
+    ensure!(
+        !is_empty || may_be_empty.iter().any(|word| query.contains(word)),
+        "{path} is empty"
+    );
     Ok(time)
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Active {
     pub(super) cancel: Option<StopReason>,
     /// Its last word.
     pub(super) report: Option<Report>,
+    /// When its request was sent, until the runner answers it.
+    pub(super) asked: Option<Time>,
     /// Names and start times of its steps, for the states that follow.
     pub(super) steps: Vec<(String, Option<u64>)>,
 }
@@ -59,6 +61,7 @@ impl Active {
             durable: None,
             cancel: None,
             report: None,
+            asked: None,
             steps: Vec::new(),
         }
     }
@@ -121,6 +124,17 @@ impl Core {
             .dispatched(queued.unwrap_or_default() + synced);
     }
 
+    /// The runner answered the request of a job.
+    pub(super) fn measure_answer(&mut self, token: AttemptToken) {
+        let now = self.clock.now().time;
+        let active = self.attempts.get_mut(&token.job);
+        let asked = active.and_then(|active| active.asked.take());
+        if let Some(asked) = asked {
+            let metrics = &self.config.metrics.valkyrie;
+            metrics.answered(MessageType::JOB_REQUEST, now.saturating_since(asked));
+        }
+    }
+
     fn assign(&mut self, runner: RunnerId, token: AttemptToken, run: RunId, place: usize) {
         // Without a connection nothing is sent: when the runner comes back without the attempt,
         // or does not come back, the scheduler gives the job out again.
@@ -137,6 +151,7 @@ impl Core {
             Ok(stream) => {
                 let active = Active {
                     stream: Some(stream),
+                    asked: Some(self.clock.now().time),
                     ..Active::new(token, run, runner)
                 };
                 self.attempts.insert(token.job, active);

@@ -101,6 +101,13 @@ impl Handler for RunnerHandler {
                 self.transfers.writable(stream);
                 self.source_more(link, stream);
             }
+            Event::Rtt { rtt } => {
+                let core = self.core.borrow();
+                core.config
+                    .metrics
+                    .valkyrie
+                    .answered(MessageType::PING, rtt);
+            }
             Event::FileAcked { stream } => drop(self.sources.remove(&stream)),
             Event::Finished { stream, .. } => self.finished(link, stream),
             Event::Reset { stream, .. } => self.gone(link, stream),
@@ -286,6 +293,7 @@ impl RunnerHandler {
         }
         let waiting = match word {
             Word::Accept => {
+                core.measure_answer(token);
                 return said(&mut core, Command::Accepted { runner, token });
             }
             Word::Start => return said(&mut core, Command::Started { runner, token }),

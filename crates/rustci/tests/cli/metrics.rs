@@ -17,6 +17,8 @@ const MOVES: &[(Event, &[&str])] = &[
         &[
             "rustci_runners_connected",
             "valkyrie_connections_active",
+            "valkyrie_flow_control_window_bytes",
+            "valkyrie_flow_control_window_size",
             "valkyrie_handshake_duration_seconds",
             "valkyrie_insecure_connections_active",
             "valkyrie_message_size_bytes",
@@ -28,17 +30,13 @@ const MOVES: &[(Event, &[&str])] = &[
         Event::RunSucceeds,
         &[
             "rustci_cache_lookups",
-            "rustci_content_blobs",
             "rustci_content_received_bytes",
-            "rustci_content_stored_bytes",
             "rustci_dispatch_seconds",
             "rustci_jobs_finished",
             "rustci_journal_sync_seconds",
             "rustci_log_bytes",
             "rustci_log_lines",
             "rustci_runs",
-            "valkyrie_flow_control_window_bytes",
-            "valkyrie_flow_control_window_size",
             "valkyrie_message_latency_seconds",
             "valkyrie_stream_bytes",
             "valkyrie_stream_throughput_bytes_per_second",
@@ -90,8 +88,13 @@ const THERE: &[&str] = &[
 
 /// Families whose events take hours or another program, each with the test that has them.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("rustci_content_freed_bytes", "the sweep's own tests"),
-    ("rustci_content_removed", "the sweep's own tests"),
+    (
+        "rustci_content_blobs",
+        "counted by each sweep, which has tests of its own",
+    ),
+    ("rustci_content_freed_bytes", "counted by each sweep"),
+    ("rustci_content_removed", "counted by each sweep"),
+    ("rustci_content_stored_bytes", "counted by each sweep"),
     ("rustci_traces", "traces.rs, with a collector"),
 ];
 
@@ -270,8 +273,9 @@ fn every_family_moves_when_what_it_counts_happens() {
         .chain(THERE.iter().copied())
         .chain(ELSEWHERE.iter().map(|(name, _)| *name))
         .collect();
-    let seen: BTreeSet<&str> = before.keys().map(String::as_str).collect();
-    assert_eq!(seen, known, "a family is in no table of this test");
+    let seen = before.keys().map(String::as_str);
+    let unknown: Vec<&str> = seen.filter(|name| !known.contains(name)).collect();
+    assert!(unknown.is_empty(), "in no table of this test: {unknown:?}");
     bounded(&before);
 }
 
