@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use telemetry::{Direction, FrameTally, JobState, Metrics, Received};
+use telemetry::{CacheAnswer, Direction, FrameTally, JobState, Metrics, Received};
 use valkyrie_frame::{ErrorCode, MessageType, Priority, SecurityMode, StreamClass};
 
 /// Family, type, label names.
@@ -32,13 +32,16 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("rustci_http_requests", "counter", "method,route,status"),
     ("rustci_jobs", "gauge", "state"),
     ("rustci_jobs_finished", "counter", "conclusion"),
+    ("rustci_jobs_waiting", "gauge", "reason"),
     ("rustci_journal_sync_seconds", "histogram", ""),
     ("rustci_log_bytes", "counter", ""),
     ("rustci_log_lines", "counter", ""),
     ("rustci_queue_depth", "gauge", ""),
+    ("rustci_queue_oldest_seconds", "gauge", ""),
     ("rustci_runners_connected", "gauge", ""),
     ("rustci_runs", "counter", "conclusion"),
     ("rustci_runs_active", "gauge", ""),
+    ("rustci_traces", "counter", "result"),
     (
         "valkyrie_connection_duration_seconds",
         "histogram",
@@ -87,7 +90,16 @@ fn move_all(metrics: &Metrics) {
     let http = &metrics.http;
     http.answered("GET", "/api/v1/runs/{id}", 404, Duration::from_micros(80));
     drop(http.stream("run"));
+    let content = &metrics.content;
+    content.stored(1, 1);
+    content.received(1);
+    content.freed(1);
+    content.removed("expired", 1);
+    content.looked_up(CacheAnswer::Hit);
     let rustci = &metrics.rustci;
+    rustci.queue_oldest(Duration::from_secs(1));
+    rustci.jobs_waiting("capacity", 1);
+    rustci.traces_sent(1);
     rustci.runs_active(1);
     rustci.run_finished("success");
     rustci.jobs(JobState::Queued, 2);
