@@ -87,6 +87,15 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// What a command of a document asks when it names no server.
+#[derive(Clone, Copy)]
+enum Asks {
+    /// The one beside it.
+    TheServer,
+    /// This machine, unless it says otherwise.
+    WhatItSays,
+}
+
 /// A process that ends with the test.
 struct Running(Child);
 
@@ -141,13 +150,17 @@ impl Sandbox {
     fn prepare(&self) {
         let script = "git init -q -b main . && git add -A \
             && git -c user.name=d -c user.email=d@example.org commit -qm first";
-        self.run("a git repository", &format!("set -e\n{script}\n"), false);
+        self.run(
+            "a git repository",
+            &format!("set -e\n{script}\n"),
+            Asks::WhatItSays,
+        );
         let run = "rustci run --server \"$RUSTCI_SERVER\" > /dev/null\n".repeat(RUNS);
-        self.run("finished runs", &format!("set -e\n{run}"), false);
+        self.run("finished runs", &format!("set -e\n{run}"), Asks::WhatItSays);
     }
 
     /// Runs a script in the project. Everything that it says is shown when it fails.
-    fn run(&self, what: &str, script: &str, about_servers: bool) {
+    fn run(&self, what: &str, script: &str, asks: Asks) {
         let work = self.home.join("step");
         fs::create_dir_all(&work).unwrap();
         let mut command = Command::new("bash");
@@ -169,7 +182,10 @@ impl Sandbox {
         }
         command.env("CI_WORKSPACE", self.home.join("demo"));
         let token = self.home.join(".local/state/rustci/server/token");
-        let export = if about_servers { "export " } else { "" };
+        let export = match asks {
+            Asks::TheServer => "export ",
+            Asks::WhatItSays => "",
+        };
         let names = format!(
             "{export}RUSTCI_SERVER={}\nRUSTCI_TOKEN_FILE={}\n{CURL}",
             self.url,
@@ -249,8 +265,11 @@ fn every_block_of_the_documents_runs() {
             .map(|block| format!("echo '::block {name}:{}'\n{}", block.line, block.text))
             .collect();
         if !script.is_empty() {
-            let about_servers = ABOUT_SERVERS.contains(&name.as_str());
-            sandbox.run(&name, &script, about_servers);
+            let asks = match ABOUT_SERVERS.contains(&name.as_str()) {
+                true => Asks::TheServer,
+                false => Asks::WhatItSays,
+            };
+            sandbox.run(&name, &script, asks);
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn catalogue(data: &Path) -> Result<CatalogueFacts, String> {
 /// # Errors
 /// A sentence, when they cannot be read.
 pub fn logs(data: &Path) -> Result<(usize, Vec<String>), String> {
-    each_file(&Layout(data).logs(), "log", |path| check_log(path))
+    each_file(&Layout(data).logs(), "log", check_log)
 }
 
 /// Holds every blob in `data` against its name. Gives how many there are, and which differ.

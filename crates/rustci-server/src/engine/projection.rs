@@ -108,7 +108,7 @@ impl Projection {
         self.runs.sort_unstable();
         self.runs.dedup();
         let runs = self.runs.drain(..).filter_map(|run| scheduler.run(run));
-        changes.extend(runs.map(|run| Change::Run(states::summary(run))));
+        changes.extend(runs.map(|run| Change::Run(states::progress(run))));
         Some(changes)
     }
 

@@ -19,6 +19,15 @@ use crate::catalogue::{Change, Finished, JobState, NewJob, Origin, cache_scope};
 
 /// A run as the catalogue lists it.
 pub(crate) fn summary(run: &Run) -> RunSummary {
+    RunSummary {
+        git: git(run),
+        ..progress(run)
+    }
+}
+
+/// How far a run is, without what the catalogue has known since its beginning and would cost a look
+/// into its contexts.
+pub(crate) fn progress(run: &Run) -> RunSummary {
     let status = match (run.conclusion, run.started) {
         (Some(_), _) => Status::Finished,
         (None, Some(_)) => Status::Running,
@@ -35,7 +44,7 @@ pub(crate) fn summary(run: &Run) -> RunSummary {
         event: EventView {
             name: run.meta.event.clone(),
         },
-        git: git(run),
+        git: GitView::default(),
         priority: priority(run.meta.priority()),
         rerun_of: (run.meta.rerun_of != 0).then_some(run.meta.rerun_of),
         created_ms: run.submitted.as_millis(),

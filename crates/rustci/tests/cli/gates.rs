@@ -9,7 +9,7 @@ jobs:
   ship:
     needs: [build]
     environment: { name: production, approval: { timeout: 10m } }
-    steps: [{ run: echo shipped }]
+    steps: [{ run: echo shipped to $CI_ENVIRONMENT }]
 ";
 
 #[test]
@@ -26,6 +26,7 @@ fn somebody_else_approves_a_run_that_goes_on_here() {
     said.ended_with(0).says("approved `ship` of run 1");
     let (code, rest) = run.finish();
     assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("shipped to production"), "{rest}");
     let said = world.rustci(&["runs", "approve", "1"]).ended_with(2);
     said.complains("no job of run 1 waits for an approval");
     let view = world.rustci(&["--json", "runs", "view", "1"]).json();
