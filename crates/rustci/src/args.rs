@@ -5,7 +5,8 @@ pub(crate) mod context;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod filter;
-pub(crate) mod place;
+pub(crate) mod pipelines;
+mod place;
 pub(crate) mod queue;
 pub(crate) mod reports;
 pub(crate) mod secrets;
@@ -20,6 +21,7 @@ pub(crate) use context::ContextCommand;
 pub(crate) use data::{ArtifactsArgs, ArtifactsCommand, CacheArgs, CacheCommand, DownloadFormat};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use filter::FilterArgs;
+pub(crate) use pipelines::{PipelinesArgs, PipelinesCommand};
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
 pub(crate) use reports::TestsArgs;
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     /// List, drain and forget runners
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Runners(RunnersArgs),
+    /// Register pipelines on a server, and start them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Pipelines(PipelinesArgs),
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),

@@ -45,6 +45,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::OpenApi => out
             .text(&rustci_server::api::openapi())
             .map(|()| Exit::Success),
+        Command::Pipelines(args) => wait(command::pipelines::pipelines(args, out)),
         Command::Plan(args) => command::plan::plan(args, out),
         Command::Schema => out
             .text(&format!("{:#}\n", rustci_pipeline::schema()))

@@ -29,6 +29,8 @@ mod openmetrics;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod pipelines;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod remote;
