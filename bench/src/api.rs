@@ -41,7 +41,7 @@ const QUERIES: &[&str] = &[
     "conclusion=failure&limit=50&cursor={}",
     "project=project-7&limit=50&cursor={}",
     "project=project-7&conclusion=failure&limit=50",
-    "project=project-7&branch=branch-11&pipeline=pipeline-3&limit=50",
+    "project=project-7&branch=branch-10&pipeline=pipeline-3&limit=50",
     "pipeline=pipeline-3&event=push&conclusion=success&limit=50&cursor={}",
     "commit=c0000000000000000000000000000000004d2",
     "branch=nobody&project=project-7",
@@ -134,7 +134,7 @@ fn summary(id: u64) -> RunSummary {
     let created_ms = 1_763_000_000_000 + id * 1_000;
     RunSummary {
         id,
-        project: format!("project-{}", id * 7 % 20),
+        project: format!("project-{}", id / 10 * 7 % 20),
         pipeline: format!("pipeline-{}", id % 8),
         file: ".rustci.yaml".to_owned(),
         status: Status::Finished,
@@ -145,7 +145,7 @@ fn summary(id: u64) -> RunSummary {
         },
         git: GitView {
             reference: Some("refs/heads/main".to_owned()),
-            branch: Some(format!("branch-{}", id * 13 % 50)),
+            branch: Some(format!("branch-{}", id / 100 * 13 % 50)),
             commit: Some(format!("c{id:039x}")),
         },
         priority: Priority::Normal,
