@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use journal::{FileJournal, JournalError, Recovered};
 use telemetry::Metrics;
-use tokio::sync::{oneshot, watch};
+use telemetry::otlp::OtlpConfig;
+use tokio::sync::{mpsc, oneshot, watch};
 use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Role, SessionConfig, Shard};
 
 use crate::api::{self, App, Backups};
@@ -139,13 +140,9 @@ impl Server {
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
         let catalogue = CatalogueThread::start_telling(catalogue, health.clone(), telling)?;
-        let start = |to| Tracer::start(to, ended_runs, catalogue.queries(), metrics.rustci.clone());
-        let tracer = config.traces.map(start).transpose();
-        let tracer = tracer.map_err(StartError::Thread)?;
+        let tracer = tracer(config.traces, ended_runs, &catalogue, &metrics)?;
         let logs = open_logs(&layout.logs(), &metrics)?;
-        let http = config.http.map(BoundHttp::bind).transpose()?;
-        let url = http.as_ref().map(BoundHttp::url);
-        let job_tokens = JobTokens::new(&token, config.public_url.or(url));
+        let (http, job_tokens) = bind_http(config.http, config.public_url, &token)?;
         let engine = EngineConfig {
             scheduler: config.scheduler,
             secrets: secrets.clone(),
@@ -225,6 +222,29 @@ impl Server {
     pub fn shutdown(self) {
         drop(self);
     }
+}
+
+/// Sends traces, when there is somewhere to send them.
+fn tracer(
+    to: Option<OtlpConfig>,
+    ended: mpsc::Receiver<u64>,
+    catalogue: &CatalogueThread,
+    metrics: &Metrics,
+) -> Result<Option<Tracer>, StartError> {
+    let start = |to| Tracer::start(to, ended, catalogue.queries(), metrics.rustci.clone());
+    to.map(start).transpose().map_err(StartError::Thread)
+}
+
+/// Takes the address of HTTP, so that jobs can be told where the API is, and makes what signs their
+/// tokens.
+fn bind_http(
+    address: Option<SocketAddr>,
+    public_url: Option<String>,
+    token: &ApiToken,
+) -> Result<(Option<BoundHttp>, JobTokens), HttpError> {
+    let http = address.map(BoundHttp::bind).transpose()?;
+    let url = public_url.or_else(|| http.as_ref().map(BoundHttp::url));
+    Ok((http, JobTokens::new(token, url)))
 }
 
 fn open_logs(dir: &Path, metrics: &Metrics) -> Result<LogStore, StartError> {

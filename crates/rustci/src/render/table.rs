@@ -12,6 +12,11 @@ use super::text::{Keep, clean, cut, fit, width, wrap};
 use crate::api::view::{Conclusion, RunSummary};
 use crate::failure::plural;
 
+/// No column is cut below that.
+const COLUMN_MIN: usize = 8;
+/// Columns that the last column has at least.
+const LAST_COLUMN_MIN: usize = 12;
+
 /// Rows of cells as lines: columns as wide as their widest cell, the last one wrapped.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>], look: Look) -> Vec<String> {
     let columns = head.len();
@@ -21,12 +26,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>], look: Look) -> Vec<Stri
             *wide = (*wide).max(width(cell)).min(look.columns / 2);
         }
     }
+    narrow(&mut widths, look.columns);
     let fixed: usize = widths
         .iter()
         .take(columns.saturating_sub(1))
         .map(|wide| wide + 2)
         .sum();
-    let room = look.columns.saturating_sub(fixed + 2).max(12);
+    let room = look.columns.saturating_sub(fixed + 2).max(LAST_COLUMN_MIN);
     let head: Vec<String> = head.iter().map(|cell| look.colour.dim(cell)).collect();
     let mut lines = vec![join(&head, &widths)];
     for row in rows {
@@ -42,6 +48,22 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>], look: Look) -> Vec<Stri
         lines.extend(pieces.map(|piece| format!("{:indent$}{piece}", "", indent = fixed + 2)));
     }
     lines
+}
+
+/// Takes from the widest of the front columns until the last one has its room: long names are cut,
+/// short cells stay whole.
+fn narrow(widths: &mut [usize], columns: usize) {
+    let Some((_, front)) = widths.split_last_mut() else {
+        return;
+    };
+    loop {
+        let taken: usize = front.iter().map(|wide| wide + 2).sum();
+        let widest = front.iter_mut().max().filter(|wide| **wide > COLUMN_MIN);
+        match widest {
+            Some(wide) if taken + 2 + LAST_COLUMN_MIN > columns => *wide -= 1,
+            _ => return,
+        }
+    }
 }
 
 fn join(cells: &[String], widths: &[usize]) -> String {
@@ -434,6 +456,29 @@ jobs:
                   token: contents read, id-token write
                   step: `make deploy`"#]]
         .assert_eq(&shown.join("\n"));
+    }
+
+    #[test]
+    fn long_names_are_cut_until_a_line_fits() {
+        let long = "a-name-that-nobody-would-type-twice-in-a-row".repeat(2);
+        let cells = [
+            "1".to_owned(),
+            long.clone(),
+            long,
+            "✓ success".to_owned(),
+            "just now".to_owned(),
+        ];
+        let head = ["RUN", "PROJECT", "PIPELINE", "RESULT", "WHEN"];
+        for columns in [80, 120] {
+            let look = Look {
+                columns,
+                ..sample::look(Sink::Terminal)
+            };
+            let lines = table(&head, &[cells.to_vec()], look);
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            assert!(lines.iter().all(|line| width(line) <= columns), "{lines:?}");
+            assert!(lines[1].contains("✓ success") && lines[1].ends_with("just now"));
+        }
     }
 
     #[test]

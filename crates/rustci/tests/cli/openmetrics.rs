@@ -96,7 +96,7 @@ fn sample(
     if !suffixes.contains(&suffix) {
         return Err("a suffix that the type does not have");
     }
-    if family.kind != "gauge" && !(value >= 0.0) {
+    if family.kind != "gauge" && (value.is_nan() || value < 0.0) {
         return Err("a count below zero");
     }
     let before = family.samples.insert(key.to_owned(), value);
