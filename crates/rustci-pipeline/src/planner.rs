@@ -127,7 +127,7 @@ pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanR
     })
 }
 
-/// Reads a file and makes its plan: [`parse`] and [`plan`] in one, with all findings of both.
+/// Reads a file and makes its plan: `parse` and [`plan`] in one, with all findings of both.
 ///
 /// # Errors
 /// [`PlanRefused`] as [`plan`], and for everything that is wrong with the file.

@@ -6,14 +6,14 @@
 //!
 //! # Adding routes
 //! A feature has its handlers in `api/<feature>.rs` with `pub(super) fn routes()`, merged in
-//! [`versioned`], and its types in `view`. A handler says in `#[utoipa::path]` what it takes and
+//! `versioned`, and its types in `view`. A handler says in `#[utoipa::path]` what it takes and
 //! gives; from that the document is made, and a test holds every answer against it:
 //! - `path` is what follows `/api/v1`; `operation_id` is unique, a verb and a noun; `tag` names the
 //!   feature. The first line of the doc comment is the summary.
-//! - It takes [`extract::Path`], [`extract::Query`] (with `IntoParams` and `deny_unknown_fields`)
-//!   and [`extract::Json`], gives `Json`, and every error is an [`ApiError`].
-//! - `responses` has the success and its own errors from [`answers`]; 400, 401, 409 (read-only),
-//!   413, 415 and 503 are added by [`document::finish`].
+//! - It takes `extract::Path`, `extract::Query` (with `IntoParams` and `deny_unknown_fields`)
+//!   and `extract::Json`, gives `Json`, and every error is an [`ApiError`].
+//! - `responses` has the success and its own errors from `answers`; 400, 401, 409 (read-only),
+//!   413, 415 and 503 are added by `document::finish`.
 //! - `tests/contract/cases.rs` gets a row for its success and for each error of its own; the test
 //!   says what is missing.
 //! - `spec/openapi.json` is the document as it is stored; after a change, and after a conflict in

@@ -5,8 +5,8 @@
 //! early is noticed. Between them are the scheduler's state, the catalogue at the same journal
 //! index, logs, blobs, and the secrets, sealed as they lie on the disk.
 //!
-//! [`Stage`] gathers, [`write`] streams, [`verify`] and [`restore`] read. While a server runs,
-//! [`Stage`] holds the files by links of its own, so nothing that is cleaned up meanwhile is
+//! `Stage` gathers, [`write`] streams, [`verify`] and [`restore`] read. While a server runs,
+//! `Stage` holds the files by links of its own, so nothing that is cleaned up meanwhile is
 //! missing.
 
 mod error;

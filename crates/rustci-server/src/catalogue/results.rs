@@ -8,7 +8,7 @@ use crate::catalogue::{CatalogueError, content, reports};
 
 /// An attempt that ran to its end, with its result as the runner sent it.
 ///
-/// It is told once; after a restart perhaps again, so a [`Projection`] replaces what it has.
+/// It is told once; after a restart perhaps again, so a `Projection` replaces what it has.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// The run.

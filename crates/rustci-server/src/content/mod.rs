@@ -2,7 +2,7 @@
 //!
 //! Runners bring blobs while their jobs run, and name them when the jobs end. In between nothing in
 //! the catalogue speaks for them, so everything an attempt was told to be there is held ([`Pins`])
-//! until it has ended. What nothing names any more goes with a [`sweep`].
+//! until it has ended. What nothing names any more goes with a `sweep`.
 
 mod pins;
 mod put;
