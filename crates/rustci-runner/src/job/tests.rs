@@ -14,7 +14,8 @@ mod files;
 
 use super::directory::JobDirectory;
 use super::message::{
-    self, Begin, Cancel, Ending, EndingKind, Failed, Identity, Order, OrderKind, Report, ReportKind,
+    self, Begin, Cancel, Ending, EndingKind, Failed, Identity, Order, OrderKind, Report,
+    ReportKind, Upload, Uploaded,
 };
 use crate::process;
 
@@ -152,19 +153,26 @@ impl Run {
         }
     }
 
+    /// Reads to the end, as a server would that takes whatever is uploaded.
     fn finish(mut self) -> Outcome {
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_end(&mut self.received)
-            .unwrap();
+        let mut stdout = self.child.stdout.take().unwrap();
+        let mut reports = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            while let Some(report) = message::take::<Report>(&mut self.received, 1 << 20).unwrap() {
+                let is_last = |kind| matches!(kind, &ReportKind::Upload(Upload { last: true, .. }));
+                if report.kind.as_ref().is_some_and(is_last) {
+                    self.order(OrderKind::Uploaded(Uploaded::default()));
+                }
+                reports.extend(report.kind);
+            }
+            match stdout.read(&mut buffer).unwrap() {
+                0 => break,
+                length => self.received.extend(&buffer[..length]),
+            }
+        }
         self.child.wait().unwrap();
         assert_eq!(process::marked(&self.mark), [], "processes are left");
-        let mut reports = Vec::new();
-        while let Some(report) = message::take::<Report>(&mut self.received, 1 << 20).unwrap() {
-            reports.extend(report.kind);
-        }
         let log = std::fs::read(self.dir.log()).unwrap_or_default();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let log = LogRecords::new(&log)
