@@ -8,6 +8,19 @@
 
 use serde_json::{Value, json};
 
+/// Answers that need files which only a real runner brings: the command line's tests of artifacts
+/// and caches get them from a running server.
+pub(crate) const ELSEWHERE: &[(&str, u16)] = &[
+    ("get_artifact", 200),
+    ("get_artifact", 304),
+    ("remove_artifact", 204),
+    ("get_artifact_file", 200),
+    ("get_artifact_file", 206),
+    ("get_artifact_file", 416),
+    ("get_artifact_archive", 200),
+    ("remove_cache", 204),
+];
+
 /// A request and the status of its answer.
 pub(crate) struct Case {
     pub(crate) operation: &'static str,
@@ -447,6 +460,22 @@ pub(crate) const CASES: &[Case] = &[
         "POST /api/v1/pipelines/waits/trigger",
         || json!({}),
     ),
+    get("list_artifacts", 200, "GET /api/v1/runs/1/artifacts"),
+    get("list_artifacts", 404, "GET /api/v1/runs/4096/artifacts"),
+    get("get_artifact", 404, "GET /api/v1/artifacts/4096"),
+    get("remove_artifact", 404, "DELETE /api/v1/artifacts/4096"),
+    get(
+        "get_artifact_file",
+        404,
+        "GET /api/v1/artifacts/4096/files/a",
+    ),
+    get(
+        "get_artifact_archive",
+        404,
+        "GET /api/v1/artifacts/4096/archive",
+    ),
+    get("list_caches", 200, "GET /api/v1/caches?project=older"),
+    get("remove_cache", 404, "DELETE /api/v1/caches/4096"),
     get("older_list_executions", 200, "GET /api/ci/executions"),
     get(
         "older_list_executions",
