@@ -152,10 +152,18 @@ async fn create(
     add(&app, new.yaml_content, new.pipeline_type).await
 }
 
+/// A form with a pipeline file. Only described here: forms are read part by part.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the document needs its shape, nobody makes one")]
+struct UploadForm {
+    /// The file's text.
+    file: String,
+}
+
 /// Keeps a pipeline whose file is a part of a form: `pipeline`, `file` or `yaml`.
 #[utoipa::path(
     post, path = "/pipelines/upload", operation_id = "older_upload_pipeline", tag = "older",
-    request_body(content = Vec<u8>, content_type = "multipart/form-data"),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 200, description = "It is kept.", body = OlderPipeline), Unprocessable)
 )]
 async fn upload(
