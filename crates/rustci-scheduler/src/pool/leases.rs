@@ -117,6 +117,11 @@ impl Leases {
         }
     }
 
+    /// Jobs that were asked for; some of them may have ended without an answer.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = JobId> {
+        self.asked.keys().copied()
+    }
+
     /// When something is due; it may turn out that it is not.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let job = self.queue.first().map(|(at, _)| *at);

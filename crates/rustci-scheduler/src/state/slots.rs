@@ -41,6 +41,11 @@ impl Slots {
         self.slots.get(key)
     }
 
+    /// Everybody who waits for a slot.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Taker> {
+        self.slots.values().flat_map(|slot| &slot.waiting)
+    }
+
     /// Who gets a slot next, of all that are free.
     pub(crate) fn next(&self) -> Option<Taker> {
         let slot = self.slots.get(self.free.first()?)?;

@@ -81,22 +81,37 @@ impl Scheduler {
         }
     }
 
-    /// How many open jobs wait for what. Counted by class and project, so jobs whose needs have
-    /// not ended count as `needs` whatever else they may wait for afterwards.
+    /// How many open jobs wait for what. Jobs in the queue are counted by class and project; the
+    /// cost grows with their number and with that of the jobs at a slot or an approval.
     #[must_use]
     pub fn reasons(&self) -> Reasons {
         let mut reasons = Reasons::new();
         if self.is_paused() {
-            reasons.insert("paused", self.pool.queued());
+            reasons.insert("paused", self.pool.queued() + self.limits.waiting());
         } else {
             self.pool.count_reasons(&mut reasons);
+            reasons.insert("max_parallel", self.limits.waiting());
         }
-        reasons.insert("max_parallel", self.limits.waiting());
+        self.count_gates(&mut reasons);
         let counted: usize = reasons.values().sum();
         let blocked = self.pool.waiting_in_all().saturating_sub(counted);
         reasons.insert("needs", blocked);
         reasons.retain(|_, count| *count > 0);
         reasons
+    }
+
+    /// Adds up the jobs that need nothing but a slot or an answer.
+    fn count_gates(&self, reasons: &mut Reasons) {
+        for taker in self.state.slots.waiting() {
+            let (reason, jobs) = match taker.job {
+                Some(_) => ("slot", 1),
+                None => ("run_slot", self.run(taker.run).map_or(0, |run| run.open)),
+            };
+            *reasons.entry(reason).or_default() += jobs;
+        }
+        let asked = self.leases.asked().filter_map(|job| self.job(job));
+        let asking = asked.filter(|(.., job)| job.is_asking());
+        reasons.insert("approval", asking.count());
     }
 
     /// What is in front of a job that waits for a runner.

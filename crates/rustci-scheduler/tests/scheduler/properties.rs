@@ -9,7 +9,7 @@ use std::{
 use proptest::{collection::vec, prelude::*, test_runner::RngAlgorithm};
 use rustci_pipeline::{Concurrency, Job};
 use rustci_scheduler::{
-    AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, Quota, RunId,
+    AttemptResult, AttemptToken, Command, Drain, Effect, JobId, Pause, Phase, Quota, Run, RunId,
     RunnerId, RunnerUp, SlotUse, StoredPlan, Verdict, Waiting,
     record::{AttemptEnded, Cause, Conclusion, Next, Record, RunMeta, record::Kind},
 };
@@ -194,6 +194,15 @@ impl Oracle {
         let jobs = own.flat_map(|run| &run.jobs);
         let waiting = jobs.filter(|job| matches!(job.phase, Phase::Blocked | Phase::Queued));
         waiting.count()
+    }
+
+    /// Jobs that are said to wait for this.
+    fn waiting_for(&self, code: &str) -> usize {
+        let scheduler = &self.world.scheduler;
+        let ids = |run: &Run| (0..run.jobs.len()).map(|place| run.job_id(place)).collect();
+        let jobs = scheduler.runs().flat_map(|run| -> Vec<JobId> { ids(run) });
+        let waiting = jobs.filter_map(|job| scheduler.waiting(job));
+        waiting.filter(|waiting| waiting.code() == code).count()
     }
 
     fn running(&self, project: &str) -> usize {
@@ -438,7 +447,12 @@ impl Oracle {
             assert_eq!(counted, (self.waiting(name), self.running(name)), "{name}");
         }
         let waiting: usize = PROJECTS.iter().map(|name| self.waiting(name)).sum();
-        assert_eq!(scheduler.reasons().values().sum::<usize>(), waiting);
+        let reasons = scheduler.reasons();
+        assert_eq!(reasons.values().sum::<usize>(), waiting);
+        let told = |code| reasons.get(code).copied().unwrap_or(0);
+        for code in ["needs", "run_slot", "slot", "approval", "max_parallel"] {
+            assert_eq!(told(code), self.waiting_for(code), "{code}");
+        }
         let queue = scheduler.queue_page((0, JobId(0)), None, usize::MAX);
         assert_eq!(queue.len(), scheduler.queued());
         for (_, job) in queue {

@@ -1,6 +1,6 @@
 //! Clients of a server that does not do its part: scripts in its place.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -41,14 +41,17 @@ fn serve(script: impl Fn(&Request) -> Answer + Clone + Send + 'static) -> String
 }
 
 fn answer(mut stream: TcpStream, script: impl Fn(&Request) -> Answer) {
-    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let lines = reader.by_ref().lines();
     let head: Vec<String> = lines
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
         .collect();
-    let last = head
-        .iter()
-        .find_map(|line| line.strip_prefix("last-event-id: "));
+    let header = |name| head.iter().find_map(|line| line.strip_prefix(name));
+    // A connection that is closed with something unread is reset, and the client may lose the answer.
+    let length = header("content-length: ").map_or(0, |length| length.parse().unwrap());
+    std::io::copy(&mut reader.take(length), &mut std::io::sink()).unwrap();
+    let last = header("last-event-id: ");
     let request = Request {
         line: head[0].replace(" HTTP/1.1", ""),
         last: last.map(str::to_owned),

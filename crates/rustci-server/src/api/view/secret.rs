@@ -34,7 +34,7 @@ pub struct SecretList {
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
     /// 1 byte to 64 KiB of text without NUL.
-    #[schema(min_length = 1, max_length = 65536)]
+    #[schema(min_length = 1, max_length = 65536, pattern = "^[^\\x00]+$")]
     pub value: String,
 }
 
