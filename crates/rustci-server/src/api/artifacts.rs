@@ -134,11 +134,11 @@ async fn remove(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCod
 
 /// Downloads one file of an artifact, whole or a range of it.
 #[utoipa::path(
-    get, path = "/artifacts/{id}/files/{path}", operation_id = "get_artifact_file",
+    get, path = "/artifacts/{id}/files/{*path}", operation_id = "get_artifact_file",
     tag = "artifacts",
     params(
         ("id" = u64, Path, description = "Number of the artifact."),
-        ("path" = String, Path, description = "The file's path, with `/` as `%2F`."),
+        ("path" = String, Path, description = "The file's path; `/` may be `%2F`."),
         ("Range" = Option<String>, Header, description = "One range: `bytes=0-99`.")
     ),
     responses(

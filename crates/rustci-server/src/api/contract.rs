@@ -16,7 +16,7 @@ use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::api::App;
-use crate::api::document::{JSON, operations};
+use crate::api::document::{JSON, operations, template};
 use crate::api::page::add_link;
 use crate::api::problem::ApiError;
 use crate::api::tag;
@@ -66,7 +66,8 @@ impl Contract {
 
     fn rules(&self, request: &Request) -> Option<&Rules> {
         let route = request.extensions().get::<MatchedPath>()?;
-        let find = |method: Method| self.0.get(&(method, route.as_str().to_owned()));
+        let path = template(route.as_str());
+        let find = |method: Method| self.0.get(&(method, path.clone()));
         // A HEAD without a handler of its own is answered by that of GET.
         find(request.method().clone())
             .or_else(|| find(Method::GET).filter(|_| request.method() == Method::HEAD))

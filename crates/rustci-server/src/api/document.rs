@@ -43,6 +43,8 @@ pub(crate) fn start() -> OpenApi {
 /// Adds to every operation what is true for all: the token, and the errors that the layers around
 /// the handlers give.
 pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
+    let paths = std::mem::take(&mut document.paths.paths).into_iter();
+    document.paths.paths = paths.map(|(path, item)| (template(&path), item)).collect();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             complete(path, method, operation);
@@ -60,6 +62,11 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
         }
     }
     document
+}
+
+/// The path of a route as OpenAPI writes it, which knows no parameter over several parts.
+pub(crate) fn template(route: &str) -> String {
+    route.replace("{*", "{")
 }
 
 /// Says of a parameter what its text can be: never null, and a number no larger than its format.
