@@ -85,9 +85,16 @@ impl Forms {
         }
         let [minimal, ..] = JSON_STYLES;
         self.add(json(&json(&text, minimal), minimal));
+        for digits in [Digits::Lower, Digits::Upper] {
+            let mut all = String::new();
+            text.chars().for_each(|c| json_unicode(c, digits, &mut all));
+            self.add(all);
+        }
         self.shell(&text);
-        for quote in ["&#39;", "&apos;", "&#x27;"] {
-            self.add(html(&text, quote));
+        for double in ["&quot;", "&#34;", "\""] {
+            for single in ["&#39;", "&apos;", "&#x27;", "'"] {
+                self.add(html(&text, double, single));
+            }
         }
     }
 
@@ -310,15 +317,15 @@ fn ansi_c(text: &str, unprintable: Unprintable) -> String {
     out
 }
 
-fn html(text: &str, quote: &str) -> String {
+fn html(text: &str, double: &str, single: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str(quote),
+            '"' => out.push_str(double),
+            '\'' => out.push_str(single),
             c => out.push(c),
         }
     }

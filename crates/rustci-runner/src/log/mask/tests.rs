@@ -114,6 +114,11 @@ fn what_other_programs_make_of_a_secret_is_hidden() {
         r#"json "aB3$x/9+q=\"T y'7\\k&<!~Z%{p}#R;w*L(0)^v?E""#,
         r#"json "***""#,
     );
+    let every: String = "aB3$x/9+q=\"T y'7\\k&<!~Z%{p}#R;w*L(0)^v?E"
+        .chars()
+        .map(|c| format!("\\u{:04x}", u32::from(c)))
+        .collect();
+    check(&format!("every one {every}"), "every one ***");
     check(
         r#"html safe "aB3$x/9+q=\"T y'7\\k\u0026\u003c!~Z%{p}#R;w*L(0)^v?E""#,
         r#"html safe "***""#,
@@ -139,8 +144,16 @@ fn what_other_programs_make_of_a_secret_is_hidden() {
         "printf %q ***",
     );
     check(
-        "xml aB3$x/9+q=&quot;T y'7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
-        "xml aB3$x/9+q=&quot;T y'7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
+        "xml attribute aB3$x/9+q=&quot;T y'7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
+        "xml attribute ***",
+    );
+    check(
+        "xml text aB3$x/9+q=\"T y'7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
+        "xml text ***",
+    );
+    check(
+        "go html aB3$x/9+q=&#34;T y&#39;7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
+        "go html ***",
     );
     check(
         "xml aB3$x/9+q=&quot;T y&#39;7\\k&amp;&lt;!~Z%{p}#R;w*L(0)^v?E",
