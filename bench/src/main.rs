@@ -5,6 +5,7 @@
 //! `{"bench","peer","metric","value","unit"}`; `peer` is `ours` for this project.
 
 mod api;
+mod artifacts;
 mod codec;
 mod disk;
 mod dispatch;
@@ -67,6 +68,11 @@ const BENCHES: &[Bench] = &[
         name: "api",
         about: "lists and single runs over HTTP with 100,000 runs",
         run: api::run,
+    },
+    Bench {
+        name: "artifacts",
+        about: "an artifact of 512 MiB to the server's disk, changed, and back",
+        run: artifacts::run,
     },
     Bench {
         name: "codec",

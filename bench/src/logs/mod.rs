@@ -20,7 +20,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 }
 
 /// A server with HTTP and a socket for runners in `directory`.
-fn server(directory: &std::path::Path) -> Result<(Server, Endpoint)> {
+pub(crate) fn server(directory: &std::path::Path) -> Result<(Server, Endpoint)> {
     let socket = directory.join("s");
     let at: Endpoint = format!("valkyrie+unix://{}", socket.display()).parse()?;
     let mut config = ServerConfig::new(directory.join("data"));
