@@ -261,6 +261,11 @@ fn check_run(world: &World, place: &[&str]) {
         &["tests", "1", "--all", "--json"],
         &["tests", "--slowest", "--json"],
         &["secrets", "list", "--json"],
+        &["explain", "1"],
+        &["explain", "1", "--json"],
+        &["artifacts", "list", "1"],
+        &["artifacts", "list", "1", "--json"],
+        &["cache", "list", "--json"],
     ] {
         rustci(args);
     }
@@ -331,6 +336,15 @@ fn check_answers(http: &Http) {
         "/api/v1/runs/1/events",
         "/api/v1/runs/1/tests?limit=200",
         "/api/v1/runs/1/summaries",
+        "/api/v1/runs/1/explain",
+        "/api/v1/runs/1/artifacts",
+        "/api/v1/artifacts/1",
+        "/api/v1/artifacts/1/files/kept/ok",
+        "/api/v1/artifacts/1/archive?format=tar",
+        "/api/v1/artifacts/1/archive?format=zip",
+        "/api/v1/caches",
+        "/api/v1/queue",
+        "/api/v1/state",
         "/api/v1/runs/1/jobs/1/log",
         "/api/v1/runs/1/jobs/1/log?tail=50",
         "/api/v1/projects/project/tests",
