@@ -28,6 +28,7 @@ mod config;
 pub mod content;
 mod durable;
 pub mod engine;
+mod expected;
 pub mod health;
 mod hex;
 mod http;

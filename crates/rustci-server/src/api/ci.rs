@@ -30,7 +30,7 @@ use crate::api::view::{
     RunView, Status, StepView,
 };
 use crate::catalogue::{Catalogue, RunFilter};
-use crate::engine::DocumentExpected as Expected;
+use crate::expected::Expected;
 use crate::limits::PAGE_RUNS_MAX;
 use crate::pipelines::{Registered, Trigger, new_run, rfc3339, slug};
 

@@ -1,5 +1,6 @@
 //! Registered pipelines: keep, look at, change, remove, start.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -8,15 +9,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::App;
-use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
+use crate::api::answers::{Conflict, NotFound, Precondition, TooMany, Unprocessable};
 use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Name, Page};
 use crate::api::problem::ApiError;
 use crate::api::runs::{engine, request_key, start, traceparent};
+use crate::api::tag::{self, EntryTag};
 use crate::api::view::{NewPipeline, NewTrigger, PipelineList, PipelineView, RunCreated};
-use crate::engine::{DocumentExpected as Expected, PIPELINE};
+use crate::engine::PIPELINE;
+use crate::expected::{Expected, tag_of};
 use crate::pipelines::{Registered, Trigger, new_run};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -95,39 +98,63 @@ async fn create(
 async fn get(
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<PipelineView>, ApiError> {
+) -> Result<(Extension<EntryTag>, Json<PipelineView>), ApiError> {
     let registered = find(&app, &name).await?;
     let now = app.schedules.now();
-    blocking(move || Ok(registered.full_view(now)))
-        .await
-        .map(Json)
+    let view = blocking(move || Ok(registered.full_view(now))).await?;
+    Ok((Extension(EntryTag(view.etag.clone())), Json(view)))
 }
 
 /// Registers a pipeline, or changes the one of this name.
 #[utoipa::path(
     put, path = "/pipelines/{name}", operation_id = "set_pipeline", tag = "pipelines",
-    params(("name" = String, Path, description = "Its name.")),
+    params(
+        ("name" = String, Path, description = "Its name."),
+        ("If-Match" = Option<String>, Header, description = "change it only in this state"),
+        ("If-None-Match" = Option<String>, Header,
+            description = "`*`: register it only when it is new"),
+    ),
     request_body = NewPipeline,
-    responses((status = 200, description = "It is kept.", body = PipelineView), Unprocessable)
+    responses(
+        (status = 200, description = "It is kept.", body = PipelineView), Unprocessable, Precondition
+    )
 )]
 async fn put(
     State(app): State<App>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     Json(new): Json<NewPipeline>,
 ) -> Result<Json<PipelineView>, ApiError> {
-    keep(&app, new, Some(name), Expected::Any).await.map(Json)
+    let kept = keep(&app, new, Some(name), tag::expected(&headers)).await;
+    kept.map(Json).map_err(|error| match error {
+        ApiError::PipelineExists(name) => ApiError::PreconditionFailed {
+            what: format!("pipeline {name}"),
+        },
+        other => other,
+    })
 }
 
 /// Removes a registered pipeline. Its runs stay.
 #[utoipa::path(
     delete, path = "/pipelines/{name}", operation_id = "remove_pipeline", tag = "pipelines",
-    params(("name" = String, Path, description = "Its name.")),
-    responses((status = 204, description = "It is gone."), NotFound)
+    params(
+        ("name" = String, Path, description = "Its name."),
+        ("If-Match" = Option<String>, Header, description = "remove it only in this state"),
+    ),
+    responses((status = 204, description = "It is gone."), NotFound, Precondition)
 )]
-async fn remove(State(app): State<App>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
     accepting(&app)?;
     let engine = engine(&app)?;
-    engine.put_pipeline(name, None, Expected::Present).await?;
+    let expected = match tag::expected(&headers) {
+        Expected::Any => Expected::present(),
+        expected => expected,
+    };
+    engine.put_pipeline(name, None, expected).await?;
     app.schedules.wake();
     Ok(StatusCode::NO_CONTENT)
 }
@@ -182,12 +209,13 @@ pub(super) async fn keep(
     let engine = engine(app)?;
     let now = app.schedules.now();
     let mut registered = blocking(move || Registered::new(new, name, now)).await?;
-    if expected == Expected::Any
+    if expected != Expected::Absent
         && let Ok(before) = find(app, &registered.name).await
     {
         registered.created_ms = before.created_ms;
     }
     let bytes = registered.to_bytes()?;
+    registered.tag = tag_of(&bytes);
     let name = registered.name.clone();
     engine.put_pipeline(name, Some(bytes), expected).await?;
     app.schedules.wake();

@@ -1,7 +1,5 @@
 //! Everything that can go wrong in a request.
 
-use std::time::Duration;
-
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use rustci_pipeline::Diagnostic;
@@ -87,14 +85,6 @@ pub enum ApiError {
     /// The caller accepts none of the media types that the route gives.
     #[error("this route gives only {0}")]
     NotAcceptable(String),
-    /// The caller uses up what it may have in a time.
-    #[error("too many requests: {what}")]
-    RateLimited {
-        /// What is used up.
-        what: String,
-        /// When to come back.
-        retry_after: Duration,
-    },
     /// The caller's `If-Match` names another state than the present one.
     #[error("{what} was changed by somebody else")]
     PreconditionFailed {
@@ -203,7 +193,6 @@ impl ApiError {
             Self::TooLarge { .. } => &rows::TOO_LARGE,
             Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,
-            Self::RateLimited { .. } => &rows::RATE_LIMITED,
             Self::PreconditionFailed { .. } => &rows::PRECONDITION_FAILED,
             Self::NotFound { .. } => &rows::NOT_FOUND,
             Self::NoRoute(_) => &rows::NO_ROUTE,
@@ -271,10 +260,6 @@ impl IntoResponse for ApiError {
             }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Self::RateLimited { retry_after, .. } => {
-                let seconds = retry_after.as_secs().saturating_add(1);
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! The queue: what waits and for what; pause and resume; quotas of projects.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use rustci_scheduler::limits::QUOTA_WEIGHT_MAX;
 use rustci_scheduler::{Command, Pause};
 use serde::Deserialize;
@@ -10,12 +11,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::App;
-use crate::api::answers::{Conflict, Unprocessable};
+use crate::api::answers::{Conflict, Precondition, Unprocessable};
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Name, Page, Word};
 use crate::api::problem::ApiError;
 use crate::api::runs::engine;
+use crate::api::tag::{self, EntryTag};
 use crate::api::view::{NewQuota, QueueState, QueueView, QuotaList, QuotaView};
 use crate::engine::{QueuePage, wanted_quota};
 use crate::limits::NAME_CHARS_MAX;
@@ -164,33 +166,38 @@ async fn quotas(
 async fn quota(
     State(app): State<App>,
     Path(project): Path<String>,
-) -> Result<Json<QuotaView>, ApiError> {
+) -> Result<(Extension<EntryTag>, Json<QuotaView>), ApiError> {
     let project = project_name(&project)?;
-    engine(&app)?.quota(project).await.map(Json)
+    let quota = engine(&app)?.quota(project).await?;
+    Ok((Extension(EntryTag(quota.etag.clone())), Json(quota)))
 }
 
 /// Sets what a project may have, in place of what was set before.
 #[utoipa::path(
     put, path = "/projects/{project}/quota", operation_id = "set_quota", tag = "queue",
     params(("project" = String, Path, min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
-        description = "The project; `_default` for all others.")),
+        description = "The project; `_default` for all others."),
+        ("If-Match" = Option<String>, Header, description = "set it only in this state")),
     request_body = NewQuota,
-    responses((status = 200, description = "What holds now.", body = QuotaView), Conflict, Unprocessable)
+    responses(
+        (status = 200, description = "What holds now.", body = QuotaView),
+        Conflict, Unprocessable, Precondition
+    )
 )]
 async fn set_quota(
     State(app): State<App>,
     Path(project): Path<String>,
+    headers: HeaderMap,
     Json(new): Json<NewQuota>,
 ) -> Result<Json<QuotaView>, ApiError> {
     accepting(&app)?;
     let project = project_name(&project)?;
     check(new)?;
-    let command = Command::SetQuota {
-        project: project.clone(),
-        quota: wanted_quota(new),
-    };
     let engine = engine(&app)?;
-    engine.operate(command).await?;
+    let expected = tag::expected(&headers);
+    engine
+        .set_quota(project.clone(), wanted_quota(new), expected)
+        .await?;
     engine.quota(project).await.map(Json)
 }
 
@@ -198,19 +205,22 @@ async fn set_quota(
 #[utoipa::path(
     delete, path = "/projects/{project}/quota", operation_id = "remove_quota", tag = "queue",
     params(("project" = String, Path, min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
-        description = "The project; `_default` for all others.")),
-    responses((status = 204, description = "Nothing is set for it any more."), Conflict, Unprocessable)
+        description = "The project; `_default` for all others."),
+        ("If-Match" = Option<String>, Header, description = "remove it only in this state")),
+    responses(
+        (status = 204, description = "Nothing is set for it any more."),
+        Conflict, Unprocessable, Precondition
+    )
 )]
 async fn remove_quota(
     State(app): State<App>,
     Path(project): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     accepting(&app)?;
-    let command = Command::SetQuota {
-        project: project_name(&project)?,
-        quota: wanted_quota(NewQuota::default()),
-    };
-    engine(&app)?.operate(command).await?;
+    let (project, none) = (project_name(&project)?, wanted_quota(NewQuota::default()));
+    let expected = tag::expected(&headers);
+    engine(&app)?.set_quota(project, none, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

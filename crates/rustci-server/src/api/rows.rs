@@ -136,13 +136,6 @@ pub(crate) const PRECONDITION_FAILED: Row = Row {
     hint: "read it again, and send the change with its new ETag in If-Match",
 };
 
-pub(crate) const RATE_LIMITED: Row = Row {
-    status: StatusCode::TOO_MANY_REQUESTS,
-    code: "rate_limited",
-    title: "Too many requests",
-    hint: "come back after the seconds in Retry-After",
-};
-
 pub(crate) const NOT_FOUND: Row = Row {
     status: StatusCode::NOT_FOUND,
     code: "not_found",
@@ -317,7 +310,6 @@ pub(crate) const ALL: &[&Row] = &[
     &UNSUPPORTED_MEDIA_TYPE,
     &NOT_ACCEPTABLE,
     &PRECONDITION_FAILED,
-    &RATE_LIMITED,
     &NOT_FOUND,
     &NO_ROUTE,
     &METHOD_NOT_ALLOWED,

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::ETAG;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,10 +17,11 @@ use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Page};
 use crate::api::problem::ApiError;
+use crate::api::tag;
 use crate::api::view::{NewSecret, Rekeyed, SecretList, SecretView};
 use crate::hex;
 use crate::limits::{SECRET_BODY_BYTES_MAX, SECRET_BYTES_MAX};
-use crate::secrets::{Expected, Scope, SecretInfo, SecretName, SecretStore, SecretsError};
+use crate::secrets::{Scope, SecretInfo, SecretName, SecretStore, SecretsError};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -117,7 +118,7 @@ async fn put(
     accepting(&app)?;
     let scope = Scope::of(query.project.as_deref())?;
     let name = SecretName::new(&name)?;
-    let expected = expected(&headers);
+    let expected = tag::expected(&headers);
     let body = body.map_err(|_| SecretsError::TooLarge(SECRET_BODY_BYTES_MAX))?;
     // The parser's own words would repeat what it did not understand.
     let new: NewSecret = serde_json::from_slice(&body)
@@ -158,7 +159,7 @@ async fn remove(
     accepting(&app)?;
     let scope = Scope::of(query.project.as_deref())?;
     let name = SecretName::new(&name)?;
-    let expected = expected(&headers);
+    let expected = tag::expected(&headers);
     blocking(move || Ok(store(&app)?.remove(scope, name, &expected)?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -188,23 +189,6 @@ fn place(info: &SecretInfo) -> Vec<u8> {
     bytes.push(0);
     bytes.extend_from_slice(info.name.as_str().as_bytes());
     bytes
-}
-
-/// What `If-Match` and `If-None-Match` ask for.
-fn expected(headers: &HeaderMap) -> Expected {
-    let text = |name: &HeaderName| {
-        headers
-            .get(name)
-            .map(|value| value.to_str().unwrap_or_default())
-    };
-    let tag = |text: &str| text.trim_matches('"').to_owned();
-    // If-Match alone counts when both are there (RFC 9110, 13.2.2).
-    match (text(&IF_MATCH), text(&IF_NONE_MATCH)) {
-        (None, None) => Expected::Any,
-        (Some(wanted), _) => Expected::Tag(tag(wanted)),
-        (None, Some("*")) => Expected::Absent,
-        (None, Some(known)) => Expected::Other(tag(known)),
-    }
 }
 
 fn now_ms() -> u64 {

@@ -7,22 +7,12 @@ use crate::api::ApiError;
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::{Answer, Begin, Begun, Submission, Wanted};
 use crate::engine::placement::refusal;
+use crate::expected::{Expected, tag_of};
 
 /// The kind of registered pipelines, whose keys are their names.
 pub(crate) const PIPELINE: &str = "pipeline";
 /// The kind of times that came last, whose keys are `PIPELINE/SCHEDULE`.
 pub(crate) const CRON: &str = "cron";
-
-/// In which state a document has to be for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
-    /// It may be there or not.
-    Any,
-    /// It is not there.
-    Absent,
-    /// It is there.
-    Present,
-}
 
 /// A run that a schedule asks for.
 #[derive(Debug)]
@@ -44,7 +34,7 @@ impl Core {
             .collect()
     }
 
-    /// Changes a registered pipeline; the answer comes when that is durable.
+    /// Changes a registered pipeline that is as expected; the answer comes when that is durable.
     pub(super) fn put_pipeline(
         &mut self,
         name: String,
@@ -52,16 +42,14 @@ impl Core {
         expected: Expected,
         answer: Answer<()>,
     ) {
-        let there = self.document(PIPELINE, &name).is_some();
-        let refused = match expected {
-            Expected::Absent if there => Some(ApiError::PipelineExists(name.clone())),
-            Expected::Present if !there => Some(ApiError::NotFound {
-                what: format!("pipeline {name}"),
-            }),
-            _ => None,
-        };
-        if let Some(error) = refused {
-            return drop(answer.send(Err(error)));
+        let tag = self.document(PIPELINE, &name).map(|bytes| tag_of(&bytes));
+        if !expected.agrees(tag.as_deref()) {
+            let what = format!("pipeline {name}");
+            return drop(answer.send(Err(match (expected, &value, tag) {
+                (Expected::Absent, _, _) => ApiError::PipelineExists(name),
+                (_, None, None) => ApiError::NotFound { what },
+                _ => ApiError::PreconditionFailed { what },
+            })));
         }
         if value.is_none() {
             self.forget_times(&name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustci_scheduler::record::RunMeta;
-use rustci_scheduler::{AttemptToken, Command, StoredPlan, Verdict};
+use rustci_scheduler::{AttemptToken, Command, Quota, StoredPlan, Verdict};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -12,9 +12,10 @@ use valkyrie_frame::TraceContext;
 use crate::api::ApiError;
 use crate::api::view::{Explanation, NewRun, QueueView, QuotaView, RunView, RunnerView};
 use crate::catalogue::Catalogue;
-use crate::engine::documents::{Expected, Firing};
+use crate::engine::documents::Firing;
 use crate::engine::keys::RequestKey;
 use crate::engine::placement::QueuePage;
+use crate::expected::Expected;
 use crate::limits::{ENGINE_QUEUE, REASONS_MAX};
 
 /// A run that was asked for and planned.
@@ -103,6 +104,13 @@ pub(crate) enum Request {
     Quotas(Option<String>, usize, Answer<Vec<QuotaView>>),
     /// Show the quota of a project.
     Quota(String, Answer<QuotaView>),
+    /// Set what a project may have.
+    SetQuota {
+        project: String,
+        quota: Quota,
+        expected: Expected,
+        answer: Answer<()>,
+    },
     /// Forget a runner.
     ForgetRunner(u64, Answer<()>),
     /// Do what an operator wants with queue, quotas or runners.
@@ -261,6 +269,25 @@ impl EngineHandle {
         self.ask(|answer| Request::Quota(project, answer)).await
     }
 
+    /// Sets what a project may have, when that is as expected; the answer comes when it is durable.
+    ///
+    /// # Errors
+    /// [`ApiError`]: `PreconditionFailed` when it is not as `expected`.
+    pub(crate) async fn set_quota(
+        &self,
+        project: String,
+        quota: Quota,
+        expected: Expected,
+    ) -> Result<(), ApiError> {
+        self.ask(|answer| Request::SetQuota {
+            project,
+            quota,
+            expected,
+            answer,
+        })
+        .await
+    }
+
     /// Forgets a runner that is gone for good; the answer comes when that is durable.
     ///
     /// # Errors
@@ -310,7 +337,8 @@ impl EngineHandle {
     /// Keeps, changes or removes a registered pipeline; the answer comes when that is durable.
     ///
     /// # Errors
-    /// [`ApiError`]: `PipelineExists` and `NotFound` when it is not as `expected`.
+    /// [`ApiError`]: `PipelineExists`, `PreconditionFailed` or `NotFound` when it is not as
+    /// `expected`.
     pub(crate) async fn put_pipeline(
         &self,
         name: String,

@@ -52,9 +52,7 @@ use crate::limits::{CATALOGUE_RETRY, ENGINE_TURN, SHUTDOWN_DRAIN, SNAPSHOT_RECOR
 use crate::logs::Logs;
 use crate::secrets::SecretsSource;
 
-pub(crate) use documents::{
-    CRON, Expected as DocumentExpected, Firing, PIPELINE, time as document_time,
-};
+pub(crate) use documents::{CRON, Firing, PIPELINE, time as document_time};
 pub(crate) use handle::{Again, Begin, Begun, Wanted, Word};
 pub use handle::{Captured, EngineHandle, Submission};
 pub use history::JobTook;

@@ -10,6 +10,7 @@ use crate::api::view::{
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::Answer;
 use crate::engine::states;
+use crate::expected::{Expected, tag_of};
 use crate::limits::QUEUE_GROUPS_MAX;
 
 /// Which part of the queue somebody wants to see.
@@ -111,9 +112,27 @@ impl Core {
             running: some(holds.running),
             queued: some(holds.queued),
             weight: holds.weight.max(1),
+            etag: quota_tag(own),
             running_now: now.as_ref().map_or(0, |now| now.running as u64),
             waiting_now: now.as_ref().map_or(0, |now| now.waiting as u64),
         }
+    }
+
+    /// Sets what a project may have, when that is as expected.
+    pub(super) fn set_quota(
+        &mut self,
+        project: String,
+        quota: Quota,
+        expected: &Expected,
+        answer: Answer<()>,
+    ) {
+        let set = self.scheduler.quotas().find(|(name, _)| *name == project);
+        let own = set.map(|(_, quota)| quota).unwrap_or_default();
+        if !expected.agrees(Some(&quota_tag(own))) {
+            let what = format!("quota of {project}");
+            return drop(answer.send(Err(ApiError::PreconditionFailed { what })));
+        }
+        self.operate(Command::SetQuota { project, quota }, answer);
     }
 
     /// All runners that are known, by name.
@@ -182,6 +201,16 @@ pub(crate) fn wanted(new: NewQuota) -> Quota {
         queued: new.queued.unwrap_or_default(),
         weight: new.weight.unwrap_or_default(),
     }
+}
+
+/// Names what is set for a project.
+fn quota_tag(own: Quota) -> String {
+    let Quota {
+        running,
+        queued,
+        weight,
+    } = own;
+    tag_of(format!("{running} {queued} {weight}").as_bytes())
 }
 
 fn some(figure: u32) -> Option<u32> {

@@ -41,6 +41,12 @@ impl Core {
                 drop(answer.send(Ok(self.quotas(after.as_deref(), limit))));
             }
             Request::Quota(project, answer) => drop(answer.send(Ok(self.quota(&project)))),
+            Request::SetQuota {
+                project,
+                quota,
+                expected,
+                answer,
+            } => self.set_quota(project, quota, &expected, answer),
             Request::ForgetRunner(runner, answer) => self.forget_runner(RunnerId(runner), answer),
             Request::Operate(command, answer) => self.operate(*command, answer),
             Request::Documents(kind, answer) => drop(answer.send(Ok(self.documents(kind)))),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
 use crate::api::view::{NewPipeline, PipelineSource, PipelineText, PipelineView, ScheduleView};
+use crate::expected::tag_of;
 use crate::limits::NAME_BYTES_MAX;
 
 /// The version of the stored form that this code writes.
@@ -16,6 +17,9 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registered {
     version: u32,
+    /// Names this state of it, by the bytes it is stored as.
+    #[serde(skip)]
+    pub(crate) tag: String,
     /// Unique on the server.
     pub(crate) name: String,
     pub(crate) project: String,
@@ -73,6 +77,7 @@ impl Registered {
         }
         Ok(Self {
             version: VERSION,
+            tag: String::new(),
             name,
             project,
             pipeline: new.pipeline,
@@ -96,7 +101,10 @@ impl Registered {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ApiError> {
         let read: Result<Self, _> = serde_json::from_slice(bytes);
         match read {
-            Ok(read) if read.version <= VERSION => Ok(read),
+            Ok(read) if read.version <= VERSION => Ok(Self {
+                tag: tag_of(bytes),
+                ..read
+            }),
             Ok(read) => Err(ApiError::Internal(format!(
                 "a registered pipeline has version {}, this program knows up to {VERSION}",
                 read.version
@@ -165,6 +173,7 @@ impl Registered {
             schedules: schedules.collect(),
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
+            etag: self.tag.clone(),
             text: None,
             includes: BTreeMap::new(),
         }
@@ -238,13 +247,14 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back() {
         let text = "name: My Nightly!\nrepo: https://example.org/a.git\nsteps: [make]\n";
-        let registered = Registered::new(new(text), None, 7).unwrap();
+        let mut registered = Registered::new(new(text), None, 7).unwrap();
         assert_eq!(registered.name, "my-nightly");
         let source = registered.source.as_ref().unwrap();
         assert_eq!(source.url, "https://example.org/a.git");
         assert_eq!(source.reference, "main");
-        let again = Registered::from_bytes(&registered.to_bytes().unwrap()).unwrap();
-        assert_eq!(again, registered);
+        let bytes = registered.to_bytes().unwrap();
+        registered.tag = tag_of(&bytes);
+        assert_eq!(Registered::from_bytes(&bytes).unwrap(), registered);
         assert!(Registered::from_bytes(b"{}").is_err());
     }
 

@@ -13,12 +13,13 @@ mod source;
 mod store;
 mod table;
 
+pub use crate::expected::Expected;
 pub use error::SecretsError;
 pub use key::{KEY_FILE, KeyPlace};
 pub use name::{Scope, SecretName};
 pub use source::{Order, SECRET_ENV_PREFIX, Secrets, SecretsSource};
 pub(crate) use store::STORE_FILE;
-pub use store::{Expected, Put, SecretInfo, SecretStore};
+pub use store::{Put, SecretInfo, SecretStore};
 
 /// Name of the store's directory in a data directory.
 pub const SECRETS_DIR: &str = "secrets";

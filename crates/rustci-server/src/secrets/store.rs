@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::expected::Expected;
 use crate::limits::{SECRET_BYTES_MAX, SECRETS_MAX};
 use crate::secrets::key::{self, SecretKey};
 use crate::secrets::seal::{self, Label};
@@ -37,19 +38,6 @@ impl SecretInfo {
     pub fn tag(&self) -> String {
         format!("{}-{}", self.version, self.created_ms)
     }
-}
-
-/// In which state a secret has to be for a change to happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// In any, or not there.
-    Any,
-    /// Not there.
-    Absent,
-    /// In the state with this [`tag`](SecretInfo::tag), or in any when it is `*`.
-    Tag(String),
-    /// In any but the state with this tag, or not there.
-    Other(String),
 }
 
 /// What setting a secret did.
@@ -376,14 +364,8 @@ fn expect(
     old: Option<&Entry>,
     expected: &Expected,
 ) -> Result<(), SecretsError> {
-    let agrees = match (expected, old) {
-        (Expected::Any, _) | (Expected::Absent, None) => true,
-        (Expected::Tag(tag), Some(old)) => *tag == "*" || *tag == info(&id.0, &id.1, old).tag(),
-        (Expected::Other(tag), Some(old)) => *tag != info(&id.0, &id.1, old).tag(),
-        (Expected::Other(_), None) => true,
-        (Expected::Absent, Some(_)) | (Expected::Tag(_), None) => false,
-    };
-    if agrees {
+    let tag = old.map(|old| info(&id.0, &id.1, old).tag());
+    if expected.agrees(tag.as_deref()) {
         Ok(())
     } else {
         Err(SecretsError::Changed(shown(id)))

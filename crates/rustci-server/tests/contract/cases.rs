@@ -241,6 +241,14 @@ pub(crate) const CASES: &[Case] = &[
     send("create_run", 429, "POST /api/v1/runs", || run_of(WAITS)),
     get("get_quota", 200, "GET /api/v1/projects/demo/quota"),
     get("list_quotas", 200, "GET /api/v1/quotas?limit=1"),
+    send(
+        "set_quota",
+        412,
+        "PUT /api/v1/projects/demo/quota",
+        || json!({ "running": 8 }),
+    )
+    .with(&[("if-match", "\"0\"")]),
+    get("remove_quota", 412, "DELETE /api/v1/projects/demo/quota").with(&[("if-match", "\"0\"")]),
     get("remove_quota", 204, "DELETE /api/v1/projects/demo/quota"),
     send(
         "set_quota",
@@ -332,6 +340,9 @@ pub(crate) const CASES: &[Case] = &[
     get("get_pipeline", 200, "GET /api/v1/pipelines/done"),
     get("get_pipeline", 404, "GET /api/v1/pipelines/none"),
     send("set_pipeline", 200, "PUT /api/v1/pipelines/done", pipeline),
+    send("set_pipeline", 412, "PUT /api/v1/pipelines/done", pipeline)
+        .with(&[("if-none-match", "*")]),
+    get("remove_pipeline", 412, "DELETE /api/v1/pipelines/done").with(&[("if-match", "\"0\"")]),
     send(
         "set_pipeline",
         422,

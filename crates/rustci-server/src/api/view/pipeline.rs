@@ -101,6 +101,8 @@ pub struct PipelineView {
     pub created_ms: u64,
     /// When it was last changed.
     pub updated_ms: u64,
+    /// For `If-Match`: names this state of it.
+    pub etag: String,
     /// The file; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

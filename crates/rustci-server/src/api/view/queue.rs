@@ -123,6 +123,8 @@ pub struct QuotaView {
     pub queued: Option<u32>,
     /// Share of the runners relative to other projects.
     pub weight: u32,
+    /// For `If-Match`: names what was set.
+    pub etag: String,
     /// Jobs of it that run now.
     pub running_now: u64,
     /// Jobs of it that have not ended and do not run now.
