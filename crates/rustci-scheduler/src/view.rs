@@ -151,13 +151,29 @@ impl Waiting {
     }
 }
 
+/// Instances of one matrix that are still named one by one.
+const INSTANCES_NAMED: usize = 3;
+
+/// Names of jobs, those of a large matrix as a number.
+fn together(jobs: &[String]) -> String {
+    let id = |key: &String| key.split(" (").next().unwrap_or(key).to_owned();
+    let groups = jobs.chunk_by(|one, next| id(one) == id(next));
+    let words = groups.map(|group| match group {
+        [first, ..] if group.len() > INSTANCES_NAMED => {
+            format!("{} jobs of {}", group.len(), id(first))
+        }
+        few => few.join(", "),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// Runners that are searched for the one that lacks least.
 const RUNNERS_LOOKED_AT: usize = 1_024;
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Needs { jobs } => write!(f, "waits for {}", jobs.join(", ")),
+            Self::Needs { jobs } => write!(f, "waits for {}", together(jobs)),
             Self::RunSlot {
                 group,
                 holder,

@@ -33,6 +33,12 @@ fn world(matrix: &str, jobs: impl IntoIterator<Item = Job>) -> (World, RunId) {
 }
 
 #[test]
+fn a_job_behind_a_large_matrix_says_how_many_it_waits_for() {
+    let (world, run) = world(r#"{"os":["linux","mac","bsd","hurd"]}"#, jobs());
+    assert_eq!(world.waiting(run, "after"), "waits for 4 jobs of test");
+}
+
+#[test]
 fn instances_are_jobs_like_others() {
     let (mut world, run) = world(r#"{"os":["linux","mac","bsd"]}"#, jobs());
     assert!(world.effects.contains(&Effect::JobsAdded { run }));

@@ -1,5 +1,7 @@
 //! Reading: single runs, pages of runs, and what changed since.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
@@ -34,7 +36,14 @@ impl Catalogue {
         let Some((summary, _)) = self.summary(id)? else {
             return Ok(None);
         };
-        let jobs = self.jobs(id, 0)?.into_iter().map(|(job, _)| job).collect();
+        let mut jobs: Vec<JobView> = self.jobs(id, 0)?.into_iter().map(|(job, _)| job).collect();
+        // Instances that a run found out have later numbers than what the file has behind them.
+        let mut places = HashMap::new();
+        for job in &jobs {
+            let next = places.len();
+            places.entry(job.job_id.clone()).or_insert(next);
+        }
+        jobs.sort_by_key(|job| places.get(&job.job_id).copied());
         Ok(Some(summary.with_jobs(jobs)))
     }
 

@@ -101,7 +101,10 @@ impl Board {
             RunEvent::Job { job } => {
                 let known = self.run.jobs.iter_mut().find(|known| known.id == job.id);
                 let Some(known) = known else {
-                    return self.run.jobs.push(job.clone());
+                    let beside = |known: &JobView| known.job_id == job.job_id;
+                    let place = self.run.jobs.iter().rposition(beside);
+                    let place = place.map_or(self.run.jobs.len(), |last| last + 1);
+                    return self.run.jobs.insert(place, job.clone());
                 };
                 let again = job.attempts.len() > known.attempts.len().max(1);
                 known.clone_from(job);

@@ -80,7 +80,10 @@ jobs:
     let view = world.rustci(&["--json", "runs", "view"]).json();
     let jobs = view[0]["jobs"].as_array().unwrap().iter();
     let keys: Vec<_> = jobs.map(|job| job["key"].as_str().unwrap()).collect();
-    assert_eq!(keys, ["plan", "test (linux, 1)", "after", "test (mac, 1)"]);
+    assert_eq!(keys, ["plan", "test (linux, 1)", "test (mac, 1)", "after"]);
+    // The summary of a run that was watched has the same order.
+    let place = |name: &str| said.out.rfind(&format!("✓ {name} ")).unwrap();
+    assert!(place("test (mac, 1)") < place("after"), "{}", said.out);
 }
 
 /// A pipeline whose job `test` fails until the file is there.
