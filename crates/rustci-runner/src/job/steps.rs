@@ -1,33 +1,26 @@
 //! The steps of a job, one after the other: conditions, tries, outputs, results.
 
-use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustci_pipeline::condition::Status;
 use rustci_pipeline::v1;
 use rustci_pipeline::v1::step_event::Kind;
-use telemetry::{Work, span_id};
-use valkyrie_frame::{LogChannel, TraceContext};
+use valkyrie_frame::LogChannel;
 
 use super::contexts::JobContexts;
 use super::directory::JobDirectory;
-use super::environment::{self, Environment};
+use super::environment::Environment;
 use super::exports;
 use super::log::unix_ms;
 use super::message::ReportKind;
 use super::outgoing::Outgoing;
 use super::outputs::{self, PairsFile};
-use super::shell::Shell;
 use super::step_files::StepFiles;
 use super::summary;
-use super::supervisor::{Cut, Ended, ExitStatus, JOB_STEP, RunError, StopCause, Supervisor};
+use super::supervisor::{JOB_STEP, RunError, StopCause, Supervisor};
+use super::tried::{TIME_UP, Tried, is_retried};
 use crate::limits::TRIES_MAX;
-
-/// What people read when the job's own limit ended something.
-const TIME_UP: &str = "the job's time was up";
 
 /// A job whose steps are being run.
 pub(crate) struct Steps<'j> {
@@ -44,26 +37,6 @@ pub(crate) struct Steps<'j> {
     pub(crate) outgoing: &'j mut Outgoing,
     /// The first step that failed and may not: it decides how the job ends.
     pub(crate) failed: Option<(v1::Outcome, String)>,
-}
-
-/// What one try of a step came to.
-struct Tried {
-    outcome: v1::Outcome,
-    exit_code: Option<i32>,
-    message: String,
-    outputs: Vec<(String, String)>,
-}
-
-impl Tried {
-    fn failure(message: impl ToString) -> Self {
-        let message = message.to_string();
-        Self {
-            outcome: v1::Outcome::Failure,
-            exit_code: None,
-            message,
-            outputs: Vec::new(),
-        }
-    }
 }
 
 impl Steps<'_> {
@@ -235,7 +208,7 @@ impl Steps<'_> {
             }
             Err(RunError::Fatal(error)) => return Err(error),
         };
-        let mut tried = self.judge(step, ended);
+        let mut tried = Tried::new(step, ended, self.supervisor.stopped());
         self.supervisor.log.learn();
         self.take_summary(index, &files)?;
         match self.take_values(&files) {
@@ -288,133 +261,8 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Everything that can be wrong with a step before it runs is found here.
-    fn command(
-        &mut self,
-        index: u16,
-        step: &v1::Step,
-        number: u32,
-        files: &StepFiles,
-    ) -> Result<Command, String> {
-        let mut env = self.env.clone();
-        let declared = self.contexts.set_step_env(&step.env);
-        env.extend(declared.map_err(|error| error.to_string())?);
-        let script = self
-            .contexts
-            .render(&step.run)
-            .map_err(|error| format!("run: {error}"))?;
-        let directory = self.working_directory(step)?;
-        let path = env.get("PATH").cloned().unwrap_or_default();
-        let shell = Shell::choose(&step.shell, &path).map_err(|error| error.to_string())?;
-        self.supervisor
-            .log
-            .say(index, LogChannel::COMMAND, script.trim_end());
-        let file = self
-            .dir
-            .scripts()
-            .join(format!("{index}.{number}.{}", shell.extension));
-        fs::write(&file, script + "\n")
-            .and_then(|()| files.create())
-            .map_err(|error| format!("the script of the step cannot be written: {error}"))?;
-        self.add_step_facts(&mut env, index, step, number, files);
-        let (program, args) = shell.command(&file);
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .current_dir(directory)
-            .env_clear()
-            .envs(env);
-        Ok(command)
-    }
-
-    fn add_step_facts(
-        &self,
-        env: &mut Environment,
-        index: u16,
-        step: &v1::Step,
-        number: u32,
-        files: &StepFiles,
-    ) {
-        let facts = [
-            ("CI_STEP", self.name(step)),
-            ("CI_STEP_ID", step.id.clone()),
-            ("CI_STEP_NUMBER", (u32::from(index) + 1).to_string()),
-            ("CI_STEP_TRY", number.to_string()),
-        ];
-        let facts = facts.into_iter().chain(files.facts());
-        env.extend(facts.map(|(name, value)| (name.to_owned(), value)));
-        if let Some(trace) = self.step_trace(index) {
-            env.insert("TRACEPARENT".to_owned(), trace.to_string());
-        }
-        environment::seal(env, self.mark);
-    }
-
-    /// The trace as the step's programs see it: below the span of the step itself.
-    fn step_trace(&self, index: u16) -> Option<TraceContext> {
-        let job: TraceContext = self.spec.traceparent.parse().ok()?;
-        let work = Work::Step {
-            attempt: job.parent_id,
-            step: index.into(),
-        };
-        Some(TraceContext {
-            parent_id: span_id(&job.trace_id, work),
-            ..job
-        })
-    }
-
-    fn working_directory(&self, step: &v1::Step) -> Result<PathBuf, String> {
-        let named = self.contexts.render(&step.working_directory);
-        let named = named.map_err(|error| format!("working-directory: {error}"))?;
-        let stays_inside = Path::new(&named)
-            .components()
-            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if !stays_inside {
-            return Err(format!(
-                "working-directory {named:?} leaves the workspace; name one inside"
-            ));
-        }
-        let directory = self.dir.workspace().join(&named);
-        if !directory.is_dir() {
-            return Err(format!(
-                "working-directory {named:?} does not exist in the workspace"
-            ));
-        }
-        Ok(directory)
-    }
-
-    fn judge(&self, step: &v1::Step, ended: Ended) -> Tried {
-        let exit_code = match ended.status {
-            ExitStatus::Code(code) => Some(code),
-            ExitStatus::Signal(_) => None,
-        };
-        let (outcome, message) = match (ended.status, ended.cut) {
-            (ExitStatus::Code(0), None | Some(Cut::JobStopped)) => {
-                (v1::Outcome::Success, String::new())
-            }
-            (_, Some(Cut::OwnLimit)) => (
-                v1::Outcome::TimedOut,
-                format!("timed out after {}", span(step.timeout_ms)),
-            ),
-            (_, Some(Cut::JobStopped)) => match self.supervisor.stopped() {
-                Some(StopCause::TimedOut) => (v1::Outcome::TimedOut, TIME_UP.to_owned()),
-                _ => (v1::Outcome::Canceled, "canceled".to_owned()),
-            },
-            (ExitStatus::Code(code), None) => (v1::Outcome::Failure, exit_message(code)),
-            (ExitStatus::Signal(signal), None) => (
-                v1::Outcome::Killed,
-                format!("killed by {}", signal_name(signal)),
-            ),
-        };
-        Tried {
-            outcome,
-            exit_code,
-            message,
-            outputs: Vec::new(),
-        }
-    }
-
     /// A name that cannot be evaluated is shown as it was written.
-    fn name(&self, step: &v1::Step) -> String {
+    pub(super) fn name(&self, step: &v1::Step) -> String {
         self.contexts
             .render(&step.name)
             .unwrap_or_else(|_| step.name.clone())
@@ -430,98 +278,6 @@ impl Steps<'_> {
     }
 }
 
-fn is_retried(retry: &v1::Retry, tried: &Tried) -> bool {
-    match tried.outcome {
-        v1::Outcome::Failure | v1::Outcome::Killed | v1::Outcome::TimedOut => {
-            retry.exit_codes.is_empty()
-                || tried
-                    .exit_code
-                    .is_some_and(|code| retry.exit_codes.contains(&code))
-        }
-        _ => false,
-    }
-}
-
-/// Shells report a program that died by a signal as 128 and the signal.
-fn exit_message(code: i32) -> String {
-    match code {
-        127 => "exit code 127 (a command was not found)".to_owned(),
-        129..=159 => format!(
-            "exit code {code} (a command was killed by {})",
-            signal_name(code - 128)
-        ),
-        _ => format!("exit code {code}"),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    name.to_owned()
-}
-
-fn span(ms: u64) -> String {
-    match ms {
-        _ if !ms.is_multiple_of(1000) => format!("{ms}ms"),
-        _ if !ms.is_multiple_of(60_000) => format!("{}s", ms / 1000),
-        _ => format!("{}m", ms / 60_000),
-    }
-}
-
 pub(crate) fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_listed_exit_codes_are_tried_again() {
-        let check = |codes: &[i32], outcome, exit_code| {
-            let retry = v1::Retry {
-                max: 1,
-                exit_codes: codes.to_vec(),
-            };
-            is_retried(
-                &retry,
-                &Tried {
-                    outcome,
-                    exit_code,
-                    ..Tried::failure("")
-                },
-            )
-        };
-        assert!(check(&[101], v1::Outcome::Failure, Some(101)));
-        assert!(!check(&[101], v1::Outcome::Failure, Some(1)));
-        assert!(check(&[], v1::Outcome::Killed, None));
-        assert!(!check(&[], v1::Outcome::Canceled, None));
-    }
-
-    #[test]
-    fn exit_codes_are_put_into_words() {
-        assert_eq!(exit_message(2), "exit code 2");
-        assert_eq!(
-            exit_message(137),
-            "exit code 137 (a command was killed by SIGKILL)"
-        );
-        assert_eq!(span(600_000), "10m");
-        assert_eq!(span(1_500), "1500ms");
-    }
 }

@@ -7,23 +7,24 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level::pipe::register;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 use valkyrie_frame::{LogChannel, LogRecord};
 
 use super::control::{Control, RunnerGone};
 use super::log::{JobLog, Pumped, Stream};
 use super::message::{OrderKind, ReportKind};
-use crate::limits::{PIPE_BYTES, PROCESS_LIST_INTERVAL};
+use super::process_list::{ProcessList, own_pid};
+pub(crate) use super::running::{Cut, Ended, ExitStatus, StopCause};
+use super::running::{Phase, Running, Stop, exit_status};
+use super::wakes::{Wakes, drain_socket};
+use crate::limits::PIPE_BYTES;
 use crate::process::{self, Process};
 
 /// How long killed processes may take to disappear before the job ends without them.
@@ -48,41 +49,6 @@ pub(crate) struct Supervisor {
     answers: VecDeque<OrderKind>,
 }
 
-/// Why the job ends before its steps do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StopCause {
-    /// Somebody cancelled it.
-    Canceled,
-    /// Its time is up.
-    TimedOut,
-    /// The runner is gone; there is nobody to report to.
-    RunnerGone,
-}
-
-#[derive(Clone, Copy)]
-struct Stop {
-    cause: StopCause,
-    /// From here on nobody is asked politely.
-    hard_at: Instant,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    /// Why it was told to end, if it was.
-    pub(crate) cut: Option<Cut>,
-}
-
-/// Why a command was told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// Its own time limit.
-    OwnLimit,
-    /// The job has to end.
-    JobStopped,
-}
-
 /// A command was not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -92,36 +58,6 @@ pub(crate) enum RunError {
     /// The log or the directory of the attempt failed: nothing more can be run.
     #[error(transparent)]
     Fatal(#[from] io::Error),
-}
-
-/// What the kernel said about a process that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExitStatus {
-    Code(i32),
-    Signal(i32),
-}
-
-/// The command that is running now.
-struct Running {
-    pid: Pid,
-    limit: Option<Instant>,
-    cut: Option<Cut>,
-    phase: Phase,
-}
-
-/// How far the end of a running command has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Free,
-    /// Asked to end; killed at that time.
-    Asked(Instant),
-    Killed,
-}
-
-/// Signals of this process as readable sockets.
-struct Wakes {
-    child: UnixStream,
-    end: UnixStream,
 }
 
 impl Supervisor {
@@ -536,75 +472,6 @@ struct Ready {
     streams: Vec<bool>,
 }
 
-impl Running {
-    fn next_deadline(&self, stop: Option<Stop>) -> Option<Instant> {
-        match self.phase {
-            Phase::Free => self.limit,
-            Phase::Asked(kill_at) => Some(stop.map_or(kill_at, |stop| kill_at.min(stop.hard_at))),
-            Phase::Killed => None,
-        }
-    }
-}
-
-impl Wakes {
-    /// Handlers that only write to a socket. They end with `exec`, so steps start with the defaults.
-    fn register() -> io::Result<Self> {
-        let child = Self::socket(&[SIGCHLD])?;
-        let end = Self::socket(&[SIGTERM, SIGINT, SIGHUP])?;
-        Ok(Self { child, end })
-    }
-
-    fn socket(signals: &[i32]) -> io::Result<UnixStream> {
-        let (read, write) = UnixStream::pair()?;
-        read.set_nonblocking(true)?;
-        for &signal in signals {
-            register(signal, write.try_clone()?)?;
-        }
-        Ok(read)
-    }
-}
-
-/// The processes of the job, in a file for whoever cleans up after a kill -9.
-pub(crate) struct ProcessList {
-    path: std::path::PathBuf,
-    written: Vec<Process>,
-    due: Instant,
-}
-
-impl ProcessList {
-    /// A list that is written to `path`.
-    pub(crate) fn new(path: std::path::PathBuf) -> Self {
-        Self {
-            path,
-            written: Vec::new(),
-            due: Instant::now(),
-        }
-    }
-
-    fn update_if_due(&mut self, now: Instant) -> io::Result<()> {
-        if self.due <= now {
-            self.update(now)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn update(&mut self, now: Instant) -> io::Result<()> {
-        self.due = now + PROCESS_LIST_INTERVAL;
-        let mut processes: Vec<Process> = Process::find(own_pid()).into_iter().collect();
-        processes.extend(process::descendants(own_pid()));
-        if processes != self.written {
-            process::write_list(&self.path, &processes)?;
-            self.written = processes;
-        }
-        Ok(())
-    }
-}
-
-fn own_pid() -> i32 {
-    rustix::process::getpid().as_raw_nonzero().get()
-}
-
 /// A pipe whose reading end does not block. The writing end stays as programs expect it.
 fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -612,16 +479,6 @@ fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // Users have a budget for this; the default capacity works, only with more wake-ups.
     let _ = rustix::pipe::fcntl_setpipe_size(&read, PIPE_BYTES);
     Ok((read, write))
-}
-
-fn drain_socket(socket: &UnixStream) {
-    let mut buffer = [0; 64];
-    while matches!(rustix::io::read(socket.as_fd(), &mut buffer), Ok(1..)) {}
-}
-
-fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
-    let code = status.exit_status().map(ExitStatus::Code);
-    code.or_else(|| status.terminating_signal().map(ExitStatus::Signal))
 }
 
 fn timespec(duration: Duration) -> Timespec {
