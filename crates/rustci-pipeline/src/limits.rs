@@ -16,6 +16,8 @@ pub const JOBS_MAX: usize = 1_000;
 pub const MATRIX_MAX: usize = 256;
 /// Steps of one job.
 pub const STEPS_MAX: usize = 1_000;
+/// Steps that run at the same time.
+pub const PARALLEL_STEPS_MAX: usize = 32;
 /// Further tries of a job or step.
 pub const RETRY_MAX: u32 = 10;
 /// Longest timeout: 30 days.
@@ -72,6 +74,7 @@ pub const EXPRESSION_TEXT_BYTES_MAX: usize = 1 << 19;
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(MATRIX_MAX <= JOBS_MAX);
+const _: () = assert!(1 < PARALLEL_STEPS_MAX && PARALLEL_STEPS_MAX <= STEPS_MAX);
 const _: () = assert!(ALIAS_NODES_MAX <= NODES_MAX);
 const _: () = assert!(EXPRESSION_BYTES_MAX < FILE_BYTES_MAX);
 const _: () = assert!(TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX);

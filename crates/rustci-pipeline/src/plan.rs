@@ -348,6 +348,10 @@ pub struct Step {
     /// Further tries on the same runner.
     #[serde(default)]
     pub retry: Retry,
+    /// Steps next to each other with the same number start together, and the step behind them when
+    /// all of them have ended. None for a step that runs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
 }
 
 /// What the instances of one matrix share.

@@ -26,6 +26,7 @@ mod step_files;
 mod steps;
 mod summary;
 mod supervisor;
+mod together;
 mod tried;
 mod wakes;
 

@@ -1,9 +1,10 @@
-//! The steps of a job, one after the other: conditions, tries, outputs, results.
+//! The steps of a job: what they see, what they leave, and how the job stands by them.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use rustci_pipeline::condition::Status;
+use rustci_pipeline::limits::PARALLEL_STEPS_MAX;
 use rustci_pipeline::v1;
 use rustci_pipeline::v1::step_event::Kind;
 use valkyrie_frame::LogChannel;
@@ -18,9 +19,23 @@ use super::outgoing::Outgoing;
 use super::outputs::{self, PairsFile};
 use super::step_files::StepFiles;
 use super::summary;
-use super::supervisor::{JOB_STEP, RunError, StopCause, Supervisor};
-use super::tried::{TIME_UP, Tried, is_retried};
-use crate::limits::TRIES_MAX;
+use super::supervisor::{JOB_STEP, StopCause, Supervisor};
+use super::tried::{TIME_UP, Tried};
+
+/// A step with its index in the job.
+pub(super) type Numbered<'j> = (u16, &'j v1::Step);
+
+/// What a try of a step wrote for those after it.
+pub(super) struct Values {
+    pub(super) outputs: Vec<(String, String)>,
+    pub(super) exports: Exports,
+}
+
+/// Environment of later steps.
+pub(super) struct Exports {
+    variables: Vec<(String, String)>,
+    directories: Vec<String>,
+}
 
 /// A job whose steps are being run.
 pub(crate) struct Steps<'j> {
@@ -40,16 +55,19 @@ pub(crate) struct Steps<'j> {
 }
 
 impl Steps<'_> {
-    /// Runs all steps.
+    /// Runs all steps: one after the other, those of a group together.
     ///
     /// # Errors
     /// When the log or the directory cannot be written any more.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let spec = self.spec;
-        for (index, step) in (0..=JOB_STEP - 1).zip(&spec.steps) {
-            let finished = self.step(index, step)?;
-            self.results.push(finished.clone());
-            self.report(index, Kind::Finished(finished));
+        let steps: Vec<Numbered<'_>> = (0..=JOB_STEP - 1).zip(&spec.steps).collect();
+        let beside = |one: &Numbered<'_>, next: &Numbered<'_>| {
+            one.1.parallel != 0 && one.1.parallel == next.1.parallel
+        };
+        let groups = steps.chunk_by(beside);
+        for together in groups.flat_map(|group| group.chunks(PARALLEL_STEPS_MAX)) {
+            self.together(together)?;
         }
         Ok(())
     }
@@ -86,32 +104,8 @@ impl Steps<'_> {
         }
     }
 
-    fn step(&mut self, index: u16, step: &v1::Step) -> io::Result<v1::StepFinished> {
-        let begun = Instant::now();
-        let mut tries = 0;
-        let tried = match self.is_wanted(step) {
-            Err(message) => Tried::failure(message),
-            Ok(None) => self.tries(index, step, &mut tries)?,
-            Ok(Some(reason)) => Tried {
-                outcome: v1::Outcome::Skipped,
-                ..Tried::failure(reason)
-            },
-        };
-        let conclusion = self.conclude(index, step, &tried);
-        self.contexts
-            .add_step(&step.id, &tried.outputs, tried.outcome, conclusion);
-        Ok(v1::StepFinished {
-            outcome: tried.outcome.into(),
-            conclusion: conclusion.into(),
-            exit_code: tried.exit_code,
-            duration_ms: millis(begun.elapsed()),
-            message: self.supervisor.log.mask(&tried.message),
-            tries,
-        })
-    }
-
     /// `None` when the step is to run, else why not.
-    fn is_wanted(&mut self, step: &v1::Step) -> Result<Option<String>, String> {
+    pub(super) fn is_wanted(&mut self, step: &v1::Step) -> Result<Option<String>, String> {
         if self.supervisor.is_out_of_grace(Instant::now()) {
             return Ok(Some("the job had to end".to_owned()));
         }
@@ -136,53 +130,17 @@ impl Steps<'_> {
     }
 
     /// What the step means for the job, and for what follows.
-    fn conclude(&mut self, index: u16, step: &v1::Step, tried: &Tried) -> v1::Outcome {
-        let outcome = tried.outcome;
-        if matches!(outcome, v1::Outcome::Success | v1::Outcome::Skipped) {
-            return outcome;
-        }
-        let forgiven = outcome != v1::Outcome::Canceled
-            && self.contexts.flag(&step.continue_on_error).unwrap_or(false);
-        if forgiven {
-            return v1::Outcome::Success;
-        }
-        let message = format!(
-            "step {} `{}`: {}",
-            index + 1,
-            self.name(step),
-            tried.message
-        );
-        let message = self.supervisor.log.mask(&message);
-        self.failed.get_or_insert((outcome, message));
-        outcome
-    }
-
-    fn tries(&mut self, index: u16, step: &v1::Step, tries: &mut u32) -> io::Result<Tried> {
-        let retry = step.retry.clone().unwrap_or_default();
-        let max = retry.max.saturating_add(1).min(TRIES_MAX);
-        loop {
-            *tries += 1;
-            let name = self.supervisor.log.mask(&self.name(step));
-            self.report(
-                index,
-                Kind::Started(v1::StepStarted {
-                    name,
-                    r#try: *tries,
-                }),
-            );
-            let tried = self.try_once(index, step, *tries)?;
-            let again = *tries < max && self.supervisor.stopped().is_none();
-            if !again || !is_retried(&retry, &tried) {
-                self.explain(index, &tried);
-                return Ok(tried);
-            }
-            let text = format!("{}; trying again ({} of {max})", tried.message, *tries + 1);
-            self.supervisor.log.say(index, LogChannel::SYSTEM, &text);
+    pub(super) fn conclusion(&self, step: &v1::Step, outcome: v1::Outcome) -> v1::Outcome {
+        let may_fail = || self.contexts.flag(&step.continue_on_error).unwrap_or(false);
+        match outcome {
+            v1::Outcome::Success | v1::Outcome::Skipped | v1::Outcome::Canceled => outcome,
+            _ if may_fail() => v1::Outcome::Success,
+            _ => outcome,
         }
     }
 
     /// A log that ends without a reason makes people guess.
-    fn explain(&mut self, index: u16, tried: &Tried) {
+    pub(super) fn explain(&mut self, index: u16, tried: &Tried) {
         if !tried.message.is_empty() {
             self.supervisor
                 .log
@@ -190,60 +148,35 @@ impl Steps<'_> {
         }
     }
 
-    fn try_once(&mut self, index: u16, step: &v1::Step, number: u32) -> io::Result<Tried> {
-        let files = StepFiles::new(self.dir, index, number);
-        let mut command = match self.command(index, step, number, &files) {
-            Ok(command) => command,
-            Err(message) => return Ok(Tried::failure(message)),
-        };
-        let limit = Some(step.timeout_ms).filter(|ms| *ms > 0);
-        let limit = limit.map(|ms| Instant::now() + Duration::from_millis(ms));
-        let ended = match self.supervisor.run(&mut command, index, limit) {
-            Ok(ended) => ended,
-            Err(RunError::Spawn(error)) => {
-                let program = command.get_program().to_string_lossy().into_owned();
-                return Ok(Tried::failure(format!(
-                    "{program} cannot be started: {error}"
-                )));
-            }
-            Err(RunError::Fatal(error)) => return Err(error),
-        };
-        let mut tried = Tried::new(step, ended, self.supervisor.stopped());
-        self.supervisor.log.learn();
-        self.take_summary(index, &files)?;
-        match self.take_values(&files) {
-            Ok(outputs) => tried.outputs = outputs,
-            Err(message) if tried.outcome == v1::Outcome::Success => {
-                tried = Tried {
-                    exit_code: tried.exit_code,
-                    ..Tried::failure(message)
-                };
-            }
-            // The step failed anyway, and its own reason says more.
-            Err(_) => {}
-        }
-        Ok(tried)
-    }
-
-    /// Takes over what the step set for those after it, and returns its outputs.
-    fn take_values(&mut self, files: &StepFiles) -> Result<Vec<(String, String)>, String> {
+    /// Reads what the step set for those after it.
+    pub(super) fn read_values(&self, files: &StepFiles) -> Result<Values, String> {
         let log = &self.supervisor.log;
         let shown = |text: &str| outputs::shorten(&log.mask(text));
         let outputs =
             outputs::read(&files.output, PairsFile::Output, &shown).map_err(|e| e.to_string())?;
         let variables = exports::variables(&files.env, &shown).map_err(|e| e.to_string())?;
         let directories = exports::directories(&files.path, &shown).map_err(|e| e.to_string())?;
-        self.contexts.add_env(&variables);
-        self.env.extend(variables);
-        if !directories.is_empty() {
+        Ok(Values {
+            outputs,
+            exports: Exports {
+                variables,
+                directories,
+            },
+        })
+    }
+
+    /// Gives what a step set to those after it.
+    pub(super) fn export(&mut self, exports: Exports) {
+        self.contexts.add_env(&exports.variables);
+        self.env.extend(exports.variables);
+        if !exports.directories.is_empty() {
             let path = self.env.entry("PATH".to_owned()).or_default();
-            *path = format!("{}:{path}", directories.join(":"));
+            *path = format!("{}:{path}", exports.directories.join(":"));
         }
-        Ok(outputs)
     }
 
     /// Keeps the summary of the newest try. One that cannot be kept fails no step.
-    fn take_summary(&mut self, index: u16, files: &StepFiles) -> io::Result<()> {
+    pub(super) fn take_summary(&mut self, index: u16, files: &StepFiles) -> io::Result<()> {
         self.summaries
             .retain(|known| known.step != u32::from(index));
         match summary::read(&files.summary, &self.supervisor.log) {
@@ -268,7 +201,7 @@ impl Steps<'_> {
             .unwrap_or_else(|_| step.name.clone())
     }
 
-    fn report(&mut self, index: u16, kind: Kind) {
+    pub(super) fn report(&mut self, index: u16, kind: Kind) {
         let event = v1::StepEvent {
             step: index.into(),
             unix_ms: unix_ms(),

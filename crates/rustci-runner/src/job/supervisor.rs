@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
+use rustix::process::{Pid, Signal, WaitOptions, wait};
 use valkyrie_frame::{LogChannel, LogRecord};
 
 use super::control::{Control, RunnerGone};
@@ -22,7 +22,7 @@ use super::log::{JobLog, Pumped, Stream};
 use super::message::{OrderKind, ReportKind};
 use super::process_list::{ProcessList, own_pid};
 pub(crate) use super::running::{Cut, Ended, ExitStatus, StopCause};
-use super::running::{Phase, Running, Stop, exit_status};
+use super::running::{Running, Stop, exit_status};
 use super::wakes::{Wakes, drain_socket};
 use crate::limits::PIPE_BYTES;
 use crate::process::{self, Process};
@@ -33,12 +33,14 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 /// Time between two rounds of killing what is still there.
 const KILL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs the commands of one job, one after the other.
+/// Runs the commands of one job.
 pub(crate) struct Supervisor {
     control: Control,
     /// The log of the job.
     pub(crate) log: JobLog,
     streams: Vec<Stream>,
+    /// The commands that run at the same time, each under a step of its own.
+    running: Vec<Running>,
     wakes: Wakes,
     list: ProcessList,
     stop: Option<Stop>,
@@ -76,6 +78,7 @@ impl Supervisor {
             control,
             log,
             streams: Vec::new(),
+            running: Vec::new(),
             wakes,
             list,
             stop: None,
@@ -156,32 +159,50 @@ impl Supervisor {
         step: u16,
         limit: Option<Instant>,
     ) -> Result<Ended, RunError> {
+        self.start(command, step, limit)?;
+        let ended = self.next_ended()?.map(|(_, ended)| ended);
+        ended.ok_or_else(|| io::Error::other("the command that ran is not known").into())
+    }
+
+    /// Starts a command beside those that run, its output going into the log under `step`, which
+    /// none of the others has.
+    pub(crate) fn start(
+        &mut self,
+        command: &mut Command,
+        step: u16,
+        limit: Option<Instant>,
+    ) -> Result<(), RunError> {
         let pid = self.spawn(command, step)?;
-        // What begins after the stop is there to clean up: it may use the rest of the grace.
-        let phase = self
-            .stop
-            .map_or(Phase::Free, |stop| Phase::Asked(stop.hard_at));
-        let mut running = Running {
-            pid,
-            limit,
-            cut: None,
-            phase,
-        };
-        loop {
-            if let Some(status) = self.reap(Some(pid)).found {
-                if running.phase != Phase::Free {
-                    // The rest of its process group was asked to end with it.
-                    let _ = kill_process_group(pid, Signal::KILL);
-                }
-                self.drain(|stream| stream.step() == step)?;
-                return Ok(Ended {
-                    status,
-                    cut: running.cut,
-                });
+        self.running.push(Running::new(pid, step, limit, self.stop));
+        Ok(())
+    }
+
+    /// Waits until one of the started commands has ended, and says which; `None` when none runs.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) fn next_ended(&mut self) -> io::Result<Option<(u16, Ended)>> {
+        while !self.running.is_empty() {
+            self.reap();
+            if let Some((running, status)) = self.take_ended() {
+                let ended = running.end(status);
+                self.drain(|stream| stream.step() == running.step)?;
+                return Ok(Some((running.step, ended)));
             }
-            self.enforce(&mut running);
-            self.wait(running.next_deadline(self.stop))?;
+            self.enforce();
+            let due = self.running.iter();
+            let due = due.filter_map(|running| running.next_deadline(self.stop));
+            self.wait(due.min())?;
         }
+        Ok(None)
+    }
+
+    /// Takes a command that was reaped from those that run.
+    fn take_ended(&mut self) -> Option<(Running, ExitStatus)> {
+        let ended = self.running.iter().enumerate();
+        let mut ended = ended.filter_map(|(place, running)| Some((place, running.status?)));
+        let (place, status) = ended.next()?;
+        Some((self.running.remove(place), status))
     }
 
     /// Ends every process the job still has: politely, then not. Returns those that could not be
@@ -192,10 +213,10 @@ impl Supervisor {
     pub(crate) fn end_all(&mut self, grace: Duration) -> io::Result<Vec<Process>> {
         let mut logged = Ok(());
         let polite_until = Instant::now() + grace;
-        if self.reap(None).any_left {
+        if self.reap() == Left::Some {
             self.signal_all(Signal::TERM);
         }
-        while self.reap(None).any_left {
+        while self.reap() == Left::Some {
             let now = Instant::now();
             if now >= polite_until + KILL_WAIT {
                 break;
@@ -238,55 +259,29 @@ impl Supervisor {
         pid.ok_or_else(|| io::Error::other("the new process has no id").into())
     }
 
-    /// Moves the end of the running command on when a deadline has passed.
-    fn enforce(&mut self, running: &mut Running) {
+    /// Moves the ends of the running commands on when a deadline has passed.
+    fn enforce(&mut self) {
         let now = Instant::now();
         self.check_deadline(now);
-        if running.phase == Phase::Free
-            && let Some((cut, kill_at)) = self.cut(running, now)
-        {
-            // An error means that it ended just now.
-            let _ = kill_process_group(running.pid, Signal::TERM);
-            running.cut = Some(cut);
-            running.phase = Phase::Asked(kill_at);
-        }
-        if let Phase::Asked(kill_at) = running.phase
-            && (kill_at <= now || self.is_out_of_grace(now))
-        {
-            let _ = kill_process_group(running.pid, Signal::KILL);
-            running.cut.get_or_insert(Cut::JobStopped);
-            running.phase = Phase::Killed;
+        for running in &mut self.running {
+            running.enforce(now, self.stop, self.grace);
         }
     }
 
-    /// Whether a command has to end now, and when it is killed.
-    fn cut(&self, running: &Running, now: Instant) -> Option<(Cut, Instant)> {
-        if let Some(stop) = self.stop {
-            return Some((Cut::JobStopped, stop.hard_at));
-        }
-        let over = running.limit.is_some_and(|limit| limit <= now);
-        over.then(|| (Cut::OwnLimit, now + self.grace))
-    }
-
-    /// Collects ended children; `found` is the status of `main` when it is among them.
-    fn reap(&mut self, main: Option<Pid>) -> Reaped {
-        let mut found = None;
+    /// Collects ended children, and notes how the commands among them ended.
+    fn reap(&mut self) -> Left {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if Some(pid) == main => found = exit_status(status),
-                Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) => {
-                    return Reaped {
-                        found,
-                        any_left: true,
-                    };
+                Ok(Some((pid, status))) => {
+                    let open = |running: &&mut Running| running.status.is_none();
+                    let mut open = self.running.iter_mut().filter(open);
+                    if let Some(running) = open.find(|running| running.pid == pid) {
+                        running.status = exit_status(status);
+                    }
                 }
-                Err(_) => {
-                    return Reaped {
-                        found,
-                        any_left: false,
-                    };
-                }
+                Err(Errno::INTR) => {}
+                Ok(None) => return Left::Some,
+                Err(_) => return Left::Nothing,
             }
         }
     }
@@ -461,9 +456,12 @@ impl Supervisor {
     }
 }
 
-struct Reaped {
-    found: Option<ExitStatus>,
-    any_left: bool,
+/// What is left after reaping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Children that still run.
+    Some,
+    Nothing,
 }
 
 struct Ready {

@@ -11,6 +11,7 @@ use rustci_pipeline::v1::step_event::Kind;
 use valkyrie_frame::{LogChannel, LogRecords, v2};
 
 mod files;
+mod together;
 
 use super::directory::JobDirectory;
 use super::message::{

@@ -177,6 +177,7 @@ fn step(step: &Step) -> v1::Step {
             max: step.retry.max,
             exit_codes: exit_codes.collect(),
         }),
+        parallel: step.parallel.unwrap_or(0),
     }
 }
 
