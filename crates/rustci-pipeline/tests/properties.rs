@@ -19,11 +19,61 @@ fn pieces(words: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 const YAML: &[&str] = &[
-    "jobs:", "steps:", "run:", "a:", "b:", "\n", "\n  ", "\n    ", "\n      ", "- ", " ", ": ",
-    "{", "}", "[", "]", ",", "&x ", "*x", "<<: ", "|", ">", "\"", "'", "#", "!!str ", "!t ",
-    "---\n", "...", "matrix:", "axes:", "include:", "exclude:", "needs:", "on:", "push", "manual:",
-    "inputs:", "env:", "if:", "timeout:", "retry:", "${{ ", " }}", "event.x", "git.ref", "1", "~",
-    "true", "? ", "\t", "\r\n", "\u{feff}", "é",
+    "jobs:",
+    "steps:",
+    "run:",
+    "a:",
+    "b:",
+    "\n",
+    "\n  ",
+    "\n    ",
+    "\n      ",
+    "- ",
+    " ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "&x ",
+    "*x",
+    "<<: ",
+    "|",
+    ">",
+    "\"",
+    "'",
+    "#",
+    "!!str ",
+    "!t ",
+    "---\n",
+    "...",
+    "matrix:",
+    "axes:",
+    "include:",
+    "exclude:",
+    "needs:",
+    "on:",
+    "push",
+    "manual:",
+    "inputs:",
+    "env:",
+    "if:",
+    "timeout:",
+    "retry:",
+    "parallel:",
+    "${{ ",
+    " }}",
+    "event.x",
+    "git.ref",
+    "1",
+    "~",
+    "true",
+    "? ",
+    "\t",
+    "\r\n",
+    "\u{feff}",
+    "é",
 ];
 
 const OLDER: &[&str] = &[
@@ -251,6 +301,8 @@ proptest! {
         read(&serde_json::json!({"stages": [{"name": "a", "steps": [tree]}]}).to_string());
         read(&serde_json::json!({"stages": ["a"], "jobs": {"a": tree}}).to_string());
         read(&serde_json::json!({"jobs": {"a": {"steps": [tree]}}}).to_string());
+        let group = serde_json::json!({"parallel": [tree, {"run": "x"}]});
+        read(&serde_json::json!({"jobs": {"a": {"steps": [group]}}}).to_string());
     }
 
     #[test]

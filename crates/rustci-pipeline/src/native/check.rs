@@ -76,13 +76,17 @@ fn check_job<'d>(report: &mut Report<'_>, scope: &mut Scope<'d>, job: &'d JobDra
         .filter(|id| !id.is_empty())
         .collect();
     scope.later_steps.clone_from(&ids);
-    for step in &job.steps {
-        check_step(report, scope, step);
-        if !step.id().is_empty() {
-            scope.steps.push(step.id());
-            scope.later_steps.retain(|id| *id != step.id());
+    for together in job.steps.chunk_by(StepDraft::is_beside) {
+        let ids = || together.iter().map(StepDraft::id);
+        let ids: Vec<&str> = ids().filter(|id| !id.is_empty()).collect();
+        for step in together {
+            scope.beside = ids.iter().copied().filter(|id| *id != step.id()).collect();
+            check_step(report, scope, step);
         }
+        scope.later_steps.retain(|id| !ids.contains(id));
+        scope.steps.extend(ids);
     }
+    scope.beside.clear();
     scope.at(Place::JobOutput);
     for output in &job.outputs {
         text(report, scope, &output.value);

@@ -147,6 +147,8 @@ pub(super) struct StepDraft {
     pub(super) timeout_ms: Option<u64>,
     pub(super) continue_on_error: Option<Rc<Node>>,
     pub(super) retry: Retry,
+    /// The group of the job whose steps run at the same time, counted from 1.
+    pub(super) parallel: Option<u32>,
 }
 
 impl JobDraft {
@@ -160,6 +162,11 @@ impl JobDraft {
 }
 
 impl StepDraft {
+    /// Whether the next step starts together with this one.
+    pub(super) fn is_beside(&self, next: &Self) -> bool {
+        self.parallel.is_some() && self.parallel == next.parallel
+    }
+
     pub(super) fn id(&self) -> &str {
         self.id
             .as_ref()

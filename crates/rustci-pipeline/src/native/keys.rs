@@ -97,6 +97,13 @@ pub(super) const STEP: Keys = Keys {
     ],
 };
 
+/// An item of `steps` that is a group.
+pub(super) const PARALLEL: Keys = Keys {
+    of: "parallel",
+    known: &["parallel"],
+    later: &[],
+};
+
 pub(super) const MATRIX: Keys = Keys {
     of: "matrix",
     known: &["axes", "include", "exclude", "fail-fast", "max-parallel"],

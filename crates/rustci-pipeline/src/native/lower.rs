@@ -273,7 +273,7 @@ fn step(draft: &StepDraft) -> Step {
         timeout_ms: draft.timeout_ms,
         continue_on_error: flag(draft.continue_on_error.as_ref()),
         retry: draft.retry.clone(),
-        parallel: None,
+        parallel: draft.parallel,
     }
 }
 

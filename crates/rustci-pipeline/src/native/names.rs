@@ -292,15 +292,15 @@ fn step_property(
     step: &str,
     property: Option<&str>,
 ) {
-    if scope
-        .later_steps
-        .iter()
-        .any(|id| id.eq_ignore_ascii_case(step))
-    {
+    let is_among = |ids: &[&str]| ids.iter().any(|id| id.eq_ignore_ascii_case(step));
+    if is_among(&scope.later_steps) {
         let message = format!("step `{step}` has not ended yet when this is evaluated");
-        report
-            .error(Code::UNKNOWN_PROPERTY, at, message)
-            .help("only steps further up can be used");
+        let help = if is_among(&scope.beside) {
+            "it runs at the same time; only steps above the group can be used"
+        } else {
+            "only steps further up can be used"
+        };
+        report.error(Code::UNKNOWN_PROPERTY, at, message).help(help);
         return;
     }
     if unknown(

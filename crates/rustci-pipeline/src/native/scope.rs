@@ -103,6 +103,8 @@ pub(super) struct Scope<'d> {
     pub(super) steps: Vec<&'d str>,
     /// Ids of this step and of those behind it.
     pub(super) later_steps: Vec<&'d str>,
+    /// Ids of the other steps that run at the same time as this one; they are later steps too.
+    pub(super) beside: Vec<&'d str>,
     /// Environment names whose values strangers control.
     pub(super) tainted: BTreeSet<&'d str>,
     /// Whether strangers control values of the matrix.
@@ -126,6 +128,7 @@ impl<'d> Scope<'d> {
             needs: Some(BTreeMap::new()),
             steps: Vec::new(),
             later_steps: Vec::new(),
+            beside: Vec::new(),
             tainted: BTreeSet::new(),
             matrix_origin: Origin::File,
         }

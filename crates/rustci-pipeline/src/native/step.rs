@@ -8,11 +8,14 @@ use super::job::retry;
 use super::keys;
 use super::values::{self, NameRule};
 use crate::diagnostic::Code;
-use crate::limits::STEPS_MAX;
+use crate::limits::{PARALLEL_STEPS_MAX, STEPS_MAX};
 use crate::nearest::nearest;
 use crate::plan::{Retry, RetryOn};
 use crate::report::Report;
-use crate::yaml::{Node, NodeKind};
+use crate::yaml::{Entry, Node, NodeKind};
+
+/// The key of an item that is a group of steps.
+const GROUP: &str = "parallel";
 
 const SHELLS: [&str; 3] = ["bash", "sh", "python"];
 
@@ -28,18 +31,123 @@ pub(super) fn steps(report: &mut Report<'_>, node: &Rc<Node>) -> Vec<StepDraft> 
     if items.is_empty() {
         report.error(Code::EMPTY, node.at.clone(), "`steps` is an empty list");
     }
-    if let Some(first_over) = items.get(STEPS_MAX) {
+    let places = places(report, items);
+    if let Some((first_over, _)) = places.get(STEPS_MAX) {
         let message = format!(
             "a job has at most {STEPS_MAX} steps, this one has {}",
-            items.len()
+            places.len()
         );
         report.error(Code::TOO_MANY, first_over.at.clone(), message);
     }
-    items
-        .iter()
+    places
+        .into_iter()
         .take(STEPS_MAX)
-        .filter_map(|item| step(report, item))
+        .filter_map(|(item, parallel)| {
+            Some(StepDraft {
+                parallel,
+                ..step(report, item)?
+            })
+        })
         .collect()
+}
+
+/// Where each step stands, with the number of its group.
+fn places<'n>(report: &mut Report<'_>, items: &'n [Rc<Node>]) -> Vec<(&'n Rc<Node>, Option<u32>)> {
+    let mut places = Vec::new();
+    let mut groups = 0;
+    for item in items {
+        if item.get(GROUP).is_none() {
+            places.push((item, None));
+            continue;
+        }
+        groups += 1;
+        let members = members(report, item).iter();
+        let members = members.filter(|member| member.get(GROUP).is_none());
+        places.extend(members.map(|member| (member, Some(groups))));
+    }
+    places
+}
+
+/// The steps of a group; none when it is not well made, which is told.
+fn members<'n>(report: &mut Report<'_>, item: &'n Node) -> &'n [Rc<Node>] {
+    let NodeKind::Mapping(entries) = &item.kind else {
+        return &[];
+    };
+    let mut found: &[Rc<Node>] = &[];
+    for Entry { key, value } in entries {
+        let name = key.text().unwrap_or_default();
+        if name == GROUP {
+            found = group(report, key, value);
+            continue;
+        }
+        let message = format!("`{name}` cannot stand beside `{GROUP}`");
+        report
+            .error(Code::UNKNOWN_KEY, key.at.clone(), message)
+            .help("write it into the steps of the group that it is for");
+    }
+    found
+}
+
+/// The list under `parallel`.
+fn group<'n>(report: &mut Report<'_>, key: &Node, value: &'n Node) -> &'n [Rc<Node>] {
+    const LIST: &str = "list the steps that run at the same time, each with `run`";
+    if value.is_null() {
+        let message = format!("`{GROUP}` has no value");
+        report
+            .error(Code::EMPTY, key.at.clone(), message)
+            .help(LIST);
+        return &[];
+    }
+    let NodeKind::Sequence(members) = &value.kind else {
+        let message = format!(
+            "`{GROUP}` has to be a list of steps, not {}",
+            value.kind_name()
+        );
+        report
+            .error(Code::TYPE, value.at.clone(), message)
+            .help(LIST);
+        return &[];
+    };
+    match members.as_slice() {
+        [] => {
+            let message = format!("`{GROUP}` is an empty list");
+            report
+                .error(Code::EMPTY, value.at.clone(), message)
+                .help(LIST);
+        }
+        [_] => {
+            let message = format!("`{GROUP}` has one step, and nothing that runs beside it");
+            report
+                .error(Code::VALUE, value.at.clone(), message)
+                .help("add another one, or write it as a step of its own");
+        }
+        _ => {}
+    }
+    if let Some(first_over) = members.get(PARALLEL_STEPS_MAX) {
+        let (max, count) = (PARALLEL_STEPS_MAX, members.len());
+        let message = format!("at most {max} steps run at the same time, here are {count}");
+        report
+            .error(Code::TOO_MANY, first_over.at.clone(), message)
+            .help("make a second group of the rest");
+    }
+    for member in members {
+        nested(report, member);
+    }
+    members
+}
+
+/// Reports a group inside of a group.
+fn nested(report: &mut Report<'_>, member: &Node) {
+    let NodeKind::Mapping(entries) = &member.kind else {
+        return;
+    };
+    let inner = entries.iter().find(|entry| entry.key.text() == Some(GROUP));
+    if let Some(inner) = inner {
+        let message = format!("a group of `{GROUP}` cannot have another one in it");
+        report
+            .error(Code::UNKNOWN_KEY, inner.key.at.clone(), message)
+            .help("write its steps into the outer group: they all start at the same time");
+    }
 }
 
 /// Reads one step; none when there is nothing to run.
@@ -106,6 +214,7 @@ fn step(report: &mut Report<'_>, node: &Rc<Node>) -> Option<StepDraft> {
         timeout_ms,
         continue_on_error,
         retry,
+        parallel: None,
     })
 }
 

@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use super::gates::SCOPES;
 use super::job::CAUSES;
 use super::keys;
-use crate::limits::{DATA_ENTRIES_MAX, JOBS_MAX, RETRY_MAX, STEPS_MAX, WAITING_MAX};
+use crate::limits::{
+    DATA_ENTRIES_MAX, JOBS_MAX, PARALLEL_STEPS_MAX, RETRY_MAX, STEPS_MAX, WAITING_MAX,
+};
 use crate::shape::Keys;
 
 /// A path from the project's root.
@@ -50,6 +52,7 @@ fn tables() -> Vec<(&'static str, Value)> {
         ("defaults", object(&keys::DEFAULTS, &[])),
         ("job", either(object(&keys::JOB, &[]), ["steps", "uses"])),
         ("step", object(&keys::STEP, &["run"])),
+        ("parallel", object(&keys::PARALLEL, &["parallel"])),
         ("matrix", object(&keys::MATRIX, &[])),
         ("runs-on", object(&keys::RUNS_ON, &[])),
         ("retry", object(&keys::RETRY, &["max"])),
@@ -163,6 +166,7 @@ fn property(of: &str, name: &str) -> Option<Value> {
         "defaults" => of_defaults(name),
         "job" => of_job(name).or_else(|| of_job_data(name)),
         "step" => of_step(name),
+        "parallel" => of_group(name),
         "matrix" => of_matrix(name),
         "on" | "filter" | "manual" | "input" | "cron" => of_triggers(of, name),
         "cache" | "downloads" | "artifacts" | "reports" => of_files(of, name),
@@ -260,7 +264,10 @@ fn of_job(name: &str) -> Property {
         "continue-on-error" => (reference("flag"), "a failure counts as success for others"),
         "steps" => (
             json!({
-                "type": "array", "minItems": 1, "maxItems": STEPS_MAX, "items": reference("step"),
+                "type": "array",
+                "minItems": 1,
+                "maxItems": STEPS_MAX,
+                "items": { "anyOf": [reference("step"), reference("parallel")] },
             }),
             "what it runs, in this order",
         ),
@@ -319,6 +326,16 @@ fn of_step(name: &str) -> Property {
         "continue-on-error" => (reference("flag"), "the job goes on as if it had succeeded"),
         _ => return None,
     })
+}
+
+fn of_group(name: &str) -> Property {
+    let steps = json!({
+        "type": "array",
+        "minItems": 2,
+        "maxItems": PARALLEL_STEPS_MAX,
+        "items": reference("step"),
+    });
+    (name == "parallel").then_some((steps, "steps that run at the same time"))
 }
 
 fn of_matrix(name: &str) -> Property {

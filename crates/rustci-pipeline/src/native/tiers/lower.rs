@@ -7,7 +7,7 @@ use super::names::INJECTED;
 use super::read::File;
 use super::task::{Order, Stage, Task};
 use crate::diagnostic::Code;
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{NAME_CHARS_MAX, PARALLEL_STEPS_MAX};
 use crate::native::draft::{Draft, JobDraft, Matrix, StepDraft};
 use crate::native::include::Missing;
 use crate::pipeline::{Older, Pipeline};
@@ -49,7 +49,7 @@ impl Rest {
 pub(super) fn draft(report: &mut Report<'_>, file: File) -> (Draft, Rest) {
     let mut jobs = Jobs::new(&file);
     for stage in &file.stages {
-        in_turn(report, stage);
+        check_size(report, stage);
     }
     jobs.has_stages = file.stages.len() > 1;
     let matrix = file.matrix;
@@ -84,19 +84,15 @@ pub(super) fn draft(report: &mut Report<'_>, file: File) -> (Draft, Rest) {
     (draft, rest)
 }
 
-/// Tells that steps which could run at the same time do not.
-fn in_turn(report: &mut Report<'_>, stage: &Stage) {
-    let Some(at) = stage.name.as_ref().map(|name| name.at.clone()) else {
-        return;
-    };
-    if stage.order == Order::AtOnce && stage.tasks.len() > 1 {
+/// Reports a stage with more steps than may run at the same time.
+fn check_size(report: &mut Report<'_>, stage: &Stage) {
+    let over = stage.tasks.get(PARALLEL_STEPS_MAX);
+    if let Some(over) = over.filter(|_| stage.order == Order::AtOnce) {
+        let (max, count) = (PARALLEL_STEPS_MAX, stage.tasks.len());
+        let message = format!("at most {max} steps run at the same time, this stage has {count}");
         report
-            .warning(
-                Code::IGNORED,
-                at,
-                "the steps of this stage run one after the other: they share a workspace",
-            )
-            .help("everything runs; jobs of a native file run at the same time");
+            .error(Code::TOO_MANY, over.key.at.clone(), message)
+            .help("move the rest to another stage, or remove `parallel`");
     }
 }
 
@@ -212,13 +208,13 @@ impl Jobs {
     /// Adds the tasks of a stage: as steps of the open job, or, when some have a matrix, as jobs
     /// that run at the same time.
     fn stage(&mut self, stage: Stage, next: Next) {
-        let name = stage.name;
+        let (name, order) = (stage.name, stage.order);
         let (own, steps): (Vec<Task>, Vec<Task>) = stage
             .tasks
             .into_iter()
             .partition(|task| !matches!(task.matrix, Matrix::None));
         if own.is_empty() {
-            return self.steps(steps, name.as_ref());
+            return self.steps(steps, name.as_ref(), order);
         }
         self.close(Next::Jobs);
         let jobs: Vec<String> = own.into_iter().map(|task| self.job(task)).collect();
@@ -226,23 +222,30 @@ impl Jobs {
             self.needs = jobs;
             return;
         }
-        self.steps(steps, name.as_ref());
+        self.steps(steps, name.as_ref(), order);
         self.close(next);
         self.needs.extend(jobs);
     }
 
-    /// Adds steps to the open job.
-    fn steps(&mut self, steps: Vec<Task>, stage: Option<&Rc<Node>>) {
+    /// Adds the steps of a stage to the open job.
+    fn steps(&mut self, steps: Vec<Task>, stage: Option<&Rc<Node>>, order: Order) {
         if !steps.is_empty() {
             self.names.extend(stage.cloned());
         }
+        let parallel = (order == Order::AtOnce && steps.len() > 1).then(|| self.next_group());
         for task in steps {
-            self.step(task, stage);
+            self.step(task, stage, parallel);
         }
     }
 
+    /// A number that no group of the open job has.
+    fn next_group(&self) -> u32 {
+        let steps = self.open.iter().flat_map(|(job, _)| &job.steps);
+        steps.filter_map(|step| step.parallel).max().unwrap_or(0) + 1
+    }
+
     /// Adds a step to the open job.
-    fn step(&mut self, mut task: Task, stage: Option<&Rc<Node>>) {
+    fn step(&mut self, mut task: Task, stage: Option<&Rc<Node>>, parallel: Option<u32>) {
         let (job, extra) = match self.open.take() {
             Some(open) => open,
             None => self.begin(&Rc::clone(&task.key)),
@@ -255,7 +258,10 @@ impl Jobs {
             let text = [stage, name].map(|node| node.text().unwrap_or_default());
             task.name = Some(Node::text_at(text.join(" / "), name.at.clone()));
         }
-        job.steps.push(step(task));
+        job.steps.push(StepDraft {
+            parallel,
+            ..step(task)
+        });
         self.open = Some((job, extra));
     }
 
