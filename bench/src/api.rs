@@ -13,7 +13,7 @@ use rustci_scheduler::StoredPlan;
 use rustci_server::api::view::{
     Conclusion, EventView, GitView, Priority, RunList, RunSummary, RunView, Status,
 };
-use rustci_server::catalogue::{Catalogue, Change, NewJob, Origin};
+use rustci_server::catalogue::{Catalogue, Change, NewJob, Origin, PlannedStep};
 use rustci_server::{Server, ServerConfig};
 
 use crate::http::Api;
@@ -163,7 +163,9 @@ fn jobs(run: u64) -> Vec<NewJob> {
         job_id: format!("job-{place}"),
         name: format!("job-{place}"),
         needs: Vec::new(),
-        steps: (0..STEPS).map(|step| format!("step {step}")).collect(),
+        steps: (0..STEPS)
+            .map(|step| PlannedStep::Alone(format!("step {step}")))
+            .collect(),
         carried_from: None,
     };
     (0..2).map(job).collect()

@@ -365,6 +365,9 @@ pub struct StepView {
     pub message: String,
     /// How often it was tried.
     pub tries: u32,
+    /// The group of the job whose steps run at the same time; absent for a step that runs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
 }
 
 impl StepView {
@@ -381,6 +384,7 @@ impl StepView {
             duration_ms: None,
             message: String::new(),
             tries: 0,
+            parallel: None,
         }
     }
 }

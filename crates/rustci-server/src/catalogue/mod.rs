@@ -11,6 +11,7 @@ mod history;
 mod list;
 mod migrate;
 mod origin;
+mod planned;
 mod query;
 mod readers;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use content::{Artifact, CacheEntry, CacheQuery, StoredTree};
 pub use history::HistoryFilter;
 pub use list::RunFilter;
 pub use origin::{Origin, StoredOrigin};
+pub use planned::PlannedStep;
 pub use query::ChangedSince;
 pub(crate) use readers::Query;
 pub use reports::{TestFilter, Texts};
@@ -90,8 +92,8 @@ pub struct NewJob {
     pub name: String,
     /// Ids of the jobs it needs.
     pub needs: Vec<String>,
-    /// Names of its steps in the file.
-    pub steps: Vec<String>,
+    /// Its steps in the file.
+    pub steps: Vec<PlannedStep>,
     /// The run in which it really ran, where a rerun took it over.
     pub carried_from: Option<u64>,
 }

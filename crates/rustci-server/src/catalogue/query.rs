@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::api::view::{
     AttemptView, EventView, GitView, JobView, RunEvent, RunSummary, RunView, StepView,
 };
-use crate::catalogue::{Catalogue, CatalogueError};
+use crate::catalogue::{Catalogue, CatalogueError, PlannedStep};
 
 pub(super) const RUN_COLUMNS: &str =
     "id, project, pipeline, file, status, conclusion, digest, event,
@@ -161,7 +161,7 @@ pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<(RunSummary, u64)> {
 }
 
 fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
-    let names: Vec<String> = column(row, 5)?;
+    let planned: Vec<PlannedStep> = column(row, 5)?;
     let attempts: Vec<AttemptView> = column(row, 9)?;
     let job = JobView {
         id: row.get(0)?,
@@ -177,8 +177,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<(JobView, u64)> {
         carried_from: row.get(17)?,
         attempts,
         steps: (0..)
-            .zip(names)
-            .map(|(index, name)| StepView::queued(index, name))
+            .zip(planned)
+            .map(|(index, step)| step.queued(index))
             .collect(),
         outputs: column(row, 10)?,
         queued_ms: row.get(11)?,

@@ -38,7 +38,13 @@ pub(super) fn new_run(id: u64) -> Change {
         job_id: "test".into(),
         name: "test".into(),
         needs: vec!["lint".into()],
-        steps: vec!["build".into(), "check".into()],
+        steps: vec![
+            PlannedStep::Alone("build".into()),
+            PlannedStep::Beside {
+                name: "check".into(),
+                parallel: 1,
+            },
+        ],
         carried_from: None,
     };
     Change::NewRun {
@@ -173,11 +179,14 @@ fn steps_of_the_newest_attempt_lie_over_those_of_the_plan() {
     let steps: Vec<_> = run.jobs[0]
         .steps
         .iter()
-        .map(|step| (step.name.as_str(), step.status))
+        .map(|step| (step.name.as_str(), step.status, step.parallel))
         .collect();
     assert_eq!(
         steps,
-        [("ran 0", Status::Running), ("check", Status::Queued)]
+        [
+            ("ran 0", Status::Running, None),
+            ("check", Status::Queued, Some(1))
+        ]
     );
 }
 

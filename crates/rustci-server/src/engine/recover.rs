@@ -100,8 +100,8 @@ fn results_of(scheduler: &Scheduler, record: &Record) -> Vec<Change> {
     let attempt = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX);
     let left = states::finished(scheduler, record.at_ms, attempt, ended);
     let steps = (0..).zip(&result.steps).map(|(index, finished)| {
-        let name = states::planned_step(scheduler, id, index);
-        let step = states::step_finished(index, name, None, finished);
+        let planned = states::planned_step(scheduler, id, index);
+        let step = states::step_finished(planned, None, finished);
         Change::Step {
             run: run.id.0,
             job: ended.job,

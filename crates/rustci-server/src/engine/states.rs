@@ -15,7 +15,7 @@ use crate::api::view::{
     AnswerView, ApprovalView, AttemptView, Conclusion, EventView, GitView, JobView, Priority,
     RunSummary, RunView, Status, StepView,
 };
-use crate::catalogue::{Change, Finished, JobState, NewJob, Origin, cache_scope};
+use crate::catalogue::{Change, Finished, JobState, NewJob, Origin, PlannedStep, cache_scope};
 
 /// A run as the catalogue lists it.
 pub(crate) fn summary(run: &Run) -> RunSummary {
@@ -99,7 +99,7 @@ pub(crate) fn new_run(run: &Run) -> Change {
             job_id: job.id.clone(),
             name: job.name.clone(),
             needs: job.needs.clone(),
-            steps: job.steps.iter().map(|step| step.name.clone()).collect(),
+            steps: job.steps.iter().map(PlannedStep::new).collect(),
             carried_from: carried_from(run, place),
         });
     Change::NewRun {
@@ -313,7 +313,7 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
     let jobs = run.jobs.iter().enumerate().filter_map(|(place, job)| {
         let planned = run.plan.plan().jobs.get(place)?;
         let state = job_state(scheduler, run, place, job);
-        let names = planned.steps.iter().map(|step| step.name.clone());
+        let steps = planned.steps.iter().map(PlannedStep::new);
         Some(JobView {
             id: state.id,
             key: planned.key.clone(),
@@ -328,8 +328,8 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
             carried_from: carried_from(run, place),
             attempts: state.attempts,
             steps: (0..)
-                .zip(names)
-                .map(|(index, name)| StepView::queued(index, name))
+                .zip(steps)
+                .map(|(index, step)| step.queued(index))
                 .collect(),
             outputs: state.outputs,
             queued_ms: state.queued_ms,
@@ -340,35 +340,34 @@ pub(crate) fn run_view(scheduler: &Scheduler, run: &Run) -> RunView {
     summary(run).with_jobs(jobs.collect())
 }
 
-/// The name a step has in the plan; for what a runner does not repeat.
-pub(crate) fn planned_step(scheduler: &Scheduler, job: JobId, step: u32) -> String {
-    let name = scheduler.job(job).and_then(|(run, place, _)| {
+/// A step as it is in the plan; for what a runner does not repeat.
+pub(crate) fn planned_step(scheduler: &Scheduler, job: JobId, step: u32) -> StepView {
+    let planned = scheduler.job(job).and_then(|(run, place, _)| {
         let steps = &run.plan.plan().jobs.get(place)?.steps;
-        Some(steps.get(usize::try_from(step).ok()?)?.name.clone())
+        Some(PlannedStep::new(steps.get(usize::try_from(step).ok()?)?))
     });
-    name.unwrap_or_else(|| format!("step {}", step.saturating_add(1)))
+    let unknown = || PlannedStep::Alone(format!("step {}", step.saturating_add(1)));
+    planned.unwrap_or_else(unknown).queued(step)
 }
 
 /// A step that has begun.
-pub(crate) fn step_started(step: u32, unix_ms: u64, started: &v1::StepStarted) -> StepView {
+pub(crate) fn step_started(planned: StepView, unix_ms: u64, started: &v1::StepStarted) -> StepView {
     StepView {
+        name: started.name.clone(),
         status: Status::Running,
         started_ms: Some(unix_ms),
         tries: started.r#try,
-        ..StepView::queued(step, started.name.clone())
+        ..planned
     }
 }
 
 /// A step that is over, or was skipped.
 pub(crate) fn step_finished(
-    step: u32,
-    name: String,
+    planned: StepView,
     started_ms: Option<u64>,
     finished: &v1::StepFinished,
 ) -> StepView {
     StepView {
-        index: step,
-        name,
         status: Status::Finished,
         conclusion: conclusion(recorded(finished.conclusion())),
         exit_code: finished.exit_code,
@@ -376,6 +375,7 @@ pub(crate) fn step_finished(
         duration_ms: Some(finished.duration_ms),
         message: finished.message.clone(),
         tries: finished.tries,
+        ..planned
     }
 }
 

@@ -45,15 +45,14 @@ impl Core {
         let step = match &event.kind {
             Some(step_event::Kind::Started(started)) => {
                 (*name, *started_ms) = (started.name.clone(), Some(event.unix_ms));
-                states::step_started(event.step, event.unix_ms, started)
+                states::step_started(planned, event.unix_ms, started)
             }
             Some(step_event::Kind::Finished(finished)) => {
-                let name = if name.is_empty() {
-                    planned
-                } else {
-                    name.clone()
-                };
-                states::step_finished(event.step, name, *started_ms, finished)
+                let mut planned = planned;
+                if !name.is_empty() {
+                    planned.name.clone_from(name);
+                }
+                states::step_finished(planned, *started_ms, finished)
             }
             None => return,
         };
@@ -83,14 +82,13 @@ impl Core {
         let steps = (0..).zip(&result.steps).map(|(index, finished)| {
             let place = usize::try_from(index).unwrap_or(usize::MAX);
             let said = known.and_then(|active| active.steps.get(place));
-            let said = said.filter(|(name, _)| !name.is_empty()).cloned();
-            let (name, started_ms) = said.unwrap_or_else(|| {
-                (
-                    states::planned_step(&self.scheduler, token.job, index),
-                    None,
-                )
-            });
-            let step = states::step_finished(index, name, started_ms, finished);
+            let mut planned = states::planned_step(&self.scheduler, token.job, index);
+            let mut started_ms = None;
+            if let Some((name, at)) = said.filter(|(name, _)| !name.is_empty()) {
+                planned.name.clone_from(name);
+                started_ms = *at;
+            }
+            let step = states::step_finished(planned, started_ms, finished);
             Change::Step {
                 run: run.id.0,
                 job: token.job.0,
