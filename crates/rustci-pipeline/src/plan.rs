@@ -433,6 +433,13 @@ impl Executor {
 }
 
 impl Job {
+    /// The steps in the order in which they start: those of a group together, every other one alone.
+    pub fn together(&self) -> impl Iterator<Item = &[Step]> {
+        let beside =
+            |one: &Step, next: &Step| one.parallel.is_some() && one.parallel == next.parallel;
+        self.steps.chunk_by(beside)
+    }
+
     /// The executor asked for by a label `executor=NAME`; native when there is none.
     #[must_use]
     pub fn executor(&self) -> Executor {

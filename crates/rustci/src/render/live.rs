@@ -33,10 +33,11 @@ pub(crate) fn frame(board: &Board, moment: &Moment<'_>) -> Vec<String> {
     let room = room - usize::from(moment.footer.is_some());
     let (jobs, hidden) = choose(board, room.saturating_sub(1));
     let mut spare = room.saturating_sub(1 + jobs.len() + usize::from(hidden.is_some()));
-    let running = jobs
+    // Steps of one job can run at the same time, and each has a tail.
+    let running: usize = jobs
         .iter()
-        .filter(|job| job.status == Status::Running)
-        .count();
+        .map(|job| visible_steps(job, Steps::Running).count())
+        .sum();
     let all_steps: usize = jobs
         .iter()
         .map(|job| visible_steps(job, Steps::All).count())
@@ -264,6 +265,44 @@ mod tests {
               ○ test (beta, 漢字)        no runner has the label `gpu`; connected runners: 1
               … and 3 more: 2 waiting, 1 done"#]],
         );
+    }
+
+    #[test]
+    fn steps_that_run_at_the_same_time_share_the_room_for_their_output() {
+        let mut board = sample::together();
+        for (step, text) in [
+            (1, "linting a"),
+            (3, "test a"),
+            (1, "linting b"),
+            (3, "test b"),
+        ] {
+            board.log(&sample::line_of(step, text));
+        }
+        let shown = |rows| frame(&board, &moment(rows)).join("\n");
+        expect![[r#"
+            ci  run 7, 0 of 1 jobs done                                                 3.2s
+              ⠋ check                                                                   2.2s
+                  ✓ fetch                                                               0.5s
+                  ⠋ lint                                                                1.7s
+                    │ linting a
+                    │ linting b
+                  ✗ docs  exit code 3                                                   0.9s
+                  ⠋ unit tests                                                          1.7s
+                    │ test a
+                    │ test b"#]]
+        .assert_eq(&shown(24));
+        expect![[r#"
+            ci  run 7, 0 of 1 jobs done                                                 3.2s
+              ⠋ check                                                                   2.2s
+                  ⠋ lint                                                                1.7s
+                    │ linting b
+                  ⠋ unit tests                                                          1.7s
+                    │ test b"#]]
+        .assert_eq(&shown(7));
+        for rows in 4..14 {
+            let lines = frame(&board, &moment(rows));
+            assert!(lines.len() < rows, "{rows} {lines:?}");
+        }
     }
 
     #[test]

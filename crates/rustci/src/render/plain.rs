@@ -9,8 +9,11 @@ use std::fmt::Write as _;
 use super::board::{Board, Channel, LogLine, Mood, elapsed, word};
 use super::job::{Look, mood, note, step_mood, step_note};
 use super::style::{Colour, duration};
-use super::text::{Keep, clean};
+use super::text::{Keep, clean, cut};
 use crate::api::view::{JobView, Status, StepView};
+
+/// Widest name of a step before its lines.
+const TAG_COLUMNS_MAX: usize = 30;
 
 /// What stands before each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +43,10 @@ struct Printed {
     results: u32,
     logs_ended: usize,
     ended: bool,
+    /// Steps that run beside others and have their heading.
+    headed: BTreeSet<u16>,
     /// A line of RustCI's own that the result of its step may be about to repeat.
-    held: Option<String>,
+    held: Option<(Option<u16>, String)>,
 }
 
 impl Plain {
@@ -107,11 +112,15 @@ impl Plain {
             self.release(job, None, &mut out);
         }
         let printed = self.jobs.entry(job.id).or_default();
-        if line.step.is_some() && line.step != printed.step {
+        if let Some(step) = line.step.filter(|step| Some(*step) != printed.step) {
             printed.step = line.step;
+            // What runs beside others has its name before each line, and one heading.
+            let is_new = tag(job, line.step).is_none() || printed.headed.insert(step);
             self.settle(board, job, &mut out);
             self.release(job, None, &mut out);
-            self.heading(job, line.step, &mut out);
+            if is_new {
+                self.heading(job, line.step, &mut out);
+            }
         }
         let keep = match self.look.colour {
             Colour::On => Keep::Colours,
@@ -119,30 +128,38 @@ impl Plain {
         };
         let text = clean(&line.text, keep);
         match line.channel {
-            Channel::Stdout | Channel::Stderr => self.line(job, &text, &mut out),
+            Channel::Stdout | Channel::Stderr => self.step_line(job, line.step, &text, &mut out),
             Channel::System if line.step.is_none() => {
                 self.line(job, &self.look.colour.dim(&text), &mut out);
             }
             Channel::System => {
-                self.jobs.entry(job.id).or_default().held = Some(text.into_owned());
+                let held = Some((line.step, text.into_owned()));
+                self.jobs.entry(job.id).or_default().held = held;
             }
             // A step without a name is called by its command, and the heading has said it.
             Channel::Command if Some(line.text.as_str()) == name_of(job, line.step) => {}
             Channel::Command => {
-                self.line(job, &self.look.colour.dim(&format!("$ {text}")), &mut out)
+                let text = self.look.colour.dim(&format!("$ {text}"));
+                self.step_line(job, line.step, &text, &mut out);
             }
         }
         out
     }
 
-    /// Prints the line that was held back, unless `result` says the same.
+    /// Prints the line that was held back, unless `result` says the same. One of another step than
+    /// `result` goes on being held: its own result may be the next.
     fn release(&mut self, job: &JobView, result: Option<&StepView>, out: &mut String) {
-        let held = self
-            .jobs
-            .get_mut(&job.id)
-            .and_then(|printed| printed.held.take());
-        if let Some(text) = held.filter(|text| result.is_none_or(|step| step.message != *text)) {
-            self.line(job, &self.look.colour.yellow(&text), out);
+        let Some(printed) = self.jobs.get_mut(&job.id) else {
+            return;
+        };
+        let due = |held: &mut (Option<u16>, String)| {
+            result.is_none_or(|result| held.0.map(u32::from) == Some(result.index))
+        };
+        let Some((step, text)) = printed.held.take_if(due) else {
+            return;
+        };
+        if result.is_none_or(|result| result.message != text) {
+            self.step_line(job, step, &self.look.colour.yellow(&text), out);
         }
     }
 
@@ -211,7 +228,7 @@ impl Plain {
         // it says so, as a skipped one does.
         let begun = !job.attempts.is_empty() || job.status == Status::Finished;
         let log_done = begun && printed.logs_ended >= job.attempts.len();
-        let (results, current) = (printed.results, printed.step.map_or(0, u32::from));
+        let (results, current) = (printed.results, first_beside(job, printed.step));
         let past = |step: &&StepView| {
             step.status == Status::Finished && (log_done || step.index < current)
         };
@@ -269,6 +286,17 @@ impl Plain {
         )
     }
 
+    /// A line of a step, with its name where others run at the same time.
+    fn step_line(&self, job: &JobView, step: Option<u16>, text: &str, out: &mut String) {
+        match tag(job, step) {
+            None => self.line(job, text, out),
+            Some(name) => {
+                let name = self.look.colour.cyan(&name);
+                self.line(job, &format!("{name} | {text}"), out);
+            }
+        }
+    }
+
     fn line(&self, job: &JobView, text: &str, out: &mut String) {
         // Writing to a string cannot fail.
         let _ = match self.prefix {
@@ -281,10 +309,30 @@ impl Plain {
     }
 }
 
-fn name_of(job: &JobView, step: Option<u16>) -> Option<&str> {
+fn view_of(job: &JobView, step: Option<u16>) -> Option<&StepView> {
     let index = step.map(u32::from);
-    let found = job.steps.iter().find(|step| Some(step.index) == index);
-    found.map(|step| step.name.as_str())
+    job.steps.iter().find(|step| Some(step.index) == index)
+}
+
+fn name_of(job: &JobView, step: Option<u16>) -> Option<&str> {
+    view_of(job, step).map(|step| step.name.as_str())
+}
+
+/// The name of a step that runs beside others, short enough to stand before each of its lines.
+fn tag(job: &JobView, step: Option<u16>) -> Option<String> {
+    let step = view_of(job, step).filter(|step| step.parallel.is_some())?;
+    Some(cut(&clean(&step.name, Keep::Text), TAG_COLUMNS_MAX).into_owned())
+}
+
+/// The first of the steps that run at the same time as `step`: while the log is in one of them, it
+/// is not past any of them.
+fn first_beside(job: &JobView, step: Option<u16>) -> u32 {
+    let Some(view) = view_of(job, step) else {
+        return step.map_or(0, u32::from);
+    };
+    let beside = |other: &&StepView| view.parallel.is_some() && other.parallel == view.parallel;
+    let first = job.steps.iter().find(beside);
+    first.map_or(view.index, |first| first.index)
 }
 
 /// Whether a job waits for something else than the jobs it needs.
@@ -307,6 +355,7 @@ mod tests {
     use super::super::sample;
     use super::super::style::Sink;
     use super::*;
+    use crate::api::view::Conclusion;
 
     #[test]
     fn results_wait_for_the_log_and_escapes_are_gone() {
@@ -381,6 +430,60 @@ mod tests {
         "#]]
         .assert_eq(&plain.waiting(&board));
         assert_eq!(plain.waiting(&board), "");
+    }
+
+    #[test]
+    fn lines_of_steps_that_run_at_the_same_time_say_whose_they_are() {
+        let board = sample::together();
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Job);
+        let mut out = plain.update(&board);
+        let own = |step, channel, text| LogLine {
+            channel,
+            ..sample::line_of(step, text)
+        };
+        for line in [
+            sample::line_of(0, "fetched"),
+            own(1, Channel::Command, "make lint"),
+            own(2, Channel::Command, "docs"),
+            own(3, Channel::Command, "make unit"),
+            sample::line_of(3, "test a"),
+            sample::line_of(1, "linting a"),
+            own(2, Channel::System, "exit code 3"),
+            sample::line_of(3, "test b"),
+        ] {
+            out += &plain.log(&board, &line);
+        }
+        let mut over = board;
+        for step in &mut over.run.jobs[0].steps[..4] {
+            step.status = Status::Finished;
+            let failed = step.exit_code == Some(3);
+            step.conclusion = step
+                .conclusion
+                .filter(|_| failed)
+                .or(Some(Conclusion::Success));
+        }
+        out += &plain.update(&over);
+        out += &plain.log(&over, &sample::line_of(4, "published"));
+        expect![[r#"
+            check | ▸ fetch
+            check | fetched
+            check | ✓ fetch (0.5s)
+            check | ▸ lint
+            check | lint | $ make lint
+            check | ▸ docs
+            check | ▸ unit tests
+            check | unit tests | $ make unit
+            check | unit tests | test a
+            check | lint | linting a
+            check | docs | exit code 3
+            check | unit tests | test b
+            check | ✓ lint
+            check | ✗ docs: exit code 3 (0.9s)
+            check | ✓ unit tests
+            check | ▸ publish
+            check | published
+        "#]]
+        .assert_eq(&out);
     }
 
     #[test]

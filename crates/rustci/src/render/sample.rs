@@ -82,9 +82,14 @@ fn lint() -> Value {
 
 /// A line that job 2 prints in its second step.
 pub(crate) fn line(text: &str) -> LogLine {
+    line_of(1, text)
+}
+
+/// A line that job 2 prints in one of its steps.
+pub(crate) fn line_of(step: u16, text: &str) -> LogLine {
     LogLine {
         job: 2,
-        step: Some(1),
+        step: Some(step),
         channel: Channel::Stdout,
         unix_ns: 0,
         text: text.to_owned(),
@@ -127,6 +132,27 @@ pub(crate) fn running() -> Board {
         board.log(&line(text));
     }
     board
+}
+
+/// A job of which two steps run and one has failed at the same time.
+pub(crate) fn together() -> Board {
+    let mut job = job(2, "check", "running", json!({"attempts": attempts()}));
+    job["started_ms"] = json!(11_000);
+    let done =
+        json!({"conclusion": "success", "exit_code": 0, "started_ms": 11_000, "duration_ms": 500});
+    let runs = json!({"started_ms": 11_500, "parallel": 1});
+    let failed = json!({
+        "conclusion": "failure", "exit_code": 3, "started_ms": 11_500, "duration_ms": 900,
+        "message": "exit code 3", "parallel": 1,
+    });
+    job["steps"] = json!([
+        step(0, "fetch", "finished", done),
+        step(1, "lint", "running", runs.clone()),
+        step(2, "docs", "finished", failed),
+        step(3, "unit tests", "running", runs),
+        step(4, "publish", "queued", Value::Null),
+    ]);
+    build("running", Value::Null, vec![job])
 }
 
 /// The same run when everything has ended, badly.

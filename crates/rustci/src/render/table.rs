@@ -152,10 +152,10 @@ fn job_lines(group: &[&Job], look: Look) -> Vec<String> {
         more.push(format!("matrix {values}{}", at_once.unwrap_or_default()));
     }
     more.extend(words::words(job));
-    let steps: Vec<String> = job.steps.iter().map(step_words).collect();
+    let steps: Vec<String> = job.together().map(steps_words).collect();
     more.push(format!(
         "{}: {}",
-        plural(steps.len(), "step"),
+        plural(job.steps.len(), "step"),
         steps.join(", ")
     ));
     more.extend(words::words_after(job));
@@ -196,6 +196,15 @@ fn traits(job: &Job) -> String {
     }
     words.push(format!("limit {}", duration(job.timeout_ms)));
     clean(&words.join(", "), Keep::Text).into_owned()
+}
+
+/// Steps that start together; most often that is one.
+fn steps_words(together: &[Step]) -> String {
+    let words: Vec<String> = together.iter().map(step_words).collect();
+    match words.as_slice() {
+        [only] => only.clone(),
+        _ => format!("{} at the same time", words.join(" + ")),
+    }
 }
 
 /// A step's name with its options.
@@ -347,7 +356,9 @@ jobs:
     matrix: { axes: { db: [postgres, sqlite] }, fail-fast: false, max-parallel: 1 }
     timeout: 10m
     steps:
-      - { name: unit, run: make test, retry: { max: 2 }, timeout: 90s }
+      - parallel:
+          - { name: unit, run: make test, retry: { max: 2 }, timeout: 90s }
+          - { run: make docs }
       - { name: collect logs, if: failure(), run: make logs, continue-on-error: true }
   deploy:
     needs: [test]
@@ -377,8 +388,8 @@ jobs:
               test ×2  limit 10m00s
                   after lint
                   matrix (postgres) (sqlite), 1 at a time
-                  steps: `unit` (up to 2 more attempts, limit 1m30s), `collect logs` (if
-                    failure(), may fail)
+                  steps: `unit` (up to 2 more attempts, limit 1m30s) + `make docs` at the
+                    same time, `collect logs` (if failure(), may fail)
 
             stage 3
               deploy  on gpu, may fail, limit 1h00m
