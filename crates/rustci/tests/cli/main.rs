@@ -29,6 +29,8 @@ mod openmetrics;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod parallel;
+#[cfg(test)]
 mod pipelines;
 #[cfg(test)]
 mod queue;
