@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::App;
-use crate::api::answers::{Conflict, NotFound, Unprocessable};
+use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
 use crate::api::extract::{Json, Path};
 use crate::api::health::accepting;
 use crate::api::problem::ApiError;
@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     params(("id" = u64, Path, description = "Number of the run.")), request_body = RerunRequest,
     responses(
         (status = 201, description = "The new run, durable.", body = RunCreated),
-        NotFound, Conflict, Unprocessable
+        NotFound, Conflict, Unprocessable, TooMany
     )
 )]
 async fn rerun(

@@ -239,6 +239,12 @@ pub(crate) const CASES: &[Case] = &[
         || json!({ "running": 4, "queued": 1 }),
     ),
     send("create_run", 429, "POST /api/v1/runs", || run_of(WAITS)),
+    send(
+        "rerun_run",
+        429,
+        "POST /api/v1/runs/1/rerun",
+        || json!({ "jobs": ["a"] }),
+    ),
     get("get_quota", 200, "GET /api/v1/projects/demo/quota"),
     get("list_quotas", 200, "GET /api/v1/quotas?limit=1"),
     send(
