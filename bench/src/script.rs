@@ -88,6 +88,7 @@ pub(crate) async fn register(link: &Link, name: &str, capacity: u32, executor: &
         version: "bench".to_owned(),
         held: Vec::new(),
         lost: Vec::new(),
+        place: Vec::new(),
     };
     let body = request.encode_to_vec();
     link.call(

@@ -185,6 +185,7 @@ impl Process {
             version: String::new(),
             held: names(false),
             lost: names(true),
+            place: Vec::new(),
         };
         self.named = spool.keys().copied().collect();
         if let Some(session) = self.session() {

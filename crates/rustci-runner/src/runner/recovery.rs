@@ -18,6 +18,8 @@ use crate::process;
 /// The state directory of a runner.
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// Tells it from every other.
+    pub(crate) id: [u8; 16],
 }
 
 /// Keeps other runners off a state directory while it lives; ends with this process at the latest.
@@ -34,6 +36,23 @@ pub(crate) struct Found {
     pub(crate) lost: Vec<(Token, JobDirectory)>,
 }
 
+/// The id in a file, which gets one when it has none.
+fn id(path: &Path) -> io::Result<[u8; 16]> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            if let Ok(id) = bytes.try_into() {
+                return Ok(id);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    fs::write(path, id)?;
+    Ok(id)
+}
+
 impl StateDir {
     /// Makes the directory if it is missing, and takes it.
     pub(crate) fn open(root: &Path) -> Result<(Self, Held), RunnerError> {
@@ -48,7 +67,8 @@ impl StateDir {
             // Job processes get other paths from here; theirs are in the environment of steps.
             Ok(()) => {
                 let root = fs::canonicalize(root).map_err(failed(root.to_owned()))?;
-                Ok((Self { root }, Held { _lock: lock }))
+                let id = id(&root.join("id")).map_err(failed(root.join("id")))?;
+                Ok((Self { root, id }, Held { _lock: lock }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(RunnerError::InUse {
                 path: root.to_owned(),

@@ -150,6 +150,7 @@ impl Shared {
                 .iter()
                 .map(|(token, _)| (*token).into())
                 .collect(),
+            place: self.dirs.id.to_vec(),
         }
     }
 

@@ -63,6 +63,8 @@ pub(super) struct Core {
     pub(super) links: HashMap<RunnerId, Link>,
     /// Versions that runners announced.
     pub(super) versions: HashMap<RunnerId, String>,
+    /// Where each runner works, as it says itself.
+    pub(super) places: HashMap<RunnerId, Vec<u8>>,
     /// When runners were connected last that are away.
     pub(super) seen: HashMap<RunnerId, WallTime>,
     /// How long jobs took.
@@ -108,6 +110,7 @@ impl Core {
             journal,
             links: HashMap::new(),
             versions: HashMap::new(),
+            places: HashMap::new(),
             seen: HashMap::new(),
             attempts: HashMap::new(),
             job_streams: HashMap::new(),

@@ -174,6 +174,7 @@ impl Core {
         self.operate(Command::ForgetRunner { runner }, answer);
         if self.scheduler.known_runner(runner).is_none() {
             self.versions.remove(&runner);
+            self.places.remove(&runner);
             self.seen.remove(&runner);
         }
     }

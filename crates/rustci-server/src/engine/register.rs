@@ -19,8 +19,9 @@ impl Core {
         link: &Link,
         call: Correlation,
         request: v1::RegisterRequest,
-    ) -> Result<RunnerId, &'static str> {
+    ) -> Result<RunnerId, String> {
         check(&request)?;
+        self.check_place(&request, link)?;
         let place = self.held();
         let up = RunnerUp {
             name: request.name.clone(),
@@ -31,11 +32,12 @@ impl Core {
             lost: request.lost.iter().map(token).collect(),
         };
         let Ok(Reply::Runner { runner, keep }) = self.command(Command::RunnerUp(up)) else {
-            return Err("the scheduler did not take the runner");
+            return Err("the scheduler did not take the runner".to_owned());
         };
         tracing::info!(%runner, name = request.name, conn = link.id(), kept = keep.len(), "runner registered");
         self.replace_link(runner, link);
         self.versions.insert(runner, request.version);
+        self.places.insert(runner, request.place);
         // In front of the jobs it is about to get: it has to know first what it may keep.
         self.hold_at(
             place,
@@ -47,6 +49,28 @@ impl Core {
             },
         );
         Ok(runner)
+    }
+
+    /// Two runners under one name would take each other's jobs away for ever.
+    fn check_place(&self, request: &v1::RegisterRequest, link: &Link) -> Result<(), String> {
+        let name = &request.name;
+        let mut runners = self.scheduler.runners();
+        let Some(known) = runners.find(|runner| runner.name == *name) else {
+            return Ok(());
+        };
+        let live = self.links.get(&known.id);
+        let place = live.filter(|live| live.id() != link.id());
+        let place = place.and_then(|_| self.places.get(&known.id));
+        let elsewhere = |place: &&Vec<u8>| {
+            !place.is_empty() && !request.place.is_empty() && **place != request.place
+        };
+        if place.filter(elsewhere).is_some() {
+            return Err(format!(
+                "a runner called `{name}` is connected already, with another state directory; \
+                 give one of the two another name with --name"
+            ));
+        }
+        Ok(())
     }
 
     fn replace_link(&mut self, runner: RunnerId, link: &Link) {

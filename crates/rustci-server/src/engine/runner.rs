@@ -175,7 +175,7 @@ impl RunnerHandler {
         };
         match self.core.borrow_mut().register(link, call, request) {
             Ok(runner) => self.runner = Some(runner),
-            Err(text) => refuse(ErrorCode::REJECTED, text),
+            Err(text) => refuse(ErrorCode::REJECTED, &text),
         }
     }
 

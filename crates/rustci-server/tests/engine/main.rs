@@ -27,8 +27,8 @@ use tokio::sync::Notify;
 use tower::ServiceExt;
 use valkyrie::frame::log::{LogChannel, LogRecord};
 use valkyrie::{
-    CloseReason, End, Endpoint, ErrorCode, Event, Handler, Link, LinkConfig, MessageType,
-    StreamClass, StreamId, v2,
+    CallError, CloseReason, End, Endpoint, ErrorCode, Event, Handler, Link, LinkConfig,
+    MessageType, StreamClass, StreamId, v2,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -159,6 +159,15 @@ impl Runner {
     }
 
     async fn connect_to(endpoint: &Endpoint, held: &[v2::Attempt]) -> Self {
+        Self::connect_from(endpoint, held, b"").await.unwrap()
+    }
+
+    /// As one whose state directory is `place`; the server may refuse it.
+    async fn connect_from(
+        endpoint: &Endpoint,
+        held: &[v2::Attempt],
+        place: &[u8],
+    ) -> Result<Self, CallError> {
         let ear = Ear::default();
         let link = valkyrie::connect(endpoint, LinkConfig::default(), ear.clone())
             .await
@@ -176,15 +185,15 @@ impl Runner {
             version: "1.0".into(),
             held: held.collect(),
             lost: Vec::new(),
+            place: place.to_vec(),
         };
         let body = register.encode_to_vec();
         let method = "rustci.v1.Runner/Register";
         let reply = link
             .call(StreamClass::System, method, &body, PATIENCE)
-            .await
-            .unwrap();
+            .await?;
         let reply = v1::RegisterReply::decode(reply).unwrap();
-        Self { link, ear, reply }
+        Ok(Self { link, ear, reply })
     }
 
     async fn next(&self) -> Heard {
@@ -437,6 +446,36 @@ fn a_job_goes_out_runs_and_is_acknowledged_when_it_is_durable() {
         assert_eq!(run.jobs[0].outputs["v"], "1");
         assert_eq!(run.jobs[0].steps[0].conclusion, Some(Conclusion::Success));
         assert_eq!(run.jobs[0].attempts[0].runner, "r1");
+    });
+}
+
+#[test]
+fn a_second_runner_of_one_name_is_refused_while_the_first_is_there() {
+    script(async {
+        let fixture = Fixture::start("names");
+        let at = &fixture.server().endpoints()[0];
+        let first = Runner::connect_from(at, &[], b"here").await.unwrap();
+        let second = Runner::connect_from(at, &[], b"there").await;
+        let refused = second.err().map(|error| error.to_string());
+        let refused = refused.expect("it is another runner");
+        assert!(refused.contains("`r1` is connected already"), "{refused}");
+        // The first one comes back before the server knows that its connection is gone.
+        let again = Runner::connect_from(at, &[], b"here").await.unwrap();
+        first
+            .wait(|heard| matches!(heard, Heard::Closed).then_some(()))
+            .await;
+        again.link.close(ErrorCode::NONE, Duration::ZERO);
+        again
+            .wait(|heard| matches!(heard, Heard::Closed).then_some(()))
+            .await;
+        // The server may hear of that a little later than this end.
+        let other = loop {
+            if let Ok(other) = Runner::connect_from(at, &[], b"there").await {
+                break other;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(other.reply.runner, again.reply.runner);
     });
 }
 
