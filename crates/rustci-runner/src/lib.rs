@@ -29,5 +29,5 @@ pub mod report;
 mod runner;
 
 pub use runner::{
-    JobProgram, RunnerConfig, RunnerError, Stop, default_labels, host_environment, run,
+    JobProgram, RunnerConfig, RunnerError, Stop, default_labels, host_environment, reclaim, run,
 };

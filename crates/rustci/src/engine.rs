@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, RunnerError, Stop};
@@ -14,12 +15,16 @@ use tokio::sync::watch;
 use valkyrie::{Endpoint, Shard};
 
 use crate::api::client::Api;
-use crate::api::control::ControlServer;
+use crate::api::control::{self, ControlServer};
 use crate::api::view::RunList;
 use crate::failure::Failure;
 
 /// What runners of this program offer; a job gets the native one unless its label asks for another.
 pub(crate) const EXECUTORS: [Executor; 2] = [Executor::Native, Executor::Dummy];
+
+/// How long canceled runs of a killed process may take to end, and how often that is looked at.
+const SETTLE_WAIT: Duration = Duration::from_secs(20);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A free port of this machine.
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -73,6 +78,10 @@ impl Engine {
             ),
             ..ServerConfig::new(options.data.clone())
         };
+        let runner_dir = options.data.join("runner");
+        if let Err(error) = rustci_runner::reclaim(&runner_dir) {
+            tracing::warn!(%error, "what an earlier run left cannot be removed");
+        }
         let started = Server::start(config);
         let server = started.map_err(|error| Failure::engine("cannot start the server", error))?;
         let api = Api::in_process(
@@ -88,7 +97,7 @@ impl Engine {
         let mut config = RunnerConfig {
             keep_workspaces: options.keep_workspaces,
             executors: EXECUTORS.to_vec(),
-            ..RunnerConfig::new("local", endpoint, options.data.join("runner"))
+            ..RunnerConfig::new("local", endpoint, runner_dir)
         };
         config.labels.extend(options.labels);
         let (stop, stopped) = watch::channel(Stop::No);
@@ -164,16 +173,51 @@ pub(crate) fn local_store(dir: &Path) -> Result<SecretStore, Failure> {
 }
 
 async fn cancel_leftovers(api: &Api) -> Result<(), Failure> {
-    for status in ["queued", "running"] {
-        let left: RunList = api
-            .get(&format!("/api/v1/runs?limit=200&status={status}"))
-            .await?;
-        for run in left.runs {
-            // One that ends meanwhile has nothing left to cancel.
-            let _ = api.act(&format!("/api/v1/runs/{}/cancel", run.id)).await;
-        }
+    for run in leftovers(api).await? {
+        // One that ends meanwhile has nothing left to cancel.
+        let _ = api.act(&format!("/api/v1/runs/{run}/cancel")).await;
     }
     Ok(())
+}
+
+/// Runs that have not ended.
+async fn leftovers(api: &Api) -> Result<Vec<u64>, Failure> {
+    let mut left = Vec::new();
+    for status in ["queued", "running"] {
+        let path = format!("/api/v1/runs?limit=200&status={status}");
+        let list: RunList = api.get(&path).await?;
+        left.extend(list.runs.iter().map(|run| run.id));
+    }
+    Ok(left)
+}
+
+/// Ends the runs in `data` that a `rustci run` left behind when it was killed, so that nobody waits
+/// for them. Does nothing while one goes on there, and when none was killed.
+pub(crate) async fn settle(data: &Path, secrets_dir: &Path) {
+    if !control::is_left_behind(data).await {
+        return;
+    }
+    let options = EngineOptions {
+        data: data.to_owned(),
+        secrets_file: None,
+        secrets_dir: secrets_dir.to_owned(),
+        http: None,
+        labels: Vec::new(),
+        keep_workspaces: None,
+    };
+    let settled = async {
+        let engine = Engine::start(options).await?;
+        // The runner says at once that it does not have their jobs any more.
+        let deadline = tokio::time::Instant::now() + SETTLE_WAIT;
+        while !leftovers(engine.api()).await?.is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        engine.stop()
+    };
+    if let Err(error) = settled.await {
+        // The next `rustci run` there does it, or says what is wrong.
+        tracing::warn!(%error, "what a killed run left behind could not be ended");
+    }
 }
 
 /// A client for the data of `dir`, which another process may be using, and what has to live as long

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustci_server::secrets::SECRETS_DIR;
 use rustci_server::token::TOKEN_FILE;
 use rustci_server::{ReadOnly, Server, ServerConfig};
 
@@ -148,6 +149,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// A client for what is going on: the server, or the `rustci run` that goes on here; the data
+    /// alone when none does.
+    ///
+    /// # Errors
+    /// When its token cannot be read.
+    pub(crate) async fn live(&self) -> Result<Api, Failure> {
+        let running = match &self.local {
+            Some(dir) => Api::local_run(dir).await?,
+            None => None,
+        };
+        Ok(running.unwrap_or_else(|| self.api.clone()))
+    }
+
     /// A client that may change something: for the server, or for the `rustci run` that goes on
     /// here.
     ///
@@ -169,7 +183,7 @@ impl Place {
 ///
 /// # Errors
 /// When nothing has been run there, or the data cannot be read.
-pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
+pub(crate) async fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
     // A data directory that is named means itself, whatever server is in use otherwise.
     let target = match (&args.data_dir, &args.server.server, &args.server.context) {
         (Some(_), None, None) => None,
@@ -191,6 +205,7 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
         }]);
     }
     if let Some(dir) = &args.data_dir {
+        engine::settle(dir, &dir.join(SECRETS_DIR)).await;
         let arguments = format!(" --data-dir {}", shell_word(&dir.to_string_lossy()));
         return Ok(vec![place_of(
             dir,
@@ -208,6 +223,9 @@ pub(crate) fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
     let dirs = dirs::local_data_all(&project);
     if dirs.is_empty() {
         return Err(Failure::NoRuns { place: name });
+    }
+    for dir in &dirs {
+        engine::settle(dir, &dirs::local_secrets(&project)).await;
     }
     let first = dirs::local_data(&project, 1);
     let place = |dir: &PathBuf| {
@@ -238,8 +256,8 @@ impl Changeable {
 ///
 /// # Errors
 /// As [`places`], and when a run uses the data at this moment.
-pub(crate) fn changeable(args: &PlaceArgs) -> Result<Changeable, Failure> {
-    let place = places(args)?.into_iter().next();
+pub(crate) async fn changeable(args: &PlaceArgs) -> Result<Changeable, Failure> {
+    let place = places(args).await?.into_iter().next();
     let place = place.ok_or_else(|| Failure::NoRuns {
         place: "here".to_owned(),
     })?;

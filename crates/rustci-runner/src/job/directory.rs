@@ -112,6 +112,20 @@ impl JobDirectory {
         }
     }
 
+    /// Deletes what only steps need, and keeps what says whose it is and what it came to.
+    pub(crate) fn remove_files(&self) -> io::Result<()> {
+        let parts = [
+            self.workspace(),
+            self.home(),
+            self.temporary(),
+            self.blobs(),
+        ];
+        parts.iter().try_for_each(|part| match remove_tree(part) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.root
     }

@@ -20,6 +20,7 @@ mod token;
 mod transfer;
 mod upload;
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,6 +47,16 @@ pub enum Stop {
     /// It ends its jobs and itself. Results that are not acknowledged stay in the state directory
     /// for the next start. What the second SIGTERM means.
     Now,
+}
+
+/// Ends what an earlier runner on this state directory has left running, and frees the room that its
+/// lost jobs took. [`run`] does it too; a caller that needs the room before that calls this first.
+///
+/// # Errors
+/// [`RunnerError`], also when another runner uses the directory.
+pub fn reclaim(state_dir: &Path) -> Result<(), RunnerError> {
+    let (dirs, _held) = StateDir::open(state_dir)?;
+    dirs.recover().map(|_| ())
 }
 
 /// Runs a runner until `stop` says otherwise; a dropped sender means [`Stop::Drain`].

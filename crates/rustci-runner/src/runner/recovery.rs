@@ -131,13 +131,21 @@ fn sort(dir: JobDirectory, found: &mut Found) -> io::Result<()> {
                 .held
                 .push((token, Attempt::found(token, dir, ended, log)));
         }
-        Ok(None) => found.lost.push((token, dir)),
+        Ok(None) => lose(token, dir, found),
         Err(error) => {
             warn!(attempt = %token, %error, "its result cannot be read; it counts as lost");
-            found.lost.push((token, dir));
+            lose(token, dir, found);
         }
     }
     Ok(())
+}
+
+/// What a lost attempt worked with takes room that others may need at once.
+fn lose(token: Token, dir: JobDirectory, found: &mut Found) {
+    if let Err(error) = dir.remove_files() {
+        warn!(attempt = %token, %error, "the files of a lost job cannot be removed");
+    }
+    found.lost.push((token, dir));
 }
 
 #[cfg(test)]

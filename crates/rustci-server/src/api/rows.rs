@@ -273,7 +273,7 @@ pub(crate) const STORAGE_FAILED: Row = Row {
     status: StatusCode::SERVICE_UNAVAILABLE,
     code: "storage_failed",
     title: "Storage failed",
-    hint: "free or repair the disk and restart the server; everything acknowledged is kept",
+    hint: "free or repair the disk of the data directory and start again; everything acknowledged is kept",
 };
 
 pub(crate) const STOPPING: Row = Row {

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 use crate::api::view::{
-    AttemptView, EventView, GitView, JobView, RunEvent, RunSummary, RunView, StepView,
+    AttemptView, Conclusion, EventView, GitView, JobView, RunEvent, RunSummary, RunView, Status,
+    StepView,
 };
 use crate::catalogue::{Catalogue, CatalogueError, PlannedStep};
 
@@ -89,6 +90,7 @@ impl Catalogue {
         for (job, _) in &mut jobs {
             let attempt = job.attempts.last().map_or(0, |attempt| attempt.number);
             self.lay_over(job, attempt)?;
+            close_steps(job);
         }
         Ok(jobs)
     }
@@ -127,6 +129,25 @@ impl Catalogue {
             ))
         })?;
         collect(rows)
+    }
+}
+
+/// A runner that is lost cannot say how the step ended that it had begun.
+fn close_steps(job: &mut JobView) {
+    let Some(ended) = job.attempts.last().and_then(|attempt| attempt.finished_ms) else {
+        return;
+    };
+    let reason = job
+        .reason
+        .as_deref()
+        .filter(|_| job.status == Status::Finished);
+    let message = reason.unwrap_or("its attempt ended without it").to_owned();
+    let open = |step: &&mut StepView| step.status == Status::Running;
+    for step in job.steps.iter_mut().filter(open) {
+        step.status = Status::Finished;
+        step.conclusion = Some(Conclusion::Error);
+        step.duration_ms = step.started_ms.map(|begun| ended.saturating_sub(begun));
+        step.message.clone_from(&message);
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 /// Name of the socket in the data directory.
@@ -32,6 +32,17 @@ impl Control {
     /// The path, as long as this lives.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.dir.as_raw_fd()))
+    }
+}
+
+/// Whether a process served the socket of `dir` and was killed: who ends in order removes it.
+pub(crate) async fn is_left_behind(dir: &Path) -> bool {
+    if !dir.join(SOCKET).exists() {
+        return false;
+    }
+    match Control::open(dir) {
+        Ok(control) => UnixStream::connect(control.path()).await.is_err(),
+        Err(_) => false,
     }
 }
 

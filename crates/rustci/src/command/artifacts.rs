@@ -33,12 +33,12 @@ const PIECES_WAITING: usize = 16;
 pub(crate) async fn artifacts(args: &ArtifactsArgs, out: &mut Output) -> Result<Exit, Failure> {
     match &args.command {
         ArtifactsCommand::Rm { run, name } => {
-            let place = changeable(&args.place)?;
+            let place = changeable(&args.place).await?;
             remove(place.api(), *run, name, out).await?;
             return Ok(Exit::Success);
         }
         ArtifactsCommand::List { run } => {
-            let places = places(&args.place)?;
+            let places = places(&args.place).await?;
             let place = places.first().ok_or_else(nothing)?;
             let run = find(place, *run).await?.id;
             list(&place.api, run, out).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn artifacts(args: &ArtifactsArgs, out: &mut Output) -> Result<
             out: dir,
             format,
         } => {
-            let places = places(&args.place)?;
+            let places = places(&args.place).await?;
             let place = places.first().ok_or_else(nothing)?;
             let run = find(place, Some(*run)).await?.id;
             let wanted = wanted(&place.api, run, name.as_deref()).await?;

@@ -19,14 +19,14 @@ use crate::server::{changeable, places};
 pub(crate) async fn cache(args: &CacheArgs, out: &mut Output) -> Result<Exit, Failure> {
     match &args.command {
         CacheCommand::List => {
-            let places = places(&args.place)?;
+            let places = places(&args.place).await?;
             let place = places.first().ok_or_else(|| Failure::NoRuns {
                 place: "here".to_owned(),
             })?;
             list(&place.api, place.project.as_deref(), out).await?;
         }
         CacheCommand::Rm { entries } => {
-            let place = changeable(&args.place)?;
+            let place = changeable(&args.place).await?;
             for entry in entries {
                 remove(place.api(), *entry, out).await?;
             }

@@ -2,20 +2,21 @@
 
 use super::runs::{Which, find, select};
 use super::watch::now_ms;
+use crate::api::client::Api;
 use crate::api::view::{Explanation, JobExplanation, RunView};
 use crate::args::ExplainArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::render::explain;
-use crate::server::{Place, places};
+use crate::server::places;
 
 /// Says why jobs wait or ended, and when they will be done.
 ///
 /// # Errors
 /// An unknown run or job, or a place that cannot be asked.
 pub(crate) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let places = places(&args.place)?;
+    let places = places(&args.place).await?;
     let Some(place) = places.first() else {
         return Err(Failure::NoRuns {
             place: "here".to_owned(),
@@ -23,9 +24,10 @@ pub(crate) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<Exit
     };
     let (run, job) = split(args.what.as_deref())?;
     let run = find(place, run).await?;
+    let api = place.live().await?;
     let explained = match job {
-        None => whole(place, &run).await?,
-        Some(job) => some(place, &run, job).await?,
+        None => whole(&api, &run).await?,
+        Some(job) => some(&api, &run, job).await?,
     };
     if out.format() == Format::Json {
         return out.json(&explained).map(|()| Exit::Success);
@@ -50,18 +52,18 @@ fn split(what: Option<&str>) -> Result<(Option<u64>, Option<&str>), Failure> {
     Ok((Some(number), job))
 }
 
-async fn whole(place: &Place, run: &RunView) -> Result<Explanation, Failure> {
+async fn whole(api: &Api, run: &RunView) -> Result<Explanation, Failure> {
     let path = format!("/api/v1/runs/{}/explain", run.id);
-    place.api.get(&path).await
+    api.get(&path).await
 }
 
 /// The jobs that a name means: one, or all instances of a matrix.
-async fn some(place: &Place, run: &RunView, name: &str) -> Result<Explanation, Failure> {
+async fn some(api: &Api, run: &RunView, name: &str) -> Result<Explanation, Failure> {
     let wanted = select(run, Some(name), Which::All)?;
     let mut jobs: Vec<JobExplanation> = Vec::new();
     for job in &wanted {
         let path = format!("/api/v1/runs/{}/jobs/{}/explain", run.id, job.id);
-        jobs.push(place.api.get(&path).await?);
+        jobs.push(api.get(&path).await?);
     }
     let ends = jobs.iter().map(|job| job.estimated_finish_ms).max();
     Ok(Explanation {

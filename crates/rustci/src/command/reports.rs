@@ -20,7 +20,7 @@ use crate::server::{Place, places};
 /// # Errors
 /// An unknown run or test, or a place that cannot be asked.
 pub(crate) async fn tests(args: &TestsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let places = places(&args.place)?;
+    let places = places(&args.place).await?;
     let place = places.first().ok_or_else(|| Failure::NoRuns {
         place: "here".to_owned(),
     })?;

@@ -32,7 +32,7 @@ const TEXT_BYTES: usize = 64 << 10;
 /// # Errors
 /// An unknown run or job, or a place that cannot be asked.
 pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let places = places(&args.place)?;
+    let places = places(&args.place).await?;
     let Some(place) = places.first() else {
         return Err(Failure::NoRuns {
             place: "here".to_owned(),

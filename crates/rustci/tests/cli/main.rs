@@ -19,6 +19,8 @@ mod http;
 #[cfg(test)]
 mod includes;
 #[cfg(test)]
+mod left_behind;
+#[cfg(test)]
 mod local;
 #[cfg(test)]
 mod metrics;
