@@ -1,11 +1,13 @@
 //! Workers: the task that brings one attempt to its end, by a job process or by waiting.
 
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustci_pipeline::v1;
+use rustix::fs::statvfs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
@@ -343,6 +345,9 @@ async fn clean_up(token: Token, mark: String, dir: &JobDirectory) {
     }
 }
 
+/// Less than this is as good as nothing.
+const DISK_FREE_BYTES_MIN: u64 = 64 * 1024;
+
 /// What is known of a job process that left no result.
 fn obituary(outcome: io::Result<Supervised>, dir: &JobDirectory) -> String {
     let words = std::fs::read(dir.errors()).unwrap_or_default();
@@ -356,9 +361,21 @@ fn obituary(outcome: io::Result<Supervised>, dir: &JobDirectory) -> String {
         Err(error) => format!("the job process could not be run: {error}"),
     };
     match words.trim() {
+        "" if is_full(dir.path()) => {
+            format!("{fate}: the disk of the runner's state directory is full")
+        }
         "" => fate,
         words => format!("{fate}: {words}"),
     }
+}
+
+/// Whether not even last words could be written down.
+fn is_full(dir: &Path) -> bool {
+    statvfs(dir).is_ok_and(|disk| {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        // Some file systems count no inodes at all.
+        free < DISK_FREE_BYTES_MIN || disk.f_files > 0 && disk.f_favail == 0
+    })
 }
 
 /// Length of the records that are whole: a killed job process may have left a torn one.
