@@ -251,6 +251,39 @@ async fn bad_requests_have_their_codes() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_request_is_named() {
+    let api = Api::start();
+    api.run().await;
+    let says = |problem: Problem, what: &str| {
+        assert!(problem.detail.contains(what), "{problem:?}");
+    };
+    let queries = [
+        ("/api/v1/runs?limit=many", "limit is a number from 1 to 200"),
+        ("/api/v1/runs?limits=3", "limits"),
+        ("/api/v1/runs/seven", "`seven` in the path is not a number"),
+    ];
+    for (path, what) in queries {
+        says(api.get(path).await.is_problem(400, "invalid_request"), what);
+    }
+    let mut run = new_run(PIPELINE);
+    run["pipeline"]["text"] = json!(5);
+    let problem = api.post("/api/v1/runs", &run).await;
+    let problem = problem.is_problem(400, "invalid_request");
+    says(problem, "`pipeline.text`: invalid type: integer `5`");
+    let bodies = [
+        ("/api/v1/runs/1/rerun", "", "the body is empty"),
+        ("/api/v1/runs", "{", "EOF while parsing"),
+        ("/api/v1/runs", "{} {}", "missing field"),
+        ("/api/v1/runs/1/rerun", "{} {}", "trailing characters"),
+    ];
+    for (path, body, what) in bodies {
+        let request = api.request("POST", path).body(Body::from(body)).unwrap();
+        let problem = api.send(request).await.is_problem(400, "invalid_request");
+        says(problem, what);
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_is_not_set_is_refused_at_submission() {
     let text = "version: 1\nname: ci\non: { manual: {} }\njobs:\n  a: { secrets: { T: deploy }, steps: [{ run: x }] }\n";
     let api = Api::start();

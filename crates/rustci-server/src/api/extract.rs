@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -24,7 +25,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let axum::extract::Path(values) = axum::extract::Path::from_request_parts(parts, state)
             .await
-            .map_err(|error| ApiError::Invalid(sentence(&error.body_text())))?;
+            .map_err(|error| ApiError::Invalid(misread(&error)))?;
         Ok(Self(values))
     }
 }
@@ -39,7 +40,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let axum::extract::Query(query) = axum::extract::Query::from_request_parts(parts, state)
             .await
-            .map_err(|error| ApiError::Invalid(sentence(&error.body_text())))?;
+            .map_err(|error| {
+                let text = error.body_text();
+                let text = text.strip_prefix("Failed to deserialize query string: ");
+                ApiError::Invalid(sentence(text.unwrap_or(&error.body_text())))
+            })?;
         Ok(Self(query))
     }
 }
@@ -59,7 +64,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             let what = "the body is not what this route takes: it is a list, not an object";
             return Err(ApiError::Invalid(what.to_owned()));
         }
-        let value = serde_json::from_slice(&body).or_else(|error| {
+        if body.trim_ascii().is_empty() {
+            let what = "the body is empty; it has to be JSON, `{}` when there is nothing to say";
+            return Err(ApiError::Invalid(what.to_owned()));
+        }
+        let value = read(&body).or_else(|error| {
             let whole = with_whole_numbers(&body);
             whole
                 .and_then(|value| serde_json::from_value(value).ok())
@@ -69,6 +78,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             ApiError::Invalid(format!("the body is not what this route takes: {error}"))
         })
     }
+}
+
+/// The value in a body; what is wrong otherwise, with the field it is wrong in.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        match path.as_str() {
+            "." => error.inner().to_string(),
+            path => format!("`{path}`: {}", error.inner()),
+        }
+    })?;
+    json.end().map_err(|error| error.to_string())?;
+    Ok(value)
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
@@ -105,6 +128,23 @@ pub(crate) fn unread(error: &BytesRejection) -> ApiError {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => run_too_large(),
         _ => ApiError::Invalid("the body broke off; send it again".to_owned()),
+    }
+}
+
+/// What is wrong with a value in the path.
+fn misread(error: &PathRejection) -> String {
+    let PathRejection::FailedToDeserializePathParams(failed) = error else {
+        return sentence(&error.body_text());
+    };
+    match failed.kind() {
+        ErrorKind::ParseErrorAtKey { key, value, .. } => {
+            format!("`{value}` is not a number, and {key} in the path has to be one")
+        }
+        ErrorKind::ParseErrorAtIndex { value, .. } | ErrorKind::ParseError { value, .. } => {
+            format!("`{value}` in the path is not a number")
+        }
+        ErrorKind::InvalidUtf8InPathParam { key } => format!("{key} in the path is not UTF-8"),
+        other => sentence(&other.to_string()),
     }
 }
 
