@@ -491,9 +491,18 @@ impl Events {
 /// # Errors
 /// [`Failure::Usage`] unless it is `http://host:port`.
 pub(crate) fn check_url(url: &str) -> Result<String, Failure> {
-    authority(url).ok_or_else(|| Failure::Usage {
-        message: format!("`{url}` is not the URL of a server"),
-        hint: "write it as http://127.0.0.1:8000".to_owned(),
+    authority(url).ok_or_else(|| match url.strip_prefix("https://") {
+        Some(rest) => Failure::Usage {
+            message: format!("`{url}`: TLS is not spoken here"),
+            hint: format!(
+                "write http://{rest} on a network that is trusted, or reach the server through \
+                 a tunnel: `ssh -L 8000:127.0.0.1:8000 HOST` and http://127.0.0.1:8000"
+            ),
+        },
+        None => Failure::Usage {
+            message: format!("`{url}` is not the URL of a server"),
+            hint: "write it as http://127.0.0.1:8000".to_owned(),
+        },
     })
 }
 

@@ -32,7 +32,13 @@ const TEXT_BYTES: usize = 64 << 10;
 /// # Errors
 /// An unknown run or job, or a place that cannot be asked.
 pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let places = places(&args.place).await?;
+    let places = match (places(&args.place).await, &args.command) {
+        // A list of nothing is a list, here as on a server.
+        (Err(Failure::NoRuns { place }), RunsCommand::List { .. }) => {
+            return no_runs(&place, out).map(|()| Exit::Success);
+        }
+        (places, _) => places?,
+    };
     let Some(place) = places.first() else {
         return Err(Failure::NoRuns {
             place: "here".to_owned(),
@@ -112,9 +118,16 @@ async fn list(
         [] if at == 0 && !filter.pairs().is_empty() => {
             out.text(&format!("no such runs {}\n", place.name))
         }
-        [] if at == 0 => out.text(&format!("no runs yet {}\n", place.name)),
+        [] if at == 0 => no_runs(&place.name, out),
         [] => Ok(()),
         runs => out.text(&table::runs(runs, out.look(), now_ms())),
+    }
+}
+
+fn no_runs(place: &str, out: &mut Output) -> Result<(), Failure> {
+    match out.format() {
+        Format::Json => out.json(&json!({"place": place, "runs": [], "next": null})),
+        Format::Text => out.text(&format!("no runs yet {place}\n")),
     }
 }
 
