@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::Parsed;
 use crate::diagnostic::{Code, Diagnostic, Severity, Span};
-use crate::native::{Files, lint_with, parse_with};
+use crate::native::{Files, parse_with};
 use crate::nearest::nearest;
 use crate::pipeline::{Input, Pipeline};
 use crate::plan::Plan;
@@ -150,9 +150,7 @@ pub fn compile_with(
         mut diagnostics,
     } = parse_with(file, text, files);
     let Some(pipeline) = pipeline else {
-        return Err(PlanRefused::Invalid {
-            diagnostics: lint_with(file, text, files),
-        });
+        return Err(PlanRefused::Invalid { diagnostics });
     };
     match plan(&pipeline, request) {
         Ok(planned) => {

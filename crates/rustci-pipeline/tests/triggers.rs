@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use rustci_pipeline::{Code, PlanRefused, PlanRequest, Planned, compile};
+use rustci_pipeline::{Code, PlanRefused, PlanRequest, Planned, compile, parse};
 use serde_json::{Value, json};
 
 const JOBS: &str = "\njobs: {a: {steps: [{run: x}]}}\n";
@@ -178,6 +178,13 @@ fn a_pipeline_that_cannot_be_done_is_refused_at_planning() {
     let found = refused.into_diagnostics();
     let codes: Vec<Code> = found.iter().map(|found| found.code).collect();
     assert_eq!(codes, [Code::NOT_YET, Code::IGNORED]);
+    let parsed = parse("ci.yaml", &text("image: x, timeout: never"));
+    let codes: Vec<Code> = parsed.diagnostics.iter().map(|found| found.code).collect();
+    assert_eq!(
+        codes,
+        [Code::NOT_YET, Code::DURATION],
+        "nothing is left to plan, so that is told as well"
+    );
     let warned = compile("ci.yaml", &text("provenance: slsa"), &push);
     assert_eq!(warned.unwrap().diagnostics.len(), 1);
 }

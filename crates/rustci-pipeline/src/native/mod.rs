@@ -49,9 +49,9 @@ pub type Files = BTreeMap<String, String>;
 /// Reads a pipeline file that includes no others. `file` is its path in the repository, as
 /// diagnostics name it.
 ///
-/// Everything that is wrong is told at once. Keys of the format that this version cannot do are
-/// told by [`plan`](crate::plan()), as they only matter when the pipeline is run; [`lint`] tells
-/// both.
+/// Everything that is wrong is told at once. Keys of the format that this version cannot do only
+/// matter when the pipeline is run: [`plan`](crate::plan()) tells them, or this where nothing is
+/// left to plan; [`lint`] tells both.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> Parsed {
     parse_with(file, text, &Files::new())
@@ -63,9 +63,14 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 pub fn parse_with(file: &str, text: &str, files: &Files) -> Parsed {
     let Read {
         pipeline,
-        diagnostics,
+        mut diagnostics,
+        planning,
         ..
     } = read_file(file, text, files);
+    if pipeline.is_none() {
+        diagnostics.extend(planning);
+        report::sort(&mut diagnostics, file);
+    }
     Parsed {
         pipeline,
         diagnostics,

@@ -1,5 +1,6 @@
 //! The names in an expression: contexts, their properties, functions.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::scope::{Place, Scope, is_context};
@@ -194,6 +195,9 @@ impl Found<'_> {
     }
 }
 
+/// Names that a message lists; the others are only said to be there.
+const LISTED_MAX: usize = 10;
+
 /// What a run knows of its repository.
 const GIT: [&str; 4] = ["ref", "branch", "tag", "commit"];
 
@@ -228,15 +232,14 @@ fn unknown(
     false
 }
 
-/// The first few names, for a message.
+/// The first few names, each once, for a message.
 fn list(names: &[&str]) -> String {
-    let shown = names
-        .iter()
-        .take(10)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > 10 {
+    let mut seen = HashSet::new();
+    let names = names.iter().copied().filter(|name| seen.insert(*name));
+    let names: Vec<&str> = names.take(LISTED_MAX + 1).collect();
+    let shown = names.iter().take(LISTED_MAX).copied();
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED_MAX {
         format!("{shown}, ..")
     } else {
         shown

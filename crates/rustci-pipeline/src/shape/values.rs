@@ -11,7 +11,7 @@ use crate::limits::{NAME_CHARS_MAX, TIMEOUT_MS_MAX};
 use crate::nearest::nearest;
 use crate::report::Report;
 use crate::template::is_template;
-use crate::yaml::{Core, Node, NodeKind};
+use crate::yaml::{Core, Node, NodeKind, Scalar};
 
 /// A scalar with some content, as it is written; templates are fine.
 pub(crate) fn text(report: &mut Report<'_>, node: &Rc<Node>, what: &str) -> Option<Rc<Node>> {
@@ -67,9 +67,7 @@ pub(crate) fn boolean(report: &mut Report<'_>, node: &Node, what: &str) -> Optio
     match node.scalar().map(|scalar| scalar.core) {
         Some(Core::Bool(flag)) => Some(flag),
         _ => {
-            let shown = node
-                .text()
-                .map_or_else(|| node.kind_name().to_owned(), quoted);
+            let shown = shown(node);
             let message = format!("`{what}` has to be true or false, not {shown}");
             report.error(Code::TYPE, node.at.clone(), message);
             None
@@ -85,9 +83,7 @@ pub(crate) fn integer(
     range: std::ops::RangeInclusive<i64>,
 ) -> Option<i64> {
     let Some(Core::Integer(number)) = node.scalar().map(|scalar| scalar.core) else {
-        let shown = node
-            .text()
-            .map_or_else(|| node.kind_name().to_owned(), quoted);
+        let shown = shown(node);
         let message = format!("`{what}` has to be a whole number, not {shown}");
         report.error(Code::TYPE, node.at.clone(), message);
         return None;
@@ -247,6 +243,17 @@ pub(crate) fn name(
         .error(Code::NAME, node.at.clone(), message)
         .help(format!("use {signs}, beginning with a letter or `_`"));
     None
+}
+
+/// A value for a message about its type: in the quotes that make it text, where they do.
+fn shown(node: &Node) -> String {
+    let Some(scalar) = node.scalar() else {
+        return node.kind_name().to_owned();
+    };
+    if Scalar::plain(scalar.text.clone()).core == scalar.core {
+        return quoted(&scalar.text);
+    }
+    quoted(&format!("\"{}\"", scalar.text))
 }
 
 /// The beginning of a text, for a message.

@@ -152,7 +152,7 @@ impl<'t> Loader<'t, '_> {
         match event {
             Event::Alias(id) => self.alias(id, span, depth),
             Event::Scalar(text, style, anchor, tag) => {
-                let scalar = self.scalar(text.into_owned(), style, tag.as_deref(), span)?;
+                let scalar = self.scalar(text.into_owned(), style, tag.as_deref(), span);
                 let weight = Weight {
                     nodes: 1,
                     text: scalar.text.len(),
@@ -161,11 +161,11 @@ impl<'t> Loader<'t, '_> {
                 Ok(self.finish(NodeKind::Scalar(scalar), weight, span, anchor))
             }
             Event::SequenceStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), "seq", span)?;
+                self.check_tag(tag.as_deref(), "seq", span);
                 self.sequence(span, anchor, depth)
             }
             Event::MappingStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), "map", span)?;
+                self.check_tag(tag.as_deref(), "map", span);
                 self.mapping(span, anchor, depth)
             }
             _ => self.refuse(Code::SYNTAX, span, "a value is missing here".to_owned()),
@@ -302,51 +302,60 @@ impl<'t> Loader<'t, '_> {
         }
     }
 
-    /// A scalar, read by its tag or by the core schema.
+    /// A scalar, read by its tag or by the core schema; one with a wrong tag as if it had none.
     fn scalar(
         &mut self,
         text: String,
         style: ScalarStyle,
         tag: Option<&Tag>,
         span: YamlSpan,
-    ) -> Loaded<Scalar> {
+    ) -> Scalar {
         let core = tag
             .filter(|tag| tag.is_yaml_core_schema())
             .map(|tag| tag.suffix.as_str());
         let plain = style == ScalarStyle::Plain;
         match (tag.is_some(), core) {
-            (false, _) if plain => Ok(Scalar::plain(text)),
-            (false, _) | (true, Some("str")) => Ok(Scalar::text(text)),
+            (false, _) if plain => Scalar::plain(text),
+            (false, _) | (true, Some("str")) => Scalar::text(text),
             (true, Some("null" | "bool" | "int" | "float")) => {
                 let scalar = Scalar::plain(text);
                 if scalar.core == Core::Text {
                     let message = format!("`{}` does not fit its tag", scalar.text);
-                    return self.refuse(Code::TAG, span, message);
+                    self.report.error(Code::TAG, self.bytes(span), message);
                 }
-                Ok(scalar)
+                scalar
             }
-            _ => self.refuse_tag(tag, span),
+            _ => {
+                self.refuse_tag(tag, span);
+                match style {
+                    ScalarStyle::Plain => Scalar::plain(text),
+                    _ => Scalar::text(text),
+                }
+            }
         }
     }
 
     /// Refuses a tag on a list or mapping, unless it says just that.
-    fn check_tag(&mut self, tag: Option<&Tag>, allowed: &str, span: YamlSpan) -> Loaded<()> {
+    fn check_tag(&mut self, tag: Option<&Tag>, allowed: &str, span: YamlSpan) {
         match tag {
-            None => Ok(()),
-            Some(tag) if tag.is_yaml_core_schema() && tag.suffix == allowed => Ok(()),
+            None => {}
+            Some(tag) if tag.is_yaml_core_schema() && tag.suffix == allowed => {}
             Some(_) => self.refuse_tag(tag, span),
         }
     }
 
-    fn refuse_tag<T>(&mut self, tag: Option<&Tag>, span: YamlSpan) -> Loaded<T> {
-        let tag = tag
-            .map(|tag| format!("{}{}", tag.handle, tag.suffix))
-            .unwrap_or_default();
-        self.refuse(
-            Code::TAG,
-            span,
-            format!("tag `{tag}` means nothing in a pipeline; remove it"),
-        )
+    fn refuse_tag(&mut self, tag: Option<&Tag>, span: YamlSpan) {
+        let tag = tag.map(written).unwrap_or_default();
+        let message = format!("tag `{tag}` means nothing in a pipeline; remove it");
+        self.report.error(Code::TAG, self.bytes(span), message);
+    }
+}
+
+/// A tag as it stands in a file, where `!!` is short for the names of YAML itself.
+fn written(tag: &Tag) -> String {
+    match tag.is_yaml_core_schema() {
+        true => format!("!!{}", tag.suffix),
+        false => format!("{}{}", tag.handle, tag.suffix),
     }
 }
 
