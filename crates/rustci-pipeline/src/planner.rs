@@ -22,7 +22,7 @@ pub struct PlanRequest {
     pub git_ref: Option<String>,
     /// Paths that the event changed; none when that is not known: path filters then let it pass.
     pub changed_paths: Option<Vec<String>>,
-    /// Values for `on.manual.inputs`.
+    /// Values for `on.manual.inputs`; those that are required are only for `manual`.
     pub inputs: Map<String, Value>,
     /// The message of the commit that was pushed, or that the pull request ends with; none when
     /// that is not known. [`skip_marker`] says what in it keeps the pipeline from running.
@@ -98,7 +98,8 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
 ///
 /// # Errors
 /// [`PlanRefused`] when the commit asks to be skipped, when the pipeline uses something that this
-/// version cannot do, or when an input is missing, unknown or of the wrong type.
+/// version cannot do, or when an input is unknown, of the wrong type, or missing though a person
+/// starts the run.
 pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanRefused> {
     let message = request.message.as_deref().unwrap_or_default();
     if let Some(marker) = skip_marker(&request.event, message) {
@@ -107,6 +108,7 @@ pub fn plan(pipeline: &Pipeline, request: &PlanRequest) -> Result<Planned, PlanR
     let mut diagnostics = pipeline.planning.clone();
     let inputs = Inputs {
         pipeline,
+        start: Start::of(&request.event),
         found: &mut diagnostics,
     }
     .values(&request.inputs);
@@ -168,9 +170,32 @@ pub fn compile_with(
     }
 }
 
+const FIRST_PLACE: Span = Span {
+    line: 1,
+    column: 1,
+    len: 1,
+};
+
+/// Who a run begins with. Only a person can be asked for an input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Person,
+    Other,
+}
+
+impl Start {
+    fn of(event: &str) -> Self {
+        match event {
+            "manual" => Self::Person,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Checks what was given against what the file declares.
 struct Inputs<'p> {
     pipeline: &'p Pipeline,
+    start: Start,
     found: &'p mut Vec<Diagnostic>,
 }
 
@@ -181,13 +206,7 @@ impl Inputs<'_> {
             .keys()
             .filter(|name| !self.pipeline.inputs.contains_key(*name))
         {
-            let known = self.pipeline.inputs.keys().map(String::as_str);
-            let meant = nearest(name, known).map(str::to_owned);
-            self.refuse(
-                Span::default(),
-                format!("there is no input `{name}`"),
-                meant,
-            );
+            self.unknown(name);
         }
         let mut values = Map::new();
         for (name, input) in &self.pipeline.inputs {
@@ -201,40 +220,58 @@ impl Inputs<'_> {
     /// The value of one input: given, default, or empty.
     fn value(&mut self, name: &str, input: &Input, given: Option<&Value>) -> Option<Value> {
         let Some(given) = given else {
-            if input.required && input.default.is_none() {
-                self.refuse(input.span, format!("input `{name}` is required"), None);
+            let needed = input.required && self.start == Start::Person;
+            if needed && input.default.is_none() {
+                self.refuse(input.span, format!("input `{name}` is required"));
             }
             return Some(input.default.clone().unwrap_or_else(|| input.kind.empty()));
         };
         match input.kind.check(given) {
             Ok(value) => Some(value),
             Err(message) => {
-                self.refuse(input.span, format!("input `{name}` {message}"), None);
+                self.refuse(input.span, format!("input `{name}` {message}"));
                 None
             }
         }
     }
 
-    /// Adds an error about an input.
-    fn refuse(&mut self, span: Span, message: String, nearest: Option<String>) {
-        // What was given has no place in the file; the declaration, or its first line, has.
-        let span = if span.line == 0 {
-            Span {
-                line: 1,
-                column: 1,
-                len: 1,
-            }
-        } else {
-            span
+    /// Refuses a value for an input that is not declared.
+    fn unknown(&mut self, name: &str) {
+        let inputs = &self.pipeline.inputs;
+        let known: Vec<&str> = inputs.keys().map(String::as_str).collect();
+        // What was given has no place in the file; the first declaration, or the first line, has.
+        let declared = inputs.values().map(|input| input.span);
+        let span = declared.min_by_key(|span| (span.line, span.column));
+        let help = match known.as_slice() {
+            [] => "the pipeline has none; they are declared under `on.manual.inputs`".to_owned(),
+            known => format!("inputs: {}", known.join(", ")),
         };
-        self.found.push(Diagnostic {
+        let diagnostic = Diagnostic {
+            help: Some(help),
+            nearest: nearest(name, known.iter().copied()).map(str::to_owned),
+            ..self.error(
+                span.unwrap_or(FIRST_PLACE),
+                format!("there is no input `{name}`"),
+            )
+        };
+        self.found.push(diagnostic);
+    }
+
+    /// Adds an error about an input that is declared.
+    fn refuse(&mut self, span: Span, message: String) {
+        let diagnostic = self.error(span, message);
+        self.found.push(diagnostic);
+    }
+
+    fn error(&self, span: Span, message: String) -> Diagnostic {
+        Diagnostic {
             code: Code::INPUT_VALUE,
             severity: Severity::Error,
             file: self.pipeline.plan.file.clone(),
             span,
             message,
             help: None,
-            nearest,
-        });
+            nearest: None,
+        }
     }
 }

@@ -137,6 +137,43 @@ fn inputs_have_defaults_and_types() {
 }
 
 #[test]
+fn only_a_person_has_to_give_what_is_required() {
+    let missing = give(json!({})).unwrap_err().into_diagnostics();
+    assert_eq!(missing[0].message, "input `reason` is required");
+    for event in ["", "push", "pull_request", "tag", "cron"] {
+        let planned = compile(
+            "ci.yaml",
+            &format!("{INPUTS}{JOBS}"),
+            &request(event, "", None),
+        );
+        assert_eq!(planned.unwrap().inputs["reason"], "", "{event}");
+    }
+}
+
+#[test]
+fn an_unknown_input_lists_the_others() {
+    let refused = give(json!({"reason": 1, "zzzzzz": 1})).unwrap_err();
+    let found = refused.into_diagnostics();
+    assert_eq!(
+        (found[0].span.line, found[0].nearest.as_deref()),
+        (4, None),
+        "where the first input stands"
+    );
+    assert_eq!(
+        found[0].help.as_deref(),
+        Some("inputs: count, dry, first, note, reason, target")
+    );
+    let text = format!("on: manual{JOBS}");
+    let given = PlanRequest {
+        inputs: [("a".to_owned(), json!(1))].into_iter().collect(),
+        ..request("manual", "", None)
+    };
+    let found = compile("ci.yaml", &text, &given).unwrap_err();
+    let found = found.into_diagnostics();
+    assert!(found[0].help.as_deref().unwrap().contains("has none"));
+}
+
+#[test]
 fn wrong_inputs_are_all_told() {
     let refused =
         give(json!({"target": "live", "count": "many", "dry": 1, "note": [], "cuont": 1}))
