@@ -17,6 +17,7 @@ pub mod glob;
 pub mod labels;
 pub mod limits;
 mod matrix;
+mod matrix_value;
 mod native;
 mod nearest;
 mod pipeline;
@@ -31,7 +32,10 @@ mod yaml;
 pub use cron::{Cron, CronError, Zone};
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
-pub use native::{Files, habits, included, lint, lint_with, parse, parse_with, schema};
+pub use matrix_value::{MatrixError, matrix_value};
+pub use native::{
+    Files, habits, included, lint, lint_with, parse, parse_with, schema,
+};
 pub use pipeline::Pipeline;
 pub use plan::{
     Access, Approval, Artifact, Cache, CachePolicy, Concurrency, Download, DynamicMatrix,

@@ -4,7 +4,7 @@
 
 use rustci_pipeline::expr::{self, Contexts};
 use rustci_pipeline::{
-    DynamicMatrix, ExpandError, Expanded, Job, Plan, PlanRequest, compile, expand,
+    DynamicMatrix, ExpandError, Expanded, Job, Plan, PlanRequest, compile, expand, matrix_value,
 };
 use serde_json::{Value, json};
 
@@ -266,4 +266,36 @@ fn parts_of_a_matrix_in_the_file_come_through_its_expression() {
         ["m ({\"v\":3})", "m (3)"]
     );
     assert_eq!(keys(list, "[]"), Vec::<String>::new());
+}
+
+#[test]
+fn a_matrix_without_a_value_names_the_axis_and_the_expression_of_the_file() {
+    let error = |matrix: &str| {
+        let text = format!("jobs: {{m: {{matrix: {matrix}, steps: [{{run: x}}]}}}}\n");
+        let planned = compile("ci.yaml", &text, &PlanRequest::default()).unwrap();
+        let dynamic = planned.plan.jobs[0].dynamic.clone().unwrap();
+        matrix_value(&dynamic, &Contexts::new())
+            .unwrap_err()
+            .to_string()
+    };
+    let why = "cannot be evaluated: `fromJSON` got text that is not JSON: EOF while parsing an \
+               object at line 1 column 1";
+    let bad = r#""${{ fromJSON('{') }}""#;
+    let good = r#""${{ fromJSON('[1]') }}""#;
+    let cases = [
+        (
+            format!("{{axes: {{b: ['}}{{0', \"it's\"], c: {good}, a: {bad}}}}}"),
+            "has the axis `a`, whose",
+        ),
+        (
+            format!("{{axes: {{a: [1]}}, include: [{{a: 1, x: {bad}}}]}}"),
+            "has `include`, whose",
+        ),
+        (format!("{{axes: {bad}}}"), "has `axes`, whose"),
+        (bad.to_owned(), ""),
+    ];
+    for (matrix, part) in cases {
+        let expected = format!("{part} `fromJSON('{{')` {why}");
+        assert_eq!(error(&matrix), expected.trim_start(), "{matrix}");
+    }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustci_pipeline::{
     DynamicMatrix, Job as PlannedJob, RunsOn,
     condition::{self, Outcome, Status},
-    expr::{self, Contexts, ExprError},
+    expr::{Contexts, ExprError},
     template,
 };
 
@@ -204,18 +204,11 @@ fn condition_holds(
 }
 
 fn matrix_of(dynamic: &DynamicMatrix, contexts: &Contexts) -> Decision {
-    let value = expr::parse(&dynamic.matrix).and_then(|expr| expr::evaluate(&expr, contexts));
-    match value {
+    match rustci_pipeline::matrix_value(dynamic, contexts) {
         Ok(value) => Decision::Expand {
-            matrix_json: value.to_json().to_string(),
+            matrix_json: value.to_string(),
         },
-        Err(error) => {
-            let reason = format!(
-                "its matrix `{}` cannot be evaluated: {error}",
-                dynamic.matrix
-            );
-            Decision::end(Conclusion::Failure, reason)
-        }
+        Err(error) => Decision::end(Conclusion::Failure, format!("its matrix {error}")),
     }
 }
 
