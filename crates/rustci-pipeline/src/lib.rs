@@ -9,6 +9,7 @@ mod canonical;
 mod codes;
 pub mod condition;
 mod cron;
+mod decode;
 pub mod diagnostic;
 mod duration;
 mod expand;
@@ -30,11 +31,13 @@ pub mod v1;
 mod yaml;
 
 pub use cron::{Cron, CronError, Zone};
+
+pub use decode::{Decoded, decode};
 pub use diagnostic::{Code, Colour, Diagnostic, Severity, Span};
 pub use expand::{ExpandError, Expanded, expand};
 pub use matrix_value::{MatrixError, matrix_value};
 pub use native::{
-    Files, habits, included, lint, lint_with, parse, parse_with, schema,
+    Files, habits, included, is_template, lint, lint_template, lint_with, parse, parse_with, schema,
 };
 pub use pipeline::Pipeline;
 pub use plan::{

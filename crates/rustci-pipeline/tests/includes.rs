@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustci_pipeline::{
-    Code, Colour, Files, Plan, PlanRequest, compile_with, diagnostic, habits, included, lint_with,
-    parse_with,
+    Code, Colour, Files, Plan, PlanRequest, compile_with, diagnostic, habits, included,
+    is_template, lint_template, lint_with, parse_with,
 };
 
 fn files<'t>(texts: impl IntoIterator<Item = (&'t str, String)>) -> Files {
@@ -375,4 +375,41 @@ proptest! {
             prop_assert_eq!(Plan::from_json(&json).unwrap(), again);
         }
     }
+}
+
+#[test]
+fn a_template_is_looked_at_by_itself() {
+    let template = "inputs:
+  where: { required: true }
+  times: { type: number, required: true }
+defaults: { runs-on: \"${{ inputs.where }}\" }
+jobs:
+  \"test-${{ inputs.where }}\":
+    needs: [build]
+    timeout: ${{ inputs.times }}m
+    steps: [{ run: x }]
+";
+    let file = ".rustci/templates/t.yaml";
+    assert_eq!(lint_template(file, template, &Files::new()), []);
+    assert!(is_template(template) && !is_template("jobs: {}\n"));
+    assert_eq!(
+        lint_template(file, "inputs: {a: }\nenv: {A: b}\n", &Files::new()),
+        []
+    );
+    let wrong =
+        "inputs: {a: }\non: push\njobs: {t: {neds: a, steps: [{run: \"echo ${{ inputs.b }}\"}]}}\n";
+    let found = lint_template(file, wrong, &Files::new());
+    let codes: Vec<Code> = found.iter().map(|found| found.code).collect();
+    assert_eq!(
+        codes,
+        [Code::TEMPLATE, Code::UNKNOWN_KEY, Code::UNKNOWN_PROPERTY]
+    );
+    let help = |file: &str| {
+        lint_with(file, template, &Files::new())[0]
+            .help
+            .clone()
+            .unwrap()
+    };
+    assert_eq!(help(file), "name the pipeline that includes it");
+    assert!(help(".rustci/t.yaml").starts_with("keep it in a directory below"));
 }

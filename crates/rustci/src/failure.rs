@@ -19,8 +19,12 @@ pub(crate) enum Failure {
         known: Vec<PathBuf>,
     },
     /// Pipeline files have errors, which were printed already.
-    #[error("{errors} {} in {files}", plural(*errors, "error"))]
-    InvalidFiles { errors: usize, files: String },
+    #[error("{errors} {} in {files}{more}", plural(*errors, "error"))]
+    InvalidFiles {
+        errors: usize,
+        files: String,
+        more: String,
+    },
     /// Pipeline files have warnings, which were printed already, and those were denied.
     #[error("{warnings} {}, and --deny-warnings was given", plural(*warnings, "warning"))]
     WarningsDenied { warnings: usize },

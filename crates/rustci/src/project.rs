@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use rustci_pipeline::Files;
 use rustci_pipeline::limits::{FILE_BYTES_MAX, INCLUDE_BYTES_MAX, INCLUDE_FILES_MAX};
+use rustci_pipeline::{Decoded, Diagnostic, Files};
 
 use crate::failure::Failure;
 
@@ -91,10 +91,12 @@ impl Project {
     }
 
     /// The texts of all files that the pipeline in `text` includes, those that they include
-    /// themselves among them. Only files inside of the project are read; one that is not there is
-    /// left out, and told with everything else that is wrong with the pipeline.
-    pub(crate) fn included(&self, text: &str) -> Files {
+    /// themselves among them, and where one of them is no text. Only files inside of the project are
+    /// read; one that is not there is left out, and told with everything else that is wrong with the
+    /// pipeline.
+    pub(crate) fn included(&self, text: &str) -> (Files, Vec<Diagnostic>) {
         let mut files = Files::new();
+        let mut errors = Vec::new();
         let mut bytes = 0;
         let mut open = rustci_pipeline::included(text);
         while let Some(path) = open.pop() {
@@ -102,17 +104,18 @@ impl Project {
             if full || files.contains_key(&path) {
                 continue;
             }
-            if let Some(text) = self.text_inside(&path) {
+            if let Some(Decoded { text, error }) = self.text_inside(&path) {
+                errors.extend(error);
                 bytes += text.len();
                 open.extend(rustci_pipeline::included(&text));
                 files.insert(path, text);
             }
         }
-        files
+        (files, errors)
     }
 
     /// The text of a file that lies in the project, links followed.
-    fn text_inside(&self, path: &str) -> Option<String> {
+    fn text_inside(&self, path: &str) -> Option<Decoded> {
         let place = self.root.join(path).canonicalize().ok()?;
         let inside = place.starts_with(&self.root) && place.is_file();
         // A file that is too large is read up to where the parser refuses it.
@@ -120,7 +123,18 @@ impl Project {
         let mut bytes = Vec::new();
         let limit = u64::try_from(FILE_BYTES_MAX + 1).unwrap_or(u64::MAX);
         file.take(limit).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        let cut = bytes.len() > FILE_BYTES_MAX;
+        let mut decoded = rustci_pipeline::decode(path, bytes);
+        // Where it is cut, a character may be, too.
+        decoded.error = decoded.error.filter(|_| !cut);
+        Some(decoded)
+    }
+
+    /// Whether a file is one of those that a project's pipelines are found by.
+    pub(crate) fn finds(&self, file: &Path) -> bool {
+        pipeline_files(&self.root, &mut Vec::new())
+            .iter()
+            .any(|found| found == file)
     }
 
     fn new(root: &Path, files: Vec<PathBuf>) -> Self {
@@ -136,12 +150,9 @@ impl Project {
 
     fn of_file(path: &Path) -> Self {
         let parent = path.parent().unwrap_or(path);
-        let inside = parent.file_name().is_some_and(|name| name == ".rustci");
-        let root = if inside {
-            parent.parent().unwrap_or(parent)
-        } else {
-            parent
-        };
+        let is_own = |directory: &&Path| directory.file_name().is_some_and(|it| it == ".rustci");
+        let own = parent.ancestors().find(is_own);
+        let root = own.and_then(Path::parent).unwrap_or(parent);
         let file = path.strip_prefix(root).unwrap_or(path);
         Self::new(root, vec![file.to_owned()])
     }
@@ -285,7 +296,8 @@ mod tests {
         std::os::unix::fs::symlink("one.yaml", root.join("inner.yaml")).unwrap();
         let project = Project::at(&root).unwrap();
         let text = "include: [one.yaml, link.yaml, inner.yaml, ../outside.yaml, missing.yaml]";
-        let files = project.included(text);
+        let (files, errors) = project.included(text);
+        assert_eq!(errors, []);
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
         assert_eq!(
             names,

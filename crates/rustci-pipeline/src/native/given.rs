@@ -148,19 +148,26 @@ pub(super) fn read(
     Some(Inputs { values })
 }
 
-/// Inputs with their defaults or empty values, for a file that is looked at by itself.
+/// Inputs with their defaults, empty values, or examples where one has to be given, for a file that
+/// is looked at by itself.
 pub(super) fn examples(report: &mut Report<'_>, declared: &Rc<Node>) -> Inputs {
     let known = if declared.is_null() {
         BTreeMap::new()
     } else {
         inputs::inputs(report, declared)
     };
-    let value = |input: Input| input.default.unwrap_or_else(|| input.kind.empty());
-    let values = known.into_iter();
+    let value = |name: &str, input: Input| match (input.default, &input.kind) {
+        (Some(default), _) => default,
+        (None, InputKind::String) if input.required => Value::from(name),
+        (None, InputKind::Number) if input.required => Value::from(1),
+        (None, kind) => kind.empty(),
+    };
+    let values = known.into_iter().map(|(name, input)| {
+        let value = value(&name, input);
+        (name, Given::Constant(value))
+    });
     Inputs {
-        values: values
-            .map(|(name, input)| (name, Given::Constant(value(input))))
-            .collect(),
+        values: values.collect(),
     }
 }
 

@@ -309,7 +309,7 @@ pub(super) fn checked(report: &mut Report<'_>, node: &Node, text: &str) -> Optio
 }
 
 /// Reports what belongs to a pipeline and not to a file that it includes.
-fn check_keys(report: &mut Report<'_>, template: &Rc<Node>) {
+pub(super) fn check_keys(report: &mut Report<'_>, template: &Rc<Node>) {
     let NodeKind::Mapping(entries) = &template.kind else {
         return;
     };

@@ -96,6 +96,31 @@ pub fn lint_with(file: &str, text: &str, files: &Files) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// Whether a text is that of a template: a file with `inputs`, which only runs as a part of
+/// pipelines.
+#[must_use]
+pub fn is_template(text: &str) -> bool {
+    let mut report = Report::new(Source::new("", text));
+    yaml::load(&mut report).is_ok_and(|root| root.get("inputs").is_some())
+}
+
+/// Everything there is to say about a template by itself. Jobs and steps are looked at with the
+/// defaults of its inputs, and with an example where an input has none.
+#[must_use]
+pub fn lint_template(file: &str, text: &str, files: &Files) -> Vec<Diagnostic> {
+    let mut report = Report::new(Source::new(file, text));
+    let mut library = Library::new(file, files);
+    if let Ok(root) = yaml::load(&mut report)
+        && let Some(draft) = read::template(&mut report, &mut library, &root)
+    {
+        check::draft(&mut report, &draft);
+    }
+    let (mut diagnostics, planning) = report.finish();
+    diagnostics.extend(planning);
+    report::sort(&mut diagnostics, file);
+    diagnostics
+}
+
 /// The paths of the files that a text includes, or whose jobs it uses. What those include is not
 /// among them. Empty when the text cannot be read, and without paths that lead out of the project.
 #[must_use]

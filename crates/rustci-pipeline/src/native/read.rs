@@ -7,10 +7,10 @@ use super::draft::{Binding, Defaults, Draft, JobDraft};
 use super::fields::{Fields, entries};
 use super::include::{Library, Missing};
 use super::values::{self, NameRule};
-use super::{gates, given, job, keys, step, triggers, uses};
+use super::{gates, given, include, job, keys, step, triggers, uses};
 use crate::diagnostic::Code;
 use crate::report::Report;
-use crate::yaml::{Node, NodeKind};
+use crate::yaml::{Entry, Node, NodeKind};
 
 /// Reads a pipeline with everything that it includes. None when there is nothing to go on with.
 pub(super) fn pipeline<'t>(
@@ -19,8 +19,44 @@ pub(super) fn pipeline<'t>(
     root: &Rc<Node>,
 ) -> Option<Draft> {
     library.know(root);
+    if let Some(declared) = inputs_of(root) {
+        refuse_template(report, &declared.key);
+    }
     let root = &standing_alone(report, library, root);
-    let fields = Fields::read(report, root, &keys::PIPELINE)?;
+    Fields::read(report, root, &keys::PIPELINE)?;
+    draft(report, library, root, Role::Pipeline)
+}
+
+/// Reads a file that others include by itself, with examples for its inputs.
+pub(super) fn template<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    root: &Rc<Node>,
+) -> Option<Draft> {
+    library.know(root);
+    entries(report, root, "an included file")?;
+    include::check_keys(report, root);
+    // Its jobs may need those of the pipelines that include it.
+    library.missing = Missing::Some;
+    let root = &standing_alone(report, library, root);
+    draft(report, library, root, Role::Template)
+}
+
+/// What a file is read as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Pipeline,
+    Template,
+}
+
+/// Reads what the file and those that it includes say.
+fn draft<'t>(
+    report: &mut Report<'t>,
+    library: &mut Library<'t>,
+    root: &Rc<Node>,
+    role: Role,
+) -> Option<Draft> {
+    let fields = Fields::checked(root);
     if let Some(version) = fields.get("version") {
         values::integer(report, version, "version", 1..=1);
     }
@@ -40,7 +76,7 @@ pub(super) fn pipeline<'t>(
         defaults = defaults_of(report, file).over(defaults);
         uses::over(&mut env, env_of(report, file));
     }
-    if files.iter().all(|file| file.get("jobs").is_none()) {
+    if role == Role::Pipeline && files.iter().all(|file| file.get("jobs").is_none()) {
         if library.missing == Missing::Some {
             return None;
         }
@@ -65,28 +101,44 @@ pub(super) fn pipeline<'t>(
     })
 }
 
-/// A file that has `inputs` is a template; what else is wrong with it is told all the same.
+/// The `inputs` of a file, which make it a template.
+fn inputs_of(root: &Node) -> Option<&Entry> {
+    let NodeKind::Mapping(entries) = &root.kind else {
+        return None;
+    };
+    entries
+        .iter()
+        .find(|entry| entry.key.text() == Some("inputs"))
+}
+
+/// Reports a template in the place of a pipeline; what else is wrong with it is told all the same.
+fn refuse_template(report: &mut Report<'_>, inputs: &Node) {
+    let file = report.source().file;
+    let below = file.strip_prefix(".rustci/");
+    let help = if below.is_some_and(|rest| rest.contains('/')) {
+        "name the pipeline that includes it"
+    } else {
+        "keep it in a directory below `.rustci`; what a person gives to a run stands under \
+         `on.manual.inputs`"
+    };
+    report
+        .error(
+            Code::TEMPLATE,
+            inputs.at.clone(),
+            "a file with `inputs` is a template for others and does not run by itself",
+        )
+        .help(help);
+}
+
+/// A file with examples for its inputs, if it has any.
 fn standing_alone<'t>(
     report: &mut Report<'t>,
     library: &mut Library<'t>,
     root: &Rc<Node>,
 ) -> Rc<Node> {
-    let NodeKind::Mapping(entries) = &root.kind else {
+    let (NodeKind::Mapping(entries), Some(declared)) = (&root.kind, inputs_of(root)) else {
         return Rc::clone(root);
     };
-    let declared = entries
-        .iter()
-        .find(|entry| entry.key.text() == Some("inputs"));
-    let Some(declared) = declared else {
-        return Rc::clone(root);
-    };
-    report
-        .error(
-            Code::TEMPLATE,
-            declared.key.at.clone(),
-            "a file with `inputs` is a template for others and does not run by itself",
-        )
-        .help("keep it in a directory below `.rustci`; what a person gives to a run stands under `on.manual.inputs`");
     let rest = entries
         .iter()
         .filter(|entry| entry.key.text() != Some("inputs"));

@@ -24,6 +24,11 @@ impl<'n> Fields<'n> {
         Some(Self { node })
     }
 
+    /// A mapping whose keys were checked already.
+    pub(crate) fn checked(node: &'n Node) -> Self {
+        Self { node }
+    }
+
     /// The value under a key; none also when it is empty, which is reported elsewhere.
     pub(crate) fn get(&self, name: &str) -> Option<&'n Rc<Node>> {
         self.node.get(name).filter(|value| !value.is_null())

@@ -1,14 +1,16 @@
 //! `rustci lint`.
 
+use std::path::Path;
+
 use rustci_pipeline::PlanRequest;
 use serde_json::json;
 
-use super::source::{Source, refuse_errors, refuse_warnings};
+use super::source::{Kind, Source, refuse_errors, refuse_warnings};
 use crate::args::LintArgs;
 use crate::exit::Exit;
 use crate::failure::{Failure, plural};
 use crate::output::{Format, Output};
-use crate::project;
+use crate::project::{self, Project};
 use crate::render::sarif::sarif;
 
 /// Checks all pipeline files below the paths.
@@ -26,7 +28,7 @@ pub(crate) fn lint(args: &LintArgs, out: &mut Output) -> Result<Exit, Failure> {
         }
         for project in &projects {
             for file in &project.files {
-                sources.push(Source::load(project, file, &PlanRequest::default())?);
+                sources.push(load(project, file)?);
             }
         }
     }
@@ -43,6 +45,15 @@ pub(crate) fn lint(args: &LintArgs, out: &mut Output) -> Result<Exit, Failure> {
         refuse_warnings(&sources)?;
     }
     Ok(Exit::Success)
+}
+
+/// A pipeline; or a template, when it is named and not found as a pipeline.
+fn load(project: &Project, file: &Path) -> Result<Source, Failure> {
+    let source = Source::load(project, file, &PlanRequest::default())?;
+    if !project.finds(file) && rustci_pipeline::is_template(&source.text) {
+        return Source::load_template(project, file);
+    }
+    Ok(source)
 }
 
 fn report_sarif(sources: &[Source], out: &mut Output) -> Result<(), Failure> {
@@ -66,12 +77,12 @@ fn report(sources: &[Source], out: &mut Output) -> Result<(), Failure> {
                 0 => String::new(),
                 n => format!(", {n} {}", plural(n, "warning")),
             };
+            let what = match source.kind {
+                Kind::Pipeline => format!("{jobs} {}", plural(jobs, "job")),
+                Kind::Template => "a template".to_owned(),
+            };
             let ok = look.colour.green("ok");
-            format!(
-                "{ok}  {}: {jobs} {}{more}\n",
-                source.shown,
-                plural(jobs, "job")
-            )
+            format!("{ok}  {}: {what}{more}\n", source.shown)
         })
         .collect();
     out.text(&lines)

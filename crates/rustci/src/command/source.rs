@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustci_pipeline::diagnostic;
-use rustci_pipeline::{Diagnostic, Files, Pipeline, PlanRequest, Planned};
+use rustci_pipeline::limits::DIAGNOSTICS_MAX;
+use rustci_pipeline::{Decoded, Diagnostic, Files, Pipeline, PlanRequest, Planned};
 
 use crate::failure::{Failure, plural};
 use crate::project::Project;
@@ -13,9 +14,77 @@ use crate::render::job::Look;
 use crate::render::style::{Colour, Sink};
 use crate::render::text::{Keep, clean, width, wrap};
 
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Pipeline,
+    /// A file that pipelines include.
+    Template,
+}
+
+/// What a file is read as.
+#[derive(Clone, Copy)]
+enum Reading<'r> {
+    Pipeline(&'r PlanRequest),
+    Template,
+}
+
+/// What reading gave.
+#[derive(Default)]
+struct Read {
+    pipeline: Option<Pipeline>,
+    planned: Option<Planned>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Read {
+    fn only(diagnostics: Vec<Diagnostic>) -> Self {
+        Self {
+            diagnostics,
+            ..Self::default()
+        }
+    }
+}
+
+impl Reading<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Pipeline(_) => Kind::Pipeline,
+            Self::Template => Kind::Template,
+        }
+    }
+
+    fn read(self, name: &str, text: &str, includes: &Files) -> Read {
+        let Self::Pipeline(request) = self else {
+            return Read::only(rustci_pipeline::lint_template(name, text, includes));
+        };
+        let parsed = rustci_pipeline::parse_with(name, text, includes);
+        let mut diagnostics = parsed.diagnostics;
+        let plan = |pipeline| rustci_pipeline::plan(pipeline, request);
+        let planned = match parsed.pipeline.as_ref().map(plan) {
+            Some(Ok(planned)) => {
+                diagnostics.extend(planned.diagnostics.iter().cloned());
+                Some(planned)
+            }
+            Some(Err(refused)) => {
+                diagnostics.extend(refused.into_diagnostics());
+                None
+            }
+            None => None,
+        };
+        Read {
+            pipeline: parsed.pipeline,
+            planned,
+            diagnostics,
+        }
+    }
+}
+
 /// A pipeline file and what became of it.
 #[derive(Debug)]
 pub(crate) struct Source {
+    /// What it is for.
+    pub(crate) kind: Kind,
     /// Relative to its project.
     pub(crate) file: PathBuf,
     /// The project's directory.
@@ -46,28 +115,34 @@ impl Source {
         file: &Path,
         request: &PlanRequest,
     ) -> Result<Self, Failure> {
+        Self::load_as(project, file, Reading::Pipeline(request))
+    }
+
+    /// Reads and checks a template by itself.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn load_template(project: &Project, file: &Path) -> Result<Self, Failure> {
+        Self::load_as(project, file, Reading::Template)
+    }
+
+    fn load_as(project: &Project, file: &Path, reading: Reading<'_>) -> Result<Self, Failure> {
         let path = project.root.join(file);
         let bytes = fs::read(&path).map_err(Failure::io(format!("read {}", path.display())))?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
         // The name in the plan, and thereby the digest, must not depend on where somebody stands.
         let name = file.to_string_lossy();
-        let includes = project.included(&text);
-        let parsed = rustci_pipeline::parse_with(&name, &text, &includes);
-        let mut diagnostics = parsed.diagnostics;
-        let pipeline = parsed.pipeline;
-        let planned = match pipeline
-            .as_ref()
-            .map(|pipeline| rustci_pipeline::plan(pipeline, request))
-        {
-            Some(Ok(planned)) => {
-                diagnostics.extend(planned.diagnostics.iter().cloned());
-                Some(planned)
-            }
-            Some(Err(refused)) => {
-                diagnostics.extend(refused.into_diagnostics());
-                None
-            }
-            None => None,
+        let Decoded { text, error } = rustci_pipeline::decode(&name, bytes);
+        let (includes, more) = project.included(&text);
+        let undecoded: Vec<Diagnostic> = error.into_iter().chain(more).collect();
+        let Read {
+            pipeline,
+            planned,
+            mut diagnostics,
+        } = if undecoded.is_empty() {
+            reading.read(&name, &text, &includes)
+        } else {
+            // What else is in it is not what its author wrote.
+            Read::only(undecoded)
         };
         for diagnostic in &mut diagnostics {
             diagnostic.file = shown(&project.root.join(&diagnostic.file));
@@ -77,6 +152,7 @@ impl Source {
         let shown = shown(&path);
         let texts = others.chain([(shown.clone(), text.clone())]).collect();
         Ok(Self {
+            kind: reading.kind(),
             file: file.to_owned(),
             shown,
             text,
@@ -115,8 +191,12 @@ impl Source {
         self.texts.get(shown).unwrap_or(&self.text)
     }
 
-    /// Adds the warnings of bad habits, in the order of the files.
+    /// Adds the warnings of bad habits, in the order of the files. Templates have those of the
+    /// pipelines that include them.
     pub(crate) fn add_habits(&mut self) {
+        if self.kind == Kind::Template {
+            return;
+        }
         let name = self.file.to_string_lossy();
         let mut found = rustci_pipeline::habits(&name, &self.text, &self.includes);
         for diagnostic in &mut found {
@@ -196,7 +276,18 @@ pub(crate) fn refuse_errors(sources: &[Source]) -> Result<(), Failure> {
         [file] => (*file).to_owned(),
         files => format!("{} {}", files.len(), plural(files.len(), "file")),
     };
-    Err(Failure::InvalidFiles { errors, files })
+    let more = match sources
+        .iter()
+        .any(|source| source.errors() >= DIAGNOSTICS_MAX)
+    {
+        true => format!("; after {DIAGNOSTICS_MAX} in one file the rest is left out"),
+        false => String::new(),
+    };
+    Err(Failure::InvalidFiles {
+        errors,
+        files,
+        more,
+    })
 }
 
 /// That some of `sources` have warnings, if they do.

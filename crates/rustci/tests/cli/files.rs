@@ -136,3 +136,74 @@ fn bad_habits_are_warnings_that_can_be_denied_and_allowed() {
     let said = world.rustci(&["lint", "--strict"]).ended_with(0);
     said.says("ok  .rustci.yaml: 1 job\n");
 }
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_where_it_is_not() {
+    let world = World::new();
+    let path = world.project().join(".rustci.yaml");
+    let text = b"jobs:\n  a: { steps: [{ run: echo gr\xfcn }] }\n";
+    std::fs::write(&path, text).unwrap();
+    let place = " --> .rustci.yaml:2:30";
+    for command in ["lint", "plan", "run"] {
+        let said = world.rustci(&[command]).ended_with(2);
+        let all = said.out.clone() + &said.err;
+        assert!(all.contains("the byte 0xfc here is not UTF-8"), "{all}");
+        assert!(all.contains(place), "{all}");
+    }
+    std::fs::write(&path, "include: [t/x.yaml]\n").unwrap();
+    world.write("t/x.yaml", "");
+    std::fs::write(world.project().join("t/x.yaml"), text).unwrap();
+    world
+        .rustci(&["lint"])
+        .ended_with(2)
+        .says(" --> t/x.yaml:2:30");
+}
+
+#[test]
+fn a_template_that_is_named_is_checked_as_one() {
+    let world = World::new();
+    let name = ".rustci/templates/t.yaml";
+    let text = "inputs: { who: { required: true } }\n\
+                include: [.rustci/templates/env.yaml]\n\
+                jobs: { a: { steps: [{ run: \"echo ${{ inputs.who }}\" }] } }\n";
+    world.write(name, text);
+    world.write(".rustci/templates/env.yaml", "env: { A: b }\n");
+    let said = world.rustci(&["lint", name]).ended_with(0);
+    assert_eq!(said.out, format!("ok  {name}: a template\n"));
+    world.write(name, &text.replace("inputs.who", "inputs.how"));
+    let said = world.rustci(&["lint", name]).ended_with(2);
+    said.says("this file has no input `how`");
+    assert!(!said.out.contains("RC0705"), "{}", said.out);
+    world
+        .rustci(&["run", name])
+        .ended_with(2)
+        .complains("name the pipeline that includes it");
+    world.write(".rustci/t.yaml", text);
+    world
+        .rustci(&["lint", ".rustci/t.yaml"])
+        .ended_with(2)
+        .says("RC0705");
+}
+
+#[test]
+fn of_too_many_errors_the_last_are_left_out_and_that_is_said() {
+    let jobs: String = (0..400).map(|n| format!("  j{n}: {{ a: 1 }}\n")).collect();
+    let world = World::with_pipeline(&format!("jobs:\n{jobs}"));
+    world
+        .rustci(&["lint"])
+        .ended_with(2)
+        .complains("100 errors in .rustci.yaml; after 100 in one file the rest is left out");
+}
+
+#[test]
+fn what_only_a_person_gives_is_not_asked_for_elsewhere() {
+    let world = World::with_pipeline(
+        "on: { push: , manual: { inputs: { count: { type: number, required: true } } } }\n\
+         jobs: { a: { timeout: 1m, steps: [{ run: \"echo has ${{ inputs.count }}\" }] } }\n",
+    );
+    world.rustci(&["lint"]).ended_with(0);
+    world.rustci(&["plan"]).ended_with(0);
+    let push = world.rustci(&["run", "--event", "push"]).ended_with(0);
+    push.says("has 0");
+    world.rustci(&["run"]).ended_with(2).complains("RC0404");
+}
