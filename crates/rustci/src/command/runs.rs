@@ -11,7 +11,7 @@ use super::watch::{OnInterrupt, Show, json_line, log_json, now_ms, watch};
 use super::{approval, rerun};
 use crate::api::client::encoded;
 use crate::api::follow::{Lines, Logs, follow, log_path};
-use crate::api::view::{JobView, LogLine as LineView, RunList, RunView};
+use crate::api::view::{JobView, LogLine as LineView, RunList, RunView, Status};
 use crate::args::filter::RunStatus;
 use crate::args::{FilterArgs, RunsArgs, RunsCommand};
 use crate::exit::Exit;
@@ -292,10 +292,11 @@ async fn logs(
     attempt: Option<u32>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let board = Board::new(run.clone());
     let mut plain = Plain::new(out.look(), prefix(jobs));
     for job in jobs.iter().filter(|job| !job.attempts.is_empty()) {
         let number = attempt.or(job.attempts.last().map(|last| last.number));
+        let earlier = attempt.and_then(|number| at_attempt(job, number));
+        let board = board_with(run, earlier.as_ref());
         let path = log_path(run.id, job.id, number, "");
         let Some(mut events) = place.api.events(&path, None).await? else {
             return Err(Failure::Usage {
@@ -317,11 +318,41 @@ async fn logs(
             text.push_str(&shown(&board, &mut plain, &line, out.format())?);
         }
         if out.format() == Format::Text {
-            text.push_str(&plain.all_ended(&board, job));
+            text.push_str(&match &earlier {
+                Some(earlier) => plain.attempt_ended(earlier),
+                None => plain.all_ended(&board, job),
+            });
         }
         out.text(&text)?;
     }
     Ok(Exit::Success)
+}
+
+/// A job as it was during an attempt that another one came after; none for the newest. How its
+/// steps came out is only known of the newest, so they have no result.
+fn at_attempt(job: &JobView, number: u32) -> Option<JobView> {
+    let newest = job.attempts.last()?.number;
+    if number >= newest {
+        return None;
+    }
+    let mut job = job.clone();
+    job.attempts.retain(|attempt| attempt.number <= number);
+    (job.status, job.conclusion) = (Status::Running, None);
+    for step in &mut job.steps {
+        (step.status, step.conclusion) = (Status::Queued, None);
+    }
+    Some(job)
+}
+
+/// The run, with one of its jobs as it was earlier.
+fn board_with(run: &RunView, earlier: Option<&JobView>) -> Board {
+    let mut run = run.clone();
+    if let Some(earlier) = earlier {
+        let jobs = run.jobs.iter_mut();
+        jobs.filter(|job| job.id == earlier.id)
+            .for_each(|job| job.clone_from(earlier));
+    }
+    Board::new(run)
 }
 
 fn shown(

@@ -181,6 +181,26 @@ impl Plain {
         out
     }
 
+    /// The log of an attempt is over, and another attempt came after it.
+    pub(crate) fn attempt_ended(&mut self, job: &JobView) -> String {
+        let mut out = String::new();
+        self.release(job, None, &mut out);
+        if let Some(attempt) = job.attempts.last() {
+            let cause = attempt.cause.as_deref().unwrap_or("it was given up");
+            let took = elapsed(attempt.started_ms, attempt.finished_ms, 0);
+            let time = took.map_or_else(String::new, |ms| format!(" ({})", duration(ms)));
+            let symbol = Mood::Bad.symbol(None);
+            let text = format!("{symbol} attempt {} ended: {cause}", attempt.number);
+            let text = clean(&text, Keep::Text);
+            self.line(
+                job,
+                &format!("{}{time}", self.look.paint(Mood::Bad, &text)),
+                &mut out,
+            );
+        }
+        out
+    }
+
     fn started(&mut self, job: &JobView, out: &mut String) {
         let Some(attempt) = job.attempts.last() else {
             return;
@@ -484,6 +504,19 @@ mod tests {
             check | published
         "#]]
         .assert_eq(&out);
+    }
+
+    #[test]
+    fn an_attempt_that_another_came_after_has_an_end_of_its_own() {
+        let board = sample::failed();
+        let mut job = board.job(2).unwrap().clone();
+        job.attempts[0].cause = Some("runner_lost".to_owned());
+        job.attempts[0].finished_ms = job.attempts[0].started_ms.map(|at| at + 1_500);
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
+        assert_eq!(
+            plain.attempt_ended(&job),
+            "✗ attempt 1 ended: runner_lost (1.5s)\n"
+        );
     }
 
     #[test]
