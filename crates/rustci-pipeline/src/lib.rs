@@ -46,6 +46,7 @@ pub use plan::{
     Report, ReportKind, Retry, RetryOn, RunsOn, Step, When,
 };
 pub use planner::{PlanRefused, PlanRequest, Planned, compile, compile_with, plan, skip_marker};
+pub use shape::values::is_variable_name;
 
 /// What came out of reading a pipeline file.
 #[derive(Clone, Debug)]

@@ -189,7 +189,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = RunPriority::Normal, value_name = "PRIORITY")]
     pub(crate) priority: RunPriority,
     /// An environment variable for every job (may be repeated)
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Where runs and logs are kept
     #[arg(long, value_name = "DIR")]
@@ -418,6 +418,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Splits `NAME=VALUE`, with a name that a variable can have.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if !rustci_pipeline::is_variable_name(name) {
+        return Err(format!(
+            "`{name}` is not the name of a variable: use letters, digits and `_`, and no digit first"
+        ));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -435,5 +446,12 @@ mod tests {
         assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
         assert!(pair("=b").is_err());
         assert!(pair("A").is_err());
+        assert_eq!(
+            variable("A_1=b=c"),
+            Ok(("A_1".to_owned(), "b=c".to_owned()))
+        );
+        for wrong in ["A B=1", "1A=1", "A-B=1", "=1", "A", "ä=1"] {
+            assert!(variable(wrong).is_err(), "{wrong}");
+        }
     }
 }

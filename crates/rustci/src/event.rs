@@ -49,7 +49,7 @@ impl RunEvent {
     /// [`Failure::Usage`] for what is neither, and for a file that is no event.
     pub(crate) fn of(text: &str, root: &Path) -> Result<Self, Failure> {
         if NAMES.contains(&text) {
-            return Ok(Self::named(text, root));
+            return Self::named(text, root);
         }
         let path = Path::new(text);
         if path.is_file() {
@@ -61,18 +61,17 @@ impl RunEvent {
         })
     }
 
-    fn named(name: &str, root: &Path) -> Self {
+    fn named(name: &str, root: &Path) -> Result<Self, Failure> {
         let mut git = git_context(root);
         let mut event = Map::new();
         event.insert("name".to_owned(), json!(name));
         match name {
             "push" => event.extend(git.clone()),
             "tag" => {
-                if let Some(tag) = tag_at_head(root) {
-                    git.insert("ref".to_owned(), json!(format!("refs/tags/{tag}")));
-                    git.insert("tag".to_owned(), json!(tag));
-                    git.remove("branch");
-                }
+                let tag = tag_at_head(root).ok_or_else(|| no_tag(root))?;
+                git.insert("ref".to_owned(), json!(format!("refs/tags/{tag}")));
+                git.insert("tag".to_owned(), json!(tag));
+                git.remove("branch");
                 event.extend(git.clone());
             }
             _ => {}
@@ -80,12 +79,12 @@ impl RunEvent {
         if matches!(name, "push" | "pull_request") {
             event.extend(message(root).map(|text| ("message".to_owned(), json!(text))));
         }
-        Self {
+        Ok(Self {
             name: name.to_owned(),
             event,
             git,
             ..Self::default()
-        }
+        })
     }
 
     fn from_file(path: &Path, root: &Path) -> Result<Self, Failure> {
@@ -175,6 +174,16 @@ fn message(root: &Path) -> Option<String> {
 fn tag_at_head(root: &Path) -> Option<String> {
     let tag = git(root, &["describe", "--tags", "--exact-match", "HEAD"])?;
     Some(tag.trim().to_owned()).filter(|tag| !tag.is_empty())
+}
+
+fn no_tag(root: &Path) -> Failure {
+    Failure::Usage {
+        message: format!(
+            "no tag is on the commit that is checked out in {}",
+            root.display()
+        ),
+        hint: "check out a commit with a tag, or give --event a file with the event".to_owned(),
+    }
 }
 
 /// What git prints; none outside a repository.

@@ -215,6 +215,23 @@ pub(crate) enum NameRule {
     Id,
 }
 
+impl NameRule {
+    /// Whether a name has only what it may have, however long it is.
+    fn takes(self, name: &str) -> bool {
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        let inner =
+            |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == '-' && self == Self::Id);
+        name.starts_with(first) && name.chars().all(inner)
+    }
+}
+
+/// Whether a name can be that of a variable in the environment of a job: letters, digits and `_`,
+/// no digit first, and at most [`NAME_CHARS_MAX`] of them.
+#[must_use]
+pub fn is_variable_name(name: &str) -> bool {
+    name.len() <= NAME_CHARS_MAX && NameRule::Environment.takes(name)
+}
+
 /// A name; reports one that is none.
 pub(crate) fn name(
     report: &mut Report<'_>,
@@ -223,10 +240,7 @@ pub(crate) fn name(
     rule: NameRule,
 ) -> Option<String> {
     let value = node.text().unwrap_or_default();
-    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let inner =
-        |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == '-' && rule == NameRule::Id);
-    let valid = value.starts_with(first) && value.chars().all(inner);
+    let valid = rule.takes(value);
     if valid && value.len() <= NAME_CHARS_MAX {
         return Some(value.to_owned());
     }

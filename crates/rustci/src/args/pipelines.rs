@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::pair;
 use super::place::ServerArgs;
+use super::{pair, variable};
 
 /// `rustci pipelines`.
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(crate) enum PipelinesCommand {
         )]
         reference: String,
         /// Environment of its runs (may be repeated)
-        #[arg(long = "env", value_name = "KEY=VALUE", value_parser = pair)]
+        #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
         env: Vec<(String, String)>,
         /// Leave its schedules out
         #[arg(long)]
@@ -67,7 +67,7 @@ pub(crate) enum PipelinesCommand {
         #[arg(long = "input", value_name = "KEY=VALUE", value_parser = pair)]
         inputs: Vec<(String, String)>,
         /// Environment of this run (may be repeated)
-        #[arg(long = "env", value_name = "KEY=VALUE", value_parser = pair)]
+        #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
         env: Vec<(String, String)>,
     },
     /// Remove one; its runs stay
