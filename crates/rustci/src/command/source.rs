@@ -231,19 +231,26 @@ impl Source {
             .map(|found| found.render(self.text_of(&found.file), colour) + "\n")
             .collect::<String>();
         match look.sink {
-            Sink::Terminal => wrap_help(&rendered, look.columns),
+            Sink::Terminal => wrap_words(&rendered, look.columns),
             Sink::Stream => rendered,
         }
     }
 }
 
-/// Breaks lines of help that are too long between words, and indents what follows.
-fn wrap_help(text: &str, columns: usize) -> String {
-    const INDENT: &str = "\n          ";
+/// Breaks headings and lines of help that are too long between words, and indents what follows.
+fn wrap_words(text: &str, columns: usize) -> String {
     let lines = text.split_inclusive('\n').map(|line| {
-        let is_help = clean(line, Keep::Text).trim_start().starts_with("= help: ");
-        if is_help && width(line) > columns {
-            wrap(line, columns.saturating_sub(INDENT.len())).join(INDENT)
+        let plain = clean(line.trim_end_matches('\n'), Keep::Text);
+        let is_title = ["error[", "warning["]
+            .iter()
+            .any(|word| plain.starts_with(word));
+        let indent = match is_title {
+            true => "\n  ",
+            false => "\n          ",
+        };
+        let has_words = is_title || plain.trim_start().starts_with("= help: ");
+        if has_words && width(&plain) > columns {
+            wrap(line, columns.saturating_sub(indent.len())).join(indent)
         } else {
             line.to_owned()
         }
@@ -318,9 +325,13 @@ mod tests {
     fn long_help_breaks_between_words_and_source_lines_stay() {
         let text = "3 |   # = help: one two three four\n  = help: one two three four\n";
         assert_eq!(
-            wrap_help(text, 24),
+            wrap_words(text, 24),
             "3 |   # = help: one two three four\n  = help: one\n          two three\n          four\n"
         );
-        assert_eq!(wrap_help(text, 40), text);
+        assert_eq!(wrap_words(text, 40), text);
+        assert_eq!(
+            wrap_words("warning[RC0605]: one two three four\n --> a.yaml:1:1\n", 24),
+            "warning[RC0605]: one\n  two three four\n --> a.yaml:1:1\n"
+        );
     }
 }

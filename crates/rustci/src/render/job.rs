@@ -37,6 +37,14 @@ impl Look {
         format!("{:indent$}{bar} {}", "", clean(text, keep))
     }
 
+    /// `text` in as many lines as it needs behind `indent` columns; in a file in one.
+    pub(crate) fn rows(self, text: &str, indent: usize) -> Vec<String> {
+        match self.sink {
+            Sink::Terminal => wrap(text, self.columns.saturating_sub(indent)),
+            Sink::Stream => vec![text.to_owned()],
+        }
+    }
+
     /// `left`, and `right` at the right edge.
     fn spread(self, left: &str, right: &str) -> String {
         let fits = width(left) + 1 + width(right) <= self.columns;

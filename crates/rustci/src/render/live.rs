@@ -5,6 +5,7 @@ use super::job::{Look, Row, mood};
 use super::style::duration;
 use super::text::{Keep, clean, cut, spread};
 use crate::api::view::{JobView, Status, StepView};
+use crate::failure::plural;
 
 /// Lines of output shown for one running job.
 const TAIL_ROWS_MAX: usize = 5;
@@ -155,9 +156,10 @@ fn header(board: &Board, moment: &Moment<'_>) -> String {
             moment.look.columns / 2
         )),
         colour.dim(&format!(
-            "run {}, {done} of {} jobs done",
+            "run {}, {done} of {} {} done",
             run.id,
-            jobs.len()
+            jobs.len(),
+            plural(jobs.len(), "job")
         )),
     );
     let time = elapsed(Some(run.created_ms), run.finished_ms, moment.now_ms).unwrap_or_default();
@@ -280,7 +282,7 @@ mod tests {
         }
         let shown = |rows| frame(&board, &moment(rows)).join("\n");
         expect![[r#"
-            ci  run 7, 0 of 1 jobs done                                                 3.2s
+            ci  run 7, 0 of 1 job done                                                  3.2s
               ⠋ check                                                                   2.2s
                   ✓ fetch                                                               0.5s
                   ⠋ lint                                                                1.7s
@@ -292,7 +294,7 @@ mod tests {
                     │ test b"#]]
         .assert_eq(&shown(24));
         expect![[r#"
-            ci  run 7, 0 of 1 jobs done                                                 3.2s
+            ci  run 7, 0 of 1 job done                                                  3.2s
               ⠋ check                                                                   2.2s
                   ⠋ lint                                                                1.7s
                     │ linting b

@@ -78,6 +78,7 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
     ];
     for job in &run.jobs {
         lines.extend(row.job_in_full(job));
+        lines.extend(answer(job, look));
         lines.extend(steps(job, row));
         let outputs = job.outputs.iter();
         lines.extend(outputs.map(|(name, value)| row.output(name, value)));
@@ -89,6 +90,36 @@ pub(crate) fn describe(board: &Board, look: Look, next: &Next, now_ms: u64) -> S
     lines.extend(way_on(board, look, next));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// Who let a job run or kept it from running, and what they said.
+fn answer(job: &JobView, look: Look) -> Vec<String> {
+    let Some(approval) = &job.approval else {
+        return Vec::new();
+    };
+    let Some(answer) = &approval.answer else {
+        return Vec::new();
+    };
+    let (mood, word) = match answer.approved {
+        true => (Mood::Good, "approved"),
+        false => (Mood::Bad, "declined"),
+    };
+    let by = Some(answer.by.as_str()).filter(|by| !by.is_empty());
+    let by = by.unwrap_or("somebody who gave no name");
+    let said = match answer.comment.as_str() {
+        "" => String::new(),
+        comment => format!(": {comment}"),
+    };
+    let text = format!("{word} for {} by {by}{said}", approval.environment);
+    let rows = look.rows(&clean(&text, Keep::Text), 8);
+    let first = look.symbol(mood, None);
+    rows.iter()
+        .enumerate()
+        .map(|(at, row)| match at {
+            0 => format!("      {first} {row}"),
+            _ => format!("        {row}"),
+        })
+        .collect()
 }
 
 /// The steps of a job, if it ever began.
@@ -115,7 +146,11 @@ pub(crate) fn verdict(run: &RunView, look: Look) -> String {
         run.created_ms,
     );
     let time = match took.filter(|_| run.finished_ms.is_some()) {
-        Some(ms) => format!(" in {}", duration(ms)),
+        Some(ms) => match run.conclusion {
+            Some(Conclusion::Success | Conclusion::Failure) => format!(" in {}", duration(ms)),
+            // Nobody did anything in that time, or not all of it.
+            _ => format!(" after {}", duration(ms)),
+        },
         None => String::new(),
     };
     let head = look.paint(
@@ -141,6 +176,8 @@ fn counts(run: &RunView) -> String {
         .count();
     let mut words = match of(Mood::Bad) - canceled.min(of(Mood::Bad)) {
         0 => vec![format!("{total} {}", plural(total, "job"))],
+        // One of one is no comparison.
+        bad if bad == total => vec![format!("{total} {} failed", plural(total, "job"))],
         bad => vec![format!("{bad} of {total} {} failed", plural(total, "job"))],
     };
     let others = [
@@ -188,10 +225,12 @@ fn failure(board: &Board, job: &JobView, look: Look, next: &Next) -> Vec<String>
         Some(step) => format!("{} › {}: {}", job.key, step.name, step_note(step)),
         None => format!("{}: {}", job.key, note(job, &board.run)),
     };
-    let what = look
-        .colour
-        .bold(&look.colour.red(&clean(&what, Keep::Text)));
-    let mut lines = vec![String::new(), format!("  {what}")];
+    let rows = look.rows(&clean(&what, Keep::Text), 2);
+    let rows = rows
+        .iter()
+        .map(|row| look.colour.bold(&look.colour.red(row)));
+    let mut lines = vec![String::new()];
+    lines.extend(rows.map(|row| format!("  {row}")));
     let place = step.and_then(|step| next.step_places.get(&(job.job_id.clone(), step.index)));
     lines.extend(place.map(|place| format!("  {}", look.colour.dim(&format!("at {place}")))));
     // The reason stands above; the log repeats it as its last line.
