@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// Ctrl-C.
     Interrupted,
+    /// Nobody reads the output any more.
+    Unread,
 }
 
 impl Exit {
@@ -41,6 +43,8 @@ impl Exit {
             Self::Blocked => 6,
             Self::TimedOut => 7,
             Self::Interrupted => 130,
+            // What a shell says of a program that SIGPIPE ended, as it ends git.
+            Self::Unread => 141,
         }
     }
 }
@@ -78,7 +82,8 @@ impl From<&Failure> for Exit {
             | Failure::UnknownJob { .. }
             | Failure::Refused { .. } => Self::Invalid,
             Failure::Unauthorized { .. } => Self::Auth,
-            Failure::OutputClosed | Failure::Abandoned => Self::Interrupted,
+            Failure::Abandoned => Self::Interrupted,
+            Failure::OutputClosed => Self::Unread,
             Failure::Unreachable { .. }
             | Failure::Interrupted { .. }
             | Failure::BadAnswer { .. }

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustci_server::token::TOKEN_FILE;
+
+use crate::dirs;
+
 /// Why a command could not do its work. The run's own failure is not one of these.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -55,14 +59,19 @@ pub(crate) enum Failure {
         hint: Option<String>,
     },
     /// The server wants a token, or another one.
-    #[error("{server} refused the token")]
-    Unauthorized { server: String },
+    #[error("{server} {}", shown.what())]
+    Unauthorized { server: String, shown: Shown },
     /// Nobody answers there.
     #[error("cannot reach {server}: {cause}")]
     Unreachable { server: String, cause: String },
     /// The connection to the server broke and did not come back.
     #[error("lost the connection to {server}: {cause}")]
-    Interrupted { server: String, cause: String },
+    Interrupted {
+        server: String,
+        /// What other commands need to get there.
+        arguments: String,
+        cause: String,
+    },
     /// Something answers there, but not a RustCI server of this version.
     #[error("{server} sent an answer that is not understood: {cause}")]
     BadAnswer { server: String, cause: String },
@@ -96,6 +105,39 @@ pub(crate) enum Failure {
     Engine { what: &'static str, cause: String },
 }
 
+/// What a server was shown that let nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// A token that it does not take.
+    Refused,
+    /// No token: none was found.
+    Nothing,
+}
+
+impl Shown {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Refused => "refused the token",
+            Self::Nothing => "wants a token, and none was found",
+        }
+    }
+
+    fn hint(self) -> String {
+        const KEPT: &str = "the token is in the file `token` of the server's data directory";
+        match self {
+            Self::Refused => format!("pass --token or set RUSTCI_TOKEN; {KEPT}"),
+            Self::Nothing => {
+                let file = dirs::server_data(None).join(TOKEN_FILE);
+                format!(
+                    "looked at --token, the context, RUSTCI_TOKEN and, for a server on this \
+                     machine, {}; {KEPT}",
+                    dirs::tilde(&file)
+                )
+            }
+        }
+    }
+}
+
 impl Failure {
     /// Wraps an input or output error; `doing` continues "cannot ...".
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
@@ -123,19 +165,15 @@ impl Failure {
             Self::Usage { hint, .. } | Self::UnknownRun { hint, .. } => Some(hint.clone()),
             Self::DataDir { .. } => Some("--data-dir puts runs and logs elsewhere".to_owned()),
             Self::NoRuns { .. } => Some("`rustci run` makes one".to_owned()),
-            Self::UnknownJob { job, known, .. } => Some(job_hint(job, known)),
+            Self::UnknownJob { job, known, .. } => Some(name_hint(job, known, "its jobs are")),
             Self::Refused { hint, .. } | Self::ServerError { hint, .. } => hint.clone(),
-            Self::Unauthorized { .. } => Some(
-                "pass --token or set RUSTCI_TOKEN; the token is in the file `token` of the \
-                 server's data directory"
-                    .to_owned(),
-            ),
+            Self::Unauthorized { shown, .. } => Some(shown.hint()),
             Self::Unreachable { .. } => {
                 Some("is `rustci serve` running there? --server or RUSTCI_SERVER say where".into())
             }
-            Self::Interrupted { .. } => {
-                Some("the run goes on there; `rustci runs watch` picks it up again".to_owned())
-            }
+            Self::Interrupted { arguments, .. } => Some(format!(
+                "the run goes on there; `rustci runs watch{arguments}` picks it up again"
+            )),
             Self::BadAnswer { .. } => Some("compare `rustci --version` on both sides".to_owned()),
             Self::WarningsDenied { .. } => {
                 Some("mend them, or allow one where it stands: `# rustci: allow CODE`".to_owned())
@@ -179,11 +217,12 @@ fn one_line(paths: &[PathBuf]) -> String {
     }
 }
 
-fn job_hint(job: &str, known: &[String]) -> String {
-    let close = known.iter().min_by_key(|name| distance(job, name));
-    match close.filter(|name| distance(job, name) <= name.chars().count() / 3 + 1) {
+/// The name that was probably meant by `given`, or all of them behind `all`.
+pub(crate) fn name_hint(given: &str, known: &[String], all: &str) -> String {
+    let close = known.iter().min_by_key(|name| distance(given, name));
+    match close.filter(|name| distance(given, name) <= name.chars().count() / 3 + 1) {
         Some(name) => format!("did you mean `{name}`?"),
-        None => format!("its jobs are {}", known.join(", ")),
+        None => format!("{all} {}", known.join(", ")),
     }
 }
 
@@ -224,7 +263,13 @@ mod tests {
     #[test]
     fn an_unknown_job_names_the_nearest_or_all() {
         let known = ["build".to_owned(), "test (stable)".to_owned()];
-        assert_eq!(job_hint("biuld", &known), "did you mean `build`?");
-        assert_eq!(job_hint("zz", &known), "its jobs are build, test (stable)");
+        assert_eq!(
+            name_hint("biuld", &known, "its jobs are"),
+            "did you mean `build`?"
+        );
+        assert_eq!(
+            name_hint("zz", &known, "its jobs are"),
+            "its jobs are build, test (stable)"
+        );
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn target(args: &ServerArgs) -> Result<Option<Target>, Failure> {
         return Ok(Some(at(url.clone(), Why::Option)));
     }
     if let Some(name) = &args.context {
-        let option = format!(" --context {name}");
+        let option = format!(" --context {}", shell_word(name));
         return named(args, (name, Why::ContextOption(name.clone()), option));
     }
     if let Some(url) = variable("RUSTCI_SERVER") {
@@ -113,7 +113,8 @@ pub(crate) fn connect(target: &Target, data: Option<&Path>) -> Result<Api, Failu
             .filter(|_| is_local(&target.url))
             .map(|text| text.trim().to_owned())
     };
-    Api::connect(&target.url, target.token.clone().or_else(stored))
+    let token = target.token.clone().or_else(stored);
+    Api::connect(&target.url, token, &target.arguments)
 }
 
 /// A client for the server that arguments, environment and configuration mean.
@@ -174,7 +175,10 @@ impl Place {
         let running = Api::local_run(dir).await?;
         running.ok_or_else(|| Failure::Usage {
             message: format!("no `rustci run` is going on {}", self.name),
-            hint: "what ended cannot be changed; `rustci runs rerun` repeats a run".to_owned(),
+            hint: format!(
+                "what ended cannot be changed; `rustci runs rerun RUN{}` repeats a run",
+                self.arguments
+            ),
         })
     }
 }
@@ -217,7 +221,7 @@ pub(crate) async fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
     let project = Project::find(path).or_else(|_| Project::at(path))?;
     let arguments = match path.to_string_lossy() {
         path if path == "." => String::new(),
-        path => format!(" --project {path}"),
+        path => format!(" --project {}", shell_word(&path)),
     };
     let name = format!("in {}", project.root.display());
     let dirs = dirs::local_data_all(&project);
@@ -242,6 +246,7 @@ pub(crate) async fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
 /// lives as long as this.
 pub(crate) struct Changeable {
     api: Api,
+    arguments: String,
     _server: Option<Server>,
 }
 
@@ -249,6 +254,11 @@ impl Changeable {
     /// How to ask it.
     pub(crate) fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// What has to be added to commands to get here again.
+    pub(crate) fn arguments(&self) -> &str {
+        &self.arguments
     }
 }
 
@@ -263,14 +273,21 @@ pub(crate) async fn changeable(args: &PlaceArgs) -> Result<Changeable, Failure> 
     })?;
     // Where the logs are on this machine, everything else is, too.
     let Some(dir) = place.logs.as_deref().and_then(Path::parent) else {
-        let api = place.api;
-        return Ok(Changeable { api, _server: None });
+        return Ok(Changeable {
+            api: place.api,
+            arguments: place.arguments,
+            _server: None,
+        });
     };
     let server = Server::start(ServerConfig::new(dir.to_owned())).map_err(not_started)?;
     let token = server.token().expose().to_owned();
     let api = Api::in_process(server.router(), Some(&token), place.name);
     let _server = Some(server);
-    Ok(Changeable { api, _server })
+    Ok(Changeable {
+        api,
+        arguments: place.arguments,
+        _server,
+    })
 }
 
 fn place_of(dir: &Path, name: String, arguments: String) -> Result<Place, Failure> {

@@ -22,7 +22,7 @@ use valkyrie::frame::TraceContext;
 use super::control::Control;
 use super::sse::{Event, Parser};
 use super::view::Problem;
-use crate::failure::Failure;
+use crate::failure::{Failure, Shown};
 
 /// A way to the API, and the token for it.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ pub(crate) struct Api {
     transport: Transport,
     token: Option<String>,
     place: String,
+    arguments: String,
 }
 
 #[derive(Debug, Clone)]
@@ -49,16 +50,22 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl Api {
-    /// A client for `url`, which has to be `http://host:port`.
+    /// A client for `url`, which has to be `http://host:port`; `arguments` are what other commands
+    /// need to get there.
     ///
     /// # Errors
     /// [`Failure::Usage`] for any other URL. Nothing is connected yet.
-    pub(crate) fn connect(url: &str, token: Option<String>) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        url: &str,
+        token: Option<String>,
+        arguments: &str,
+    ) -> Result<Self, Failure> {
         let address = check_url(url)?;
         Ok(Self {
             transport: Transport::Tcp(address),
             token,
             place: url.to_owned(),
+            arguments: arguments.to_owned(),
         })
     }
 
@@ -79,6 +86,7 @@ impl Api {
             transport: Transport::Unix(Arc::new(socket)),
             token: Some(token.trim().to_owned()),
             place: dir.display().to_string(),
+            arguments: String::new(),
         }))
     }
 
@@ -93,12 +101,18 @@ impl Api {
             transport: Transport::InProcess(router),
             token,
             place: place.into(),
+            arguments: String::new(),
         }
     }
 
     /// What messages call the other side.
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// What has to be added to commands to get to this server again, with a space in front.
+    pub(crate) fn arguments(&self) -> &str {
+        &self.arguments
     }
 
     /// `GET path`, none if there is no such thing.
@@ -265,6 +279,7 @@ impl Api {
             ready: Vec::new().into_iter(),
             ended: false,
             place: self.place.clone(),
+            arguments: self.arguments.clone(),
         }))
     }
 
@@ -368,7 +383,11 @@ impl Api {
         }
         let server = self.place.clone();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(Failure::Unauthorized { server });
+            let shown = match &self.token {
+                Some(_) => Shown::Refused,
+                None => Shown::Nothing,
+            };
+            return Err(Failure::Unauthorized { server, shown });
         }
         let bytes = self.read(response.into_body()).await?;
         let problem: Problem = serde_json::from_slice(&bytes)
@@ -421,6 +440,7 @@ pub(crate) struct Events {
     ready: std::vec::IntoIter<Event>,
     ended: bool,
     place: String,
+    arguments: String,
 }
 
 impl Events {
@@ -465,6 +485,7 @@ impl Events {
     fn cut_off(&self, cause: impl std::fmt::Display) -> Failure {
         Failure::Interrupted {
             server: self.place.clone(),
+            arguments: self.arguments.clone(),
             cause: cause.to_string(),
         }
     }

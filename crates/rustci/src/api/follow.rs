@@ -158,7 +158,7 @@ impl Reconnecting {
                     }
                     tries += 1;
                     if lost_at.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
-                        return Err(lost(error));
+                        return Err(lost(error, &self.api));
                     }
                     if tries == AWAY_TRIES {
                         self.is_away = true;
@@ -203,9 +203,13 @@ fn silent(api: &Api) -> Failure {
 }
 
 /// What it means for a run that is followed that its server is away.
-fn lost(error: Failure) -> Failure {
+fn lost(error: Failure, api: &Api) -> Failure {
     match error {
-        Failure::Unreachable { server, cause } => Failure::Interrupted { server, cause },
+        Failure::Unreachable { server, cause } => Failure::Interrupted {
+            server,
+            arguments: api.arguments().to_owned(),
+            cause,
+        },
         other => other,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let run = find(place, Some(args.run)).await?;
-    let job = choose(&run, args.job.as_deref())?;
+    let job = choose(place, &run, args.job.as_deref())?;
     let answer = AnswerRequest {
         by: user(),
         comment: args.comment.clone().unwrap_or_default(),
@@ -47,9 +47,13 @@ pub(crate) async fn answer(
 }
 
 /// The job that is meant: the one named, or the only one that asks.
-fn choose<'r>(run: &'r RunView, wanted: Option<&str>) -> Result<&'r JobView, Failure> {
+fn choose<'r>(
+    place: &Place,
+    run: &'r RunView,
+    wanted: Option<&str>,
+) -> Result<&'r JobView, Failure> {
     let Some(wanted) = wanted else {
-        return the_only(run);
+        return the_only(place, run);
     };
     let named = |job: &&JobView| job.key == wanted || job.job_id == wanted;
     let named: Vec<&JobView> = run.jobs.iter().filter(named).collect();
@@ -63,13 +67,16 @@ fn choose<'r>(run: &'r RunView, wanted: Option<&str>) -> Result<&'r JobView, Fai
         })
 }
 
-fn the_only(run: &RunView) -> Result<&JobView, Failure> {
+fn the_only<'r>(place: &Place, run: &'r RunView) -> Result<&'r JobView, Failure> {
     let asking: Vec<&JobView> = run.jobs.iter().filter(|job| is_asking(job)).collect();
     match asking.as_slice() {
         [only] => Ok(only),
         [] => Err(Failure::Usage {
             message: format!("no job of run {} waits for an approval", run.id),
-            hint: format!("`rustci runs view {}` shows what it waits for", run.id),
+            hint: format!(
+                "`rustci runs view {}{}` shows what it waits for",
+                run.id, place.arguments
+            ),
         }),
         several => {
             let keys: Vec<_> = several.iter().map(|job| job.key.as_str()).collect();
@@ -140,6 +147,34 @@ fn is_meant(job: &JobView, wanted: &[String]) -> bool {
 
 /// Who answers, as the system calls them.
 fn user() -> String {
-    let name = ["USER", "LOGNAME"].map(std::env::var).into_iter().flatten();
-    name.into_iter().next().unwrap_or_default()
+    let named = ["USER", "LOGNAME"].map(std::env::var).into_iter().flatten();
+    let mut named = named.filter(|name| !name.trim().is_empty());
+    named.next().unwrap_or_else(|| {
+        let id = rustix::process::getuid().as_raw();
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        name_of(id, &users).unwrap_or_else(|| format!("user {id}"))
+    })
+}
+
+/// The name that the system's list of users has for a number.
+fn name_of(id: u32, users: &str) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_a_name_in_the_environment_is_looked_up() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:7:\nada:x:1000:1000::/home/ada:\n";
+        assert_eq!(name_of(1000, users).as_deref(), Some("ada"));
+        assert_eq!(name_of(0, users).as_deref(), Some("root"));
+        assert_eq!(name_of(7, users), None);
+        assert!(!user().is_empty());
+    }
 }

@@ -194,6 +194,7 @@ async fn next(body: &mut Body, api: &Api) -> Result<Option<Bytes>, Failure> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::Interrupted {
             server: api.place().to_owned(),
+            arguments: api.arguments().to_owned(),
             cause: error.to_string(),
         })?;
         if let Ok(data) = frame.into_data() {

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::render::data as render;
-use crate::server::{changeable, places};
+use crate::server::{Changeable, changeable, places};
 
 /// Does what the subcommand says.
 ///
@@ -28,7 +28,7 @@ pub(crate) async fn cache(args: &CacheArgs, out: &mut Output) -> Result<Exit, Fa
         CacheCommand::Rm { entries } => {
             let place = changeable(&args.place).await?;
             for entry in entries {
-                remove(place.api(), *entry, out).await?;
+                remove(&place, *entry, out).await?;
             }
         }
     }
@@ -58,11 +58,12 @@ async fn list(api: &Api, project: Option<&str>, out: &mut Output) -> Result<(), 
     }
 }
 
-async fn remove(api: &Api, entry: u64, out: &mut Output) -> Result<(), Failure> {
+async fn remove(place: &Changeable, entry: u64, out: &mut Output) -> Result<(), Failure> {
+    let (api, arguments) = (place.api(), place.arguments());
     if !api.delete(&format!("/api/v1/caches/{entry}")).await? {
         return Err(Failure::Usage {
             message: format!("there is no cache entry {entry}"),
-            hint: "`rustci cache list` shows their numbers".to_owned(),
+            hint: format!("`rustci cache list{arguments}` shows their numbers"),
         });
     }
     match out.format() {

@@ -71,7 +71,7 @@ pub(crate) async fn pipelines(args: &PipelinesArgs, out: &mut Output) -> Result<
         }
         PipelinesCommand::Rm { name } => {
             if !api.delete(&path_of(name)).await? {
-                return Err(unknown(name));
+                return Err(unknown(&api, name));
             }
             match out.format() {
                 Format::Json => out.json(&json!({ "pipeline": name, "removed": true }))?,
@@ -130,7 +130,10 @@ async fn list(api: &Api, out: &mut Output) -> Result<(), Failure> {
         return out.json(&json!({ "pipelines": found }));
     }
     if found.is_empty() {
-        return out.text("no pipelines; `rustci pipelines add FILE` registers one\n");
+        return out.text(&format!(
+            "no pipelines; `rustci pipelines add FILE{}` registers one\n",
+            api.arguments()
+        ));
     }
     let now = now_ms();
     let rows: Vec<Vec<String>> = found
@@ -170,7 +173,7 @@ fn next(view: &PipelineView, now: u64) -> Option<String> {
 
 async fn show(api: &Api, name: &str, out: &mut Output) -> Result<(), Failure> {
     let view: Option<PipelineView> = api.find(&path_of(name)).await?;
-    let view = view.ok_or_else(|| unknown(name))?;
+    let view = view.ok_or_else(|| unknown(api, name))?;
     if out.format() == Format::Json {
         return out.json(&view);
     }
@@ -207,15 +210,18 @@ async fn show(api: &Api, name: &str, out: &mut Output) -> Result<(), Failure> {
 
 async fn trigger(api: &Api, name: &str, new: &NewTrigger, out: &mut Output) -> Result<(), Failure> {
     if api.find::<Value>(&path_of(name)).await?.is_none() {
-        return Err(unknown(name));
+        return Err(unknown(api, name));
     }
     let path = format!("{}/trigger", path_of(name));
     let created: RunCreated = api.post(&path, new).await?;
     match out.format() {
         Format::Json => out.json(&created),
         Format::Text => out.text(&format!(
-            "run {} of {} is accepted; `rustci runs watch {}` follows it\n",
-            created.run.id, name, created.run.id
+            "run {} of {} is accepted; `rustci runs watch {}{}` follows it\n",
+            created.run.id,
+            name,
+            created.run.id,
+            api.arguments()
         )),
     }
 }
@@ -224,9 +230,12 @@ fn path_of(name: &str) -> String {
     format!("/api/v1/pipelines/{}", encoded(name))
 }
 
-fn unknown(name: &str) -> Failure {
+fn unknown(api: &Api, name: &str) -> Failure {
     Failure::Usage {
         message: format!("there is no pipeline {name} on the server"),
-        hint: "`rustci pipelines list` shows what there is".to_owned(),
+        hint: format!(
+            "`rustci pipelines list{}` shows what there is",
+            api.arguments()
+        ),
     }
 }

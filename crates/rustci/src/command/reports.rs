@@ -103,7 +103,7 @@ async fn history(place: &Place, name: &str, limit: u32, out: &mut Output) -> Res
         .await?
         .tests;
     let Some(test) = choose(&found, name, part) else {
-        return several(&found, name, out);
+        return several(place, &found, name, out);
     };
     let project = encoded(&find(place, None).await?.project);
     let path = format!(
@@ -128,11 +128,19 @@ fn choose<'t>(found: &'t [TestStats], whole: &str, part: &str) -> Option<&'t Tes
     }
 }
 
-fn several(found: &[TestStats], name: &str, out: &mut Output) -> Result<Exit, Failure> {
+fn several(
+    place: &Place,
+    found: &[TestStats],
+    name: &str,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     if found.is_empty() {
         return Err(Failure::Usage {
             message: format!("no test of the newest runs has {name:?} in its name"),
-            hint: "`rustci tests --all` shows the tests of the newest run".to_owned(),
+            hint: format!(
+                "`rustci tests --all{}` shows the tests of the newest run",
+                place.arguments
+            ),
         });
     }
     match out.format() {

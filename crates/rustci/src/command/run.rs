@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustci_pipeline::{PlanRequest, skip_marker};
+use rustci_pipeline::template::is_template;
+use rustci_pipeline::{Job, PlanRequest, skip_marker};
 use serde_json::{Map, Value, json};
 use telemetry::logging::{FILTER_VARIABLE, LogFormat, init};
 use tokio::task::JoinSet;
@@ -22,7 +23,7 @@ use crate::dirs;
 use crate::engine::{Engine, EngineOptions, LOOPBACK};
 use crate::event::RunEvent;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, name_hint};
 use crate::output::{Format, Output, complain};
 use crate::project::Project;
 use crate::render::summary::{Next, shell_word};
@@ -56,6 +57,7 @@ pub(crate) async fn run(args: &RunArgs, out: &mut Output) -> Result<Exit, Failur
     complain(&findings);
     refuse_errors(&sources)?;
     let chosen = choose(&sources, args)?;
+    check_approvals(&chosen, &args.approve)?;
     let target = server::target(&args.server)?;
     if args.dry_run {
         let known = match &target {
@@ -240,6 +242,41 @@ fn is_triggered(source: &Source) -> bool {
         .is_some_and(|planned| planned.triggered)
 }
 
+/// That `--approve` names what asks for an approval: jobs, or their environments. An environment
+/// whose name comes from an expression may turn out to be any.
+fn check_approvals(chosen: &[&Source], wanted: &[String]) -> Result<(), Failure> {
+    let plans = chosen.iter().filter_map(|source| source.planned.as_ref());
+    let jobs: Vec<&Job> = plans.flat_map(|planned| &planned.plan.jobs).collect();
+    let asks = |job: &&&Job| {
+        let environment = job.environment.as_ref();
+        environment.is_some_and(|it| it.approval.is_some())
+    };
+    let asking: Vec<&Job> = jobs.iter().copied().filter(|job| asks(&job)).collect();
+    let environments = asking.iter().filter_map(|job| job.environment.as_ref());
+    let environments: Vec<&str> = environments.map(|it| it.name.as_str()).collect();
+    let open = environments.iter().any(|name| is_template(name))
+        || asking.iter().any(|job| job.dynamic.is_some());
+    let names = asking
+        .iter()
+        .flat_map(|job| [job.id.as_str(), job.key.as_str()]);
+    let known = distinct(names.chain(environments).map(str::to_owned));
+    let is_wrong = |name: &&String| *name != "all" && !known.contains(name) && !open;
+    let Some(name) = wanted.iter().find(is_wrong) else {
+        return Ok(());
+    };
+    let is_job = jobs.iter().any(|job| job.id == *name || job.key == *name);
+    Err(Failure::Usage {
+        message: match is_job {
+            true => format!("job `{name}` asks for no approval"),
+            false => format!("--approve names `{name}`, and no such job asks for an approval"),
+        },
+        hint: match known.as_slice() {
+            [] => "no job has an `environment` with `approval`".to_owned(),
+            known => name_hint(name, known, "those that ask are"),
+        },
+    })
+}
+
 /// Ids and keys of the jobs in a pipeline.
 fn names(source: &Source) -> Vec<String> {
     let plan = source.planned.iter().map(|planned| &planned.plan);
@@ -322,6 +359,16 @@ fn again(args: &RunArgs) -> Option<String> {
     }
     if let Some(file) = &args.secrets_file {
         option("--secrets-file", &file.to_string_lossy());
+    }
+    for job in &args.approve {
+        option("--approve", job);
+    }
+    // A token is nobody's to repeat on a screen.
+    if let Some(url) = &args.server.server {
+        option("--server", url);
+    }
+    if let Some(name) = &args.server.context {
+        option("--context", name);
     }
     Some(
         words

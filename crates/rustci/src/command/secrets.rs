@@ -113,7 +113,13 @@ async fn list(store: &Store, out: &mut Output) -> Result<(), Failure> {
         return out.json(&json!({"secrets": secrets}));
     }
     if secrets.is_empty() {
-        return out.text("no secrets; `rustci secrets set NAME` keeps one\n");
+        let arguments = match store {
+            Store::Server { api, .. } => api.arguments(),
+            Store::Files { .. } => "",
+        };
+        return out.text(&format!(
+            "no secrets; `rustci secrets set NAME{arguments}` keeps one\n"
+        ));
     }
     let now = now_ms();
     let rows: Vec<Vec<String>> = secrets

@@ -1,7 +1,7 @@
 //! Approvals, concurrency groups, dynamic matrices and repeated runs, here and on a server.
 
 use crate::remote::remote;
-use crate::world::World;
+use crate::world::{Said, World};
 
 const SHIP: &str = "\
 jobs:
@@ -22,7 +22,9 @@ fn somebody_else_approves_a_run_that_goes_on_here() {
     let said = world.rustci(&["runs", "approve", "1", "build"]);
     said.ended_with(2)
         .complains("does not wait for an approval");
-    let said = world.rustci(&["runs", "approve", "1", "--comment", "fine"]);
+    let mut command = world.command(&["runs", "approve", "1", "--comment", "fine"]);
+    command.env_remove("USER").env_remove("LOGNAME");
+    let said = Said::from(command.output().unwrap());
     said.ended_with(0).says("approved `ship` of run 1");
     let (code, rest) = run.finish();
     assert_eq!(code, Some(0), "{rest}");
@@ -32,6 +34,10 @@ fn somebody_else_approves_a_run_that_goes_on_here() {
     let view = world.rustci(&["--json", "runs", "view", "1"]).json();
     let answer = &view[0]["jobs"][1]["approval"]["answer"];
     assert_eq!(answer["comment"], "fine");
+    let by = answer["by"].as_str().unwrap();
+    assert!(!by.is_empty());
+    let view = world.rustci(&["runs", "view", "1"]).ended_with(0);
+    view.says(&format!("✓ approved for production by {by}: fine"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `rustci run` with its own server and runner, and `rustci runs` on what it leaves.
 
-use crate::world::{World, example, is_running};
+use crate::world::{Said, World, example, is_running};
 
 #[test]
 fn the_tour_shows_every_feature_and_passes() {
@@ -303,7 +303,7 @@ fn when_nobody_reads_the_output_the_run_ends() {
     );
     let mut run = world.start(&["run"]);
     run.wait_for("a | tick");
-    assert_eq!(run.stop_reading(), Some(130));
+    assert_eq!(run.stop_reading(), Some(141));
 }
 
 #[test]
@@ -322,4 +322,43 @@ fn with_several_files_the_event_decides() {
     assert!(!said.out.contains("b | "), "{}", said.out);
     let said = world.rustci(&["run", "--file", "b.yaml"]).ended_with(0);
     said.has_lines(&["b | B"]);
+}
+
+#[test]
+fn the_log_of_an_earlier_attempt_ends_as_that_attempt_did() {
+    let world = World::new();
+    let flag = world.path("flag");
+    world.write(
+        ".rustci.yaml",
+        &format!(
+            "jobs:\n  a:\n    retry: 1\n    steps:\n      - run: echo begun\n      \
+             - run: \"test -e {0} || {{ touch {0}; exit 3; }}\"\n",
+            flag.display()
+        ),
+    );
+    world.rustci(&["run"]).ended_with(0);
+    let logs = |attempt: &str| {
+        let said = world.rustci(&["runs", "logs", "1", "a", "--attempt", attempt]);
+        said.ended_with(0).out
+    };
+    let (first, second) = (logs("1"), logs("2"));
+    assert!(first.contains("begun"), "{first}");
+    assert!(first.contains("\n✗ attempt 1 ended: failure ("), "{first}");
+    assert!(
+        !first.contains("succeeded") && !first.contains("✓"),
+        "{first}"
+    );
+    assert!(!first.contains("attempt 2"), "{first}");
+    assert!(second.contains("✓ job succeeded"), "{second}");
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_says_how_to_repeat_the_run() {
+    let world = World::with_pipeline("jobs: { a: { steps: [{ run: echo } ] } }\n");
+    world.rustci(&["run"]).ended_with(0);
+    let project = world.project().display().to_string();
+    let mut command = world.command(&["runs", "cancel", "1", "--project", &project]);
+    let said = Said::from(command.current_dir("/").output().unwrap());
+    said.ended_with(2)
+        .complains(&format!("`rustci runs rerun RUN --project {project}`"));
 }

@@ -1,5 +1,7 @@
 //! Options of `rustci run`, filters of `rustci runs`, and completions.
 
+use std::process::{Command, Stdio};
+
 use crate::remote::remote;
 use crate::world::World;
 
@@ -55,7 +57,7 @@ fn a_dry_run_says_what_would_happen_and_runs_nothing() {
     // The plan of a dry run is the plan of the run.
     let plan = world.rustci(&["plan", "--json"]).ended_with(0).out;
     let digest = said["digest"].as_str().unwrap();
-    let sum = std::process::Command::new("sh")
+    let sum = Command::new("sh")
         .args(["-c", "printf %s \"$0\" | sha256sum", plan.trim_end()])
         .output()
         .unwrap();
@@ -163,10 +165,71 @@ fn every_shell_gets_completions() {
     }
     let script = world.rustci(&["completions", "bash"]).out;
     std::fs::write(world.path("completions"), script).unwrap();
-    let checked = std::process::Command::new("bash")
+    let checked = Command::new("bash")
         .arg("-n")
         .arg(world.path("completions"))
         .status();
     assert!(checked.unwrap().success());
     world.rustci(&["completions", "tcsh"]).ended_with(2);
+}
+
+#[test]
+fn the_event_tag_needs_a_tag() {
+    let world =
+        World::with_pipeline("on: tag\njobs: { a: { steps: [{ run: \"echo $CI_REF\" }] } }\n");
+    let said = world.rustci(&["run", "--event", "tag"]).ended_with(2);
+    said.complains("no tag is on the commit that is checked out");
+    let git = |args: &[&str]| {
+        let status = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@t"])
+            .args(args)
+            .current_dir(world.project())
+            .status();
+        assert!(status.unwrap().success());
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    let said = world.rustci(&["run", "--event", "tag"]).ended_with(2);
+    said.complains("hint: check out a commit with a tag");
+    git(&["tag", "v1"]);
+    world.rustci(&["run", "--event", "tag"]).ended_with(0);
+}
+
+#[test]
+fn an_approval_is_given_only_to_what_asks_for_one() {
+    let world = World::with_pipeline(
+        "jobs:\n  build: { steps: [{ run: echo }] }\n  ship:\n    \
+         environment: { name: production, approval: { timeout: 1m } }\n    steps: [{ run: echo }]\n",
+    );
+    let said = world.rustci(&["run", "--approve", "shipp"]).ended_with(2);
+    said.complains("--approve names `shipp`, and no such job asks for an approval");
+    said.complains("hint: did you mean `ship`?");
+    let said = world.rustci(&["run", "--approve", "build"]).ended_with(2);
+    said.complains("job `build` asks for no approval");
+    said.complains("hint: those that ask are ship, production");
+}
+
+#[test]
+fn a_variable_has_the_same_names_as_in_a_pipeline_file() {
+    let world = World::with_pipeline("jobs: { a: { steps: [{ run: echo }] } }\n");
+    for wrong in ["A B=1", "1A=1", "A-B=1"] {
+        let said = world.rustci(&["run", "--env", wrong]).ended_with(2);
+        said.complains("is not the name of a variable");
+    }
+}
+
+#[test]
+fn when_nobody_reads_what_is_printed_the_code_is_that_of_a_closed_pipe() {
+    let world = World::new();
+    let mut command = world.command(&["openapi"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(output.stderr, b"");
 }

@@ -19,7 +19,7 @@ fn a_pipeline_is_registered_shown_started_and_removed() {
     };
     rustci(&["pipelines", "list"])
         .ended_with(0)
-        .says("no pipelines; `rustci pipelines add FILE` registers one");
+        .says("no pipelines; `rustci pipelines add FILE --server http://");
     let said = rustci(&["pipelines", "add", ".rustci.yaml", "--project", "demo"]).ended_with(0);
     said.says("greeter is registered, next in ");
     let said = rustci(&["pipelines", "list"]).ended_with(0);
@@ -40,10 +40,13 @@ fn a_pipeline_is_registered_shown_started_and_removed() {
     ])
     .ended_with(0);
     said.says("run 1 of greeter is accepted");
+    said.says(&format!("`rustci runs watch 1 --server {}`", remote.url));
     rustci(&["runs", "watch", "1"])
         .ended_with(0)
         .says("| hello you too");
-    rustci(&["pipelines", "trigger", "nobody"]).ended_with(2);
+    rustci(&["pipelines", "trigger", "nobody"])
+        .ended_with(2)
+        .complains(&format!("`rustci pipelines list --server {}`", remote.url));
     rustci(&["pipelines", "rm", "greeter"]).ended_with(0);
     rustci(&["pipelines", "rm", "greeter"]).ended_with(2);
     world.write(".rustci.yaml", "jobs: {a: {stepz: []}}\n");

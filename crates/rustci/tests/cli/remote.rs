@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::world::{Running, World};
+use crate::world::{Running, Said, World};
 
 pub(crate) struct Remote {
     pub(crate) world: World,
@@ -187,4 +187,28 @@ fn check_cancel_after_restart(signal: &str) {
     assert_eq!(code, Some(130), "{rest}");
     assert!(rest.contains("the server is back"), "{rest}");
     assert!(rest.contains("run 1 was canceled"), "{rest}");
+}
+
+#[test]
+fn what_to_type_next_names_the_server_and_never_the_token() {
+    let remote = remote("jobs: { a: { steps: [{ run: exit 1 } ] } }\n");
+    let token = remote.world.path("state/rustci/server/token");
+    let token = std::fs::read_to_string(token).unwrap();
+    let args = ["run", "--server", &remote.url, "--token", token.trim()];
+    let said = remote.world.rustci(&args).ended_with(1);
+    said.says("1 job failed");
+    said.says(&format!("rustci run --server {} --job a", remote.url));
+    assert!(!said.out.contains(token.trim()), "{}", said.out);
+}
+
+#[test]
+fn a_token_that_was_not_found_is_not_one_that_was_refused() {
+    let remote = remote("jobs: { a: { steps: [{ run: echo } ] } }\n");
+    let mut command = remote
+        .world
+        .command(&["runs", "list", "--server", &remote.url]);
+    command.env("XDG_STATE_HOME", remote.world.path("elsewhere"));
+    let said = Said::from(command.output().unwrap()).ended_with(4);
+    said.complains("wants a token, and none was found");
+    said.complains("elsewhere/rustci/server/token");
 }
