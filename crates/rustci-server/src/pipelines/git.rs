@@ -67,8 +67,15 @@ async fn ask(source: &PipelineSource) -> Result<String, String> {
     if status.success() {
         return Ok(answer);
     }
-    let last = said.lines().rfind(|line| !line.is_empty());
-    Err(last.unwrap_or("git failed").to_owned())
+    Err(reason(&said).to_owned())
+}
+
+/// What went wrong, among all that git says: the first thing that it calls fatal. What follows is
+/// advice, or what came of it.
+fn reason(said: &str) -> &str {
+    let mut fatal = said.lines().filter_map(|line| line.strip_prefix("fatal: "));
+    let last = || said.lines().rfind(|line| !line.trim().is_empty());
+    fatal.next().or_else(last).unwrap_or("git failed").trim()
 }
 
 /// What a pipe says, up to the limit.
@@ -104,13 +111,24 @@ fn choose(answer: &str, name: &str) -> Option<Found> {
     })
 }
 
-fn is_commit(text: &str) -> bool {
+/// Whether a text is the full id of a commit.
+pub(crate) fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_what_git_calls_fatal() {
+        let said = "Cloning...\nssh: connect to host x port 22: refused\n\
+            fatal: Could not read from remote repository.\n\n\
+            Please make sure you have the correct access rights\nand the repository exists.\n";
+        assert_eq!(reason(said), "Could not read from remote repository.");
+        assert_eq!(reason("remote: no\nerror: 403\n\n"), "error: 403");
+        assert_eq!(reason(""), "git failed");
+    }
 
     #[test]
     fn a_branch_comes_before_a_tag_and_a_tag_is_its_commit() {
