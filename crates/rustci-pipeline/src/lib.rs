@@ -45,7 +45,9 @@ pub use plan::{
     Environment, Executor, IfMissing, Job, MatrixGroup, PLAN_VERSION, Plan, PlanDigest, PlanError,
     Report, ReportKind, Retry, RetryOn, RunsOn, Step, When,
 };
-pub use planner::{PlanRefused, PlanRequest, Planned, compile, compile_with, plan, skip_marker};
+pub use planner::{
+    EVENTS, PlanRefused, PlanRequest, Planned, compile, compile_with, plan, skip_marker,
+};
 pub use shape::values::is_variable_name;
 
 /// What came out of reading a pipeline file.

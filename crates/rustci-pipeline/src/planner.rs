@@ -10,11 +10,14 @@ use crate::nearest::nearest;
 use crate::pipeline::{Input, Pipeline};
 use crate::plan::Plan;
 
+/// The events that `on` can name.
+pub const EVENTS: [&str; 5] = ["manual", "push", "pull_request", "tag", "cron"];
+
 /// What happened, and what a person asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlanRequest {
-    /// `push`, `pull_request`, `tag`, `manual`, `cron`.
+    /// One of [`EVENTS`]; empty when nothing is asked to run.
     pub event: String,
     /// The full ref, such as `refs/heads/main`: for a pull request its target branch, which is
     /// what `on.pull_request.branches` is about. None when there is no repository: branch and tag

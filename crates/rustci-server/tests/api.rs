@@ -434,3 +434,142 @@ async fn a_data_directory_answers_without_its_server() {
     assert_eq!(list.runs.len(), 1);
     assert!(ReadOnly::open(dir.path()).is_err());
 }
+
+#[tokio::test]
+async fn what_could_never_run_is_not_taken() {
+    let api = Api::start();
+    let full = "0123456789abcdef".repeat(4);
+    let git = |commit: &str| json!({ "git": { "url": "https://x/y.git", "commit": commit } });
+    let wrong = [
+        ("/source", git("abc"), "is not the full id of a commit"),
+        ("/source", git(&full[1..]), "is not the full id"),
+        (
+            "/event/name",
+            json!(""),
+            "one of manual, push, pull_request",
+        ),
+        (
+            "/event/name",
+            json!("frobnicate"),
+            "event.name is \"frobnicate\"",
+        ),
+        ("/event/name", json!(1), "event.name is 1"),
+        (
+            "/pipeline/file",
+            json!("../../etc/x"),
+            "not a path in the project",
+        ),
+        (
+            "/pipeline/file",
+            json!("/etc/x"),
+            "not a path in the project",
+        ),
+        ("/env", json!({ "A B": "1" }), "not the name of a variable"),
+        ("/env", json!({ "A": "\u{0}" }), "NUL"),
+    ];
+    for (place, value, what) in wrong {
+        let mut run = new_run(PIPELINE);
+        run["source"] = Value::Null;
+        run["env"] = json!({});
+        *run.pointer_mut(place).unwrap() = value;
+        let problem = api.post("/api/v1/runs", &run).await;
+        let problem = problem.is_problem(400, "invalid_request");
+        assert!(problem.detail.contains(what), "{problem:?}");
+        if place == "/env" || place.starts_with("/pipeline") {
+            let kept = json!({ "name": "x", "pipeline": run["pipeline"], "env": run["env"] });
+            api.post("/api/v1/pipelines", &kept)
+                .await
+                .is_problem(400, "invalid_request");
+        }
+    }
+    let twice = new_run(PIPELINE)
+        .to_string()
+        .replace("\"event\":{", "\"event\":{\"name\":\"push\",");
+    let request = api.request("POST", "/api/v1/runs");
+    let request = request.header("content-type", "application/json");
+    let problem = api.send(request.body(Body::from(twice)).unwrap()).await;
+    let problem = problem.is_problem(400, "invalid_request");
+    assert!(
+        problem.detail.contains("\"name\" stands twice"),
+        "{problem:?}"
+    );
+    let mut run = new_run(PIPELINE);
+    run["source"] = git(&full);
+    run["event"] = json!({});
+    run["env"] = json!({ "_A1": "" });
+    let created = api.post("/api/v1/runs", &run).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn every_mistake_is_told_with_what_cannot_be_done_yet() {
+    let api = Api::start();
+    let text = "jobs: { a: { image: x, neds: b, steps: [{ run: x }] } }\n";
+    let problem = api.post("/api/v1/runs", &new_run(text)).await;
+    let problem = problem.is_problem(422, "invalid_pipeline");
+    let codes: Vec<String> = problem
+        .diagnostics
+        .iter()
+        .map(|found| found.code.to_string())
+        .collect();
+    assert_eq!(codes, ["RC0501", "RC0101"]);
+    assert_eq!(
+        problem.detail,
+        ".rustci.yaml has 2 errors that keep it from running"
+    );
+    let text = "jobs: { a: { image: x, steps: [{ run: x }] } }\n";
+    let problem = api.post("/api/v1/runs", &new_run(text)).await;
+    assert_eq!(
+        problem.is_problem(422, "invalid_pipeline").detail,
+        ".rustci.yaml has 1 error that keeps it from running"
+    );
+}
+
+#[tokio::test]
+async fn hints_are_about_what_was_asked_for() {
+    let api = Api::start();
+    for (path, hint) in [
+        ("/api/v1/runs/7", "GET /api/v1/runs lists"),
+        ("/api/v1/pipelines/x", "GET /api/v1/pipelines lists"),
+        (
+            "/api/v1/artifacts/7",
+            "GET /api/v1/runs/{id}/artifacts lists",
+        ),
+        (
+            "/api/v1/artifacts/7/files/x",
+            "GET /api/v1/runs/{id}/artifacts lists",
+        ),
+        (
+            "/api/v1/projects/x/tests/7",
+            "GET /api/v1/projects/{project}/tests lists",
+        ),
+    ] {
+        let problem = api.get(path).await.is_problem(404, "not_found");
+        assert!(problem.hint.starts_with(hint), "{path}: {problem:?}");
+    }
+    for (path, hint) in [
+        ("/api/v1/secrets/x", "GET /api/v1/secrets lists"),
+        ("/api/v1/caches/7", "GET /api/v1/caches lists"),
+        ("/api/v1/runners/7", "GET /api/v1/runners lists"),
+    ] {
+        let request = api.request("DELETE", path).body(Body::empty()).unwrap();
+        let problem = api.send(request).await.is_problem(404, "not_found");
+        assert!(problem.hint.starts_with(hint), "{path}: {problem:?}");
+    }
+    let put = async |value: String| {
+        let request = api.request("PUT", "/api/v1/secrets/x");
+        let request = request
+            .header("content-type", "application/json")
+            .header("if-none-match", "*");
+        let body = Body::from(json!({ "value": value }).to_string());
+        api.send(request.body(body).unwrap()).await
+    };
+    assert_eq!(put("one".to_owned()).await.status, StatusCode::CREATED);
+    let problem = put("two".to_owned()).await;
+    let problem = problem.is_problem(412, "precondition_failed");
+    assert_eq!(problem.detail, "there is a secret x already");
+    assert!(problem.hint.contains("If-None-Match"), "{problem:?}");
+    let problem = put("x".repeat(1 << 20)).await.is_problem(413, "too_large");
+    assert!(problem.detail.starts_with("the value of the secret"));
+    assert!(!problem.hint.contains("source"), "{problem:?}");
+}

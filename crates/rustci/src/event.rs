@@ -4,13 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustci_pipeline::EVENTS;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
-/// The events a pipeline file can name.
-pub(crate) const NAMES: [&str; 5] = ["manual", "push", "pull_request", "tag", "cron"];
 /// A file of more bytes is no event; a run's body could not hold it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -48,7 +47,7 @@ impl RunEvent {
     /// # Errors
     /// [`Failure::Usage`] for what is neither, and for a file that is no event.
     pub(crate) fn of(text: &str, root: &Path) -> Result<Self, Failure> {
-        if NAMES.contains(&text) {
+        if EVENTS.contains(&text) {
             return Self::named(text, root);
         }
         let path = Path::new(text);
@@ -57,7 +56,7 @@ impl RunEvent {
         }
         Err(Failure::Usage {
             message: format!("{text:?} is neither an event nor a file with one"),
-            hint: format!("the events are {}", NAMES.join(", ")),
+            hint: format!("the events are {}", EVENTS.join(", ")),
         })
     }
 
@@ -102,10 +101,10 @@ impl RunEvent {
         let text = fs::read(path).map_err(Failure::io(reading()))?;
         let file: File = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         let name = file.event.get("name").and_then(Value::as_str);
-        let name = name.filter(|name| NAMES.contains(name)).ok_or_else(|| {
+        let name = name.filter(|name| EVENTS.contains(name)).ok_or_else(|| {
             wrong(format!(
                 "`event.name` has to be one of {}",
-                NAMES.join(", ")
+                EVENTS.join(", ")
             ))
         })?;
         Ok(Self {

@@ -11,7 +11,7 @@ use crate::api::answers::{Conflict, NotFound};
 use crate::api::extract::{Json, Path};
 use crate::api::health::accepting;
 use crate::api::log::is_called;
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::{engine, find};
 use crate::api::view::AnswerRequest;
 use crate::engine::Word;
@@ -71,6 +71,7 @@ async fn answer(
     let view = find(app, run).await?;
     let found = view.jobs.iter().find(|view| is_called(view, job));
     let job = found.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Jobs,
         what: format!("job {job:?} in run {run}"),
     })?;
     let job = job.id;

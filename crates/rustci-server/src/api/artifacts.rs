@@ -23,7 +23,7 @@ use crate::api::download::{self, attachment};
 use crate::api::extract::{Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs;
 use crate::api::view::{ArtifactFiles, ArtifactList, ArtifactView, FileView};
 use crate::catalogue::Artifact;
@@ -160,6 +160,7 @@ async fn file(
     let entry = opened.manifest.find(&path).cloned();
     let entry = entry.filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
     let entry = entry.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Files,
         what: format!("file {path:?} in artifact {id}"),
     })?;
     let size = entry.size();
@@ -272,6 +273,7 @@ async fn open(app: &App, id: u64) -> Result<Opened, ApiError> {
         let manifest = content.manifest(artifact.tree.digest);
         let manifest = manifest.map_err(|error| match error {
             TreeError::Gone(_) => ApiError::NotFound {
+                listed: Listed::Artifacts,
                 what: format!("content of artifact {id} any more"),
             },
             other => ApiError::Internal(other.to_string()),
@@ -288,6 +290,7 @@ async fn open(app: &App, id: u64) -> Result<Opened, ApiError> {
 
 fn unknown(id: u64) -> ApiError {
     ApiError::NotFound {
+        listed: Listed::Artifacts,
         what: format!("artifact {id}"),
     }
 }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use rustci_pipeline::Access;
 
 use crate::api::App;
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::job_token::{ApiScope, JobClaims};
 
 /// Lets a request pass that carries a token which is good for it.
@@ -160,6 +160,7 @@ async fn is_of_project(app: &App, id: &str, project: &str) -> Result<bool, ApiEr
     let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
     let own = run.is_some_and(|run| run.project == project);
     own.then_some(true).ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Runs,
         what: format!("run {id}"),
     })
 }

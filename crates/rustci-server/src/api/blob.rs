@@ -12,7 +12,7 @@ use crate::api::App;
 use crate::api::answers::{NotFound, Unprocessable};
 use crate::api::extract::Path;
 use crate::api::health::accepting;
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Large, Listed};
 use crate::blobs::{BlobDigest, Upload};
 use crate::limits::BLOB_BYTES_MAX;
 
@@ -33,6 +33,7 @@ async fn head(
 ) -> Result<(StatusCode, HeaderMap), ApiError> {
     let size = app.blobs.size(parse(&digest)?);
     let size = size.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Blobs,
         what: format!("blob {digest}"),
     })?;
     let mut headers = HeaderMap::new();
@@ -91,6 +92,7 @@ fn check_length(headers: &HeaderMap) -> Result<(), ApiError> {
         .and_then(|length| length.to_str().ok());
     match length.and_then(|length| length.parse::<u64>().ok()) {
         Some(length) if length > BLOB_BYTES_MAX => Err(ApiError::TooLarge {
+            what: Large::Archive,
             max: BLOB_BYTES_MAX,
         }),
         _ => Ok(()),

@@ -11,7 +11,7 @@ use crate::api::answers::{Conflict, NotFound};
 use crate::api::extract::{Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page, Word};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs;
 use crate::api::view::{CacheList, CacheView};
 use crate::catalogue::CacheEntry;
@@ -83,6 +83,7 @@ async fn remove(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCod
             Ok(StatusCode::NO_CONTENT)
         }
         false => Err(ApiError::NotFound {
+            listed: Listed::Caches,
             what: format!("cache entry {id}"),
         }),
     }

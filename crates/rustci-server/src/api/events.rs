@@ -18,7 +18,7 @@ use crate::api::App;
 use crate::api::answers::NotFound;
 use crate::api::extract::Path;
 use crate::api::health::failed;
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::{number, say_why};
 use crate::api::view::{JobView, RunEvent, Status, StreamEvent};
 use crate::limits::{SSE_KEEPALIVE, SSE_PAUSE, SSE_RETRY};
@@ -127,6 +127,7 @@ impl States {
             .read(move |catalogue| catalogue.changes(run, since))
             .await?;
         let mut found = found.ok_or_else(|| ApiError::NotFound {
+            listed: Listed::Runs,
             what: format!("run {run}"),
         })?;
         say_why(&self.app, jobs_in(&mut found.events)).await;

@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 use crate::api::App;
 use crate::api::answers::NotFound;
 use crate::api::extract::{Json, Path};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::view::{Explanation, JobExplanation, Status};
 use crate::limits::EXPLAINED_JOBS_MAX;
 
@@ -43,6 +43,7 @@ async fn job(
     let explained = explain(&app, id, Some(job.clone())).await?;
     let found = explained.jobs.into_iter().next();
     found.map(Json).ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Jobs,
         what: format!("job {job} in run {id}"),
     })
 }
@@ -56,6 +57,7 @@ async fn explain(app: &App, id: u64, job: Option<String>) -> Result<Explanation,
     }
     let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
     let run = run.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Runs,
         what: format!("run {id}"),
     })?;
     let mut explained = Explanation::from(&run);

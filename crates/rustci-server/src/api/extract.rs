@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::api::distinct::Distinct;
 use crate::api::problem::{ApiError, run_too_large};
 
 /// The values in the path of a route.
@@ -67,6 +68,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if body.trim_ascii().is_empty() {
             let what = "the body is empty; it has to be JSON, `{}` when there is nothing to say";
             return Err(ApiError::Invalid(what.to_owned()));
+        }
+        let distinct: Result<Distinct, _> = serde_json::from_slice(&body);
+        if let Err(error) = distinct.as_ref()
+            && error.is_data()
+        {
+            return Err(ApiError::Invalid(format!(
+                "the body is not usable: {error}"
+            )));
         }
         let value = read(&body).or_else(|error| {
             let whole = with_whole_numbers(&body);

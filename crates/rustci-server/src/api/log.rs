@@ -21,7 +21,7 @@ use crate::api::answers::{NotFound, Unprocessable};
 use crate::api::events::{broken_off, last_event_id};
 use crate::api::extract::{Path, Query};
 use crate::api::health::failed;
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::find;
 use crate::api::view::{JobView, LogLine, Status, StreamEvent};
 use crate::limits::{LOG_TAIL_LINES_MAX, SSE_KEEPALIVE, SSE_RETRY};
@@ -151,6 +151,7 @@ async fn find_attempt(
         wake.mark_unchanged();
         let view = find(app, run).await?;
         let missing = || ApiError::NotFound {
+            listed: Listed::Jobs,
             what: format!("job {job:?} in run {run}"),
         };
         let view = view
@@ -197,7 +198,10 @@ fn no_attempt(job: &JobView, number: Option<u32>) -> ApiError {
         Some(number) => format!("attempt {number} of job {}", job.key),
         None => format!("log of job {}, which had no attempt", job.key),
     };
-    ApiError::NotFound { what }
+    ApiError::NotFound {
+        listed: Listed::Jobs,
+        what,
+    }
 }
 
 /// A log being sent to one client.

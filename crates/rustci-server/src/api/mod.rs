@@ -26,8 +26,10 @@ mod auth;
 mod backup;
 mod blob;
 mod caches;
+pub(crate) mod check;
 mod ci;
 mod contract;
+mod distinct;
 pub(crate) mod document;
 mod download;
 mod envelope;
@@ -78,7 +80,7 @@ use crate::secrets::SecretStore;
 use crate::token::ApiToken;
 
 pub(crate) use backup::Backups;
-pub use problem::ApiError;
+pub use problem::{ApiError, Large, Listed};
 pub(crate) use runs::plan;
 
 /// What the handlers work with; cloning it clones pointers.

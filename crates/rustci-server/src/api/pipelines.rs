@@ -14,7 +14,7 @@ use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Name, Page};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::{engine, request_key, start, traceparent};
 use crate::api::tag::{self, EntryTag};
 use crate::api::view::{NewPipeline, NewTrigger, PipelineList, PipelineView, RunCreated};
@@ -127,8 +127,8 @@ async fn put(
 ) -> Result<Json<PipelineView>, ApiError> {
     let kept = keep(&app, new, Some(name), tag::expected(&headers)).await;
     kept.map(Json).map_err(|error| match error {
-        ApiError::PipelineExists(name) => ApiError::PreconditionFailed {
-            what: format!("pipeline {name}"),
+        ApiError::PipelineExists(name) => ApiError::Exists {
+            what: format!("a pipeline {name}"),
         },
         other => other,
     })
@@ -227,6 +227,7 @@ pub(super) async fn find(app: &App, name: &str) -> Result<Registered, ApiError> 
     let all = engine(app)?.documents(PIPELINE).await?;
     let found = all.iter().find(|(key, _)| key == name);
     let (_, bytes) = found.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Pipelines,
         what: format!("pipeline {name}"),
     })?;
     Registered::from_bytes(bytes)

@@ -26,7 +26,7 @@ pub enum ApiError {
     #[error("{0}")]
     Invalid(String),
     /// The caller's pipeline file has errors.
-    #[error("{file} has {} that keep it from running", count(.diagnostics))]
+    #[error("{file} has {} from running", count(.diagnostics))]
     Pipeline {
         /// The file as the caller named it.
         file: String,
@@ -69,8 +69,10 @@ pub enum ApiError {
         size: u64,
     },
     /// The caller's body is too large.
-    #[error("the body is larger than {max} bytes")]
+    #[error("{} is larger than {max} bytes", what.name())]
     TooLarge {
+        /// What it is.
+        what: Large,
         /// The limit.
         max: u64,
     },
@@ -91,9 +93,17 @@ pub enum ApiError {
         /// `runner build-1`, ...
         what: String,
     },
+    /// The caller's `If-None-Match: *` wants something to be new that is not.
+    #[error("there is {what} already")]
+    Exists {
+        /// `a secret token`, ...
+        what: String,
+    },
     /// There is no such thing.
     #[error("there is no {what}")]
     NotFound {
+        /// Where those are listed that there are.
+        listed: Listed,
         /// `run 7`, `job 3 in run 7`, ...
         what: String,
     },
@@ -167,6 +177,78 @@ pub enum ApiError {
     Internal(String),
 }
 
+/// What a request did not find, by where those are listed that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Listed {
+    /// Runs.
+    Runs,
+    /// Jobs of a run, their attempts and logs.
+    Jobs,
+    /// Runners.
+    Runners,
+    /// Registered pipelines.
+    Pipelines,
+    /// Entries of caches.
+    Caches,
+    /// Artifacts of runs.
+    Artifacts,
+    /// Files in an artifact.
+    Files,
+    /// Tests of a project.
+    Tests,
+    /// Secrets.
+    Secrets,
+    /// Uploads, which nothing lists.
+    Blobs,
+}
+
+impl Listed {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Runs => rows::NOT_FOUND.hint,
+            Self::Jobs => "GET /api/v1/runs/{id} lists the jobs of a run and their attempts",
+            Self::Runners => "GET /api/v1/runners lists what there is",
+            Self::Pipelines => "GET /api/v1/pipelines lists what there is",
+            Self::Caches => "GET /api/v1/caches lists what there is",
+            Self::Artifacts => "GET /api/v1/runs/{id}/artifacts lists those of a run",
+            Self::Files => "GET /api/v1/artifacts/{id} lists the files of an artifact",
+            Self::Tests => "GET /api/v1/projects/{project}/tests lists those of a project",
+            Self::Secrets => "GET /api/v1/secrets lists the names of those there are",
+            Self::Blobs => "upload it with PUT /api/v1/blobs/{digest}",
+        }
+    }
+}
+
+/// What is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Large {
+    /// An archive of a source.
+    Archive,
+    /// A body of JSON.
+    Body,
+    /// The value of a secret.
+    Secret,
+}
+
+impl Large {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Archive | Self::Body => "the body",
+            Self::Secret => "the value of the secret",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Archive => rows::TOO_LARGE.hint,
+            Self::Body => "send less in one request; files go into the archive of the source",
+            Self::Secret => "keep large files elsewhere, and the key to them as a secret",
+        }
+    }
+}
+
 impl ApiError {
     /// The stable code of this error.
     #[must_use]
@@ -193,7 +275,7 @@ impl ApiError {
             Self::TooLarge { .. } => &rows::TOO_LARGE,
             Self::MediaType { .. } => &rows::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable(_) => &rows::NOT_ACCEPTABLE,
-            Self::PreconditionFailed { .. } => &rows::PRECONDITION_FAILED,
+            Self::PreconditionFailed { .. } | Self::Exists { .. } => &rows::PRECONDITION_FAILED,
             Self::NotFound { .. } => &rows::NOT_FOUND,
             Self::NoRoute(_) => &rows::NO_ROUTE,
             Self::Method(_) => &rows::METHOD_NOT_ALLOWED,
@@ -219,6 +301,18 @@ impl ApiError {
         }
     }
 
+    /// What to do. Most errors of a row need the same.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { listed, .. } => listed.hint(),
+            Self::TooLarge { what, .. } => what.hint(),
+            Self::Exists { .. } => {
+                "to replace it, leave out what asks for a new one: If-None-Match, or --new"
+            }
+            _ => self.row().hint,
+        }
+    }
+
     /// The error as the body of an answer.
     #[must_use]
     pub fn to_problem(&self) -> Problem {
@@ -233,7 +327,7 @@ impl ApiError {
             status: row.status.as_u16(),
             detail: self.to_string(),
             code: row.code.to_owned(),
-            hint: row.hint.to_owned(),
+            hint: self.hint().to_owned(),
             diagnostics,
             request_id: None,
         }
@@ -281,6 +375,7 @@ impl From<BlobError> for ApiError {
         match error {
             BlobError::Digest { .. } => Self::Digest(error),
             BlobError::TooLarge => Self::TooLarge {
+                what: Large::Archive,
                 max: BLOB_BYTES_MAX,
             },
             // A blob that could not be stored was not acknowledged: only this request suffers.
@@ -301,6 +396,7 @@ impl From<ReadError> for ApiError {
 /// The error for a body over the limit of `POST /api/v1/runs`.
 pub(crate) fn run_too_large() -> ApiError {
     ApiError::TooLarge {
+        what: Large::Body,
         max: u64::try_from(RUN_BODY_BYTES_MAX).unwrap_or(u64::MAX),
     }
 }
@@ -311,7 +407,7 @@ fn count(diagnostics: &[Diagnostic]) -> String {
         .filter(|diagnostic| diagnostic.is_error())
         .count()
     {
-        1 => "1 error".to_owned(),
-        errors => format!("{errors} errors"),
+        1 => "1 error that keeps it".to_owned(),
+        errors => format!("{errors} errors that keep it"),
     }
 }

@@ -132,7 +132,7 @@ pub(crate) const NOT_ACCEPTABLE: Row = Row {
 pub(crate) const PRECONDITION_FAILED: Row = Row {
     status: StatusCode::PRECONDITION_FAILED,
     code: "precondition_failed",
-    title: "Changed meanwhile",
+    title: "Not in the expected state",
     hint: "read it again, and send the change with its new ETag in If-Match",
 };
 

@@ -12,7 +12,7 @@ use crate::api::answers::{Conflict, NotFound};
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Name, Page};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::engine;
 use crate::api::view::{RunnerList, RunnerView};
 
@@ -98,6 +98,7 @@ async fn set(app: &App, id: u64, drain: Drain) -> Result<Json<RunnerView>, ApiEr
     let runners = engine.runners().await?;
     let found = runners.into_iter().find(|runner| runner.id == id);
     found.map(Json).ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Runners,
         what: format!("runner {id}"),
     })
 }

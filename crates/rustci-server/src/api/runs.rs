@@ -17,11 +17,12 @@ use valkyrie_frame::TraceContext;
 use crate::api::App;
 use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
 use crate::api::blob::blocking;
+use crate::api::check;
 use crate::api::contract::IDEMPOTENCY_KEY;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Cursor, Limit, Page, Word};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::view::{
     Conclusion, JobView, NewRun, NewSource, PipelineText, RunCreated, RunList, RunView, Status,
 };
@@ -29,7 +30,6 @@ use crate::blobs::BlobDigest;
 use crate::catalogue::{Catalogue, RunFilter};
 use crate::engine::{Begin, Begun, EngineHandle, RequestKey, Submission, Wanted};
 use crate::job_token::JobClaims;
-use crate::limits::NAME_CHARS_MAX;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -71,7 +71,7 @@ pub(super) async fn start(
 ) -> Result<RunView, ApiError> {
     accepting(app)?;
     let engine = engine(app)?;
-    check_names(&new)?;
+    check::run(&new)?;
     check_source(app, new.source.as_ref())?;
     // Planning a large file takes milliseconds that live logs should not wait for.
     let mut submission = blocking(move || plan(new)).await?;
@@ -223,6 +223,7 @@ pub(super) async fn stop(app: &App, id: u64) -> Result<(), ApiError> {
 pub(crate) async fn find(app: &App, id: u64) -> Result<RunView, ApiError> {
     let run = app.queries.read(move |catalogue| catalogue.run(id)).await?;
     let mut run = run.ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Runs,
         what: format!("run {id}"),
     })?;
     if run.status != Status::Finished {
@@ -257,19 +258,6 @@ pub(crate) fn number(text: &str, what: &str) -> Result<u64, ApiError> {
 
 pub(crate) fn engine(app: &App) -> Result<&EngineHandle, ApiError> {
     app.engine.as_ref().ok_or(ApiError::ReadOnly)
-}
-
-fn check_names(new: &NewRun) -> Result<(), ApiError> {
-    for (what, name) in [
-        ("project", &new.project),
-        ("pipeline.file", &new.pipeline.file),
-    ] {
-        let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
-        if !fits || name.chars().any(char::is_control) {
-            return Err(ApiError::Name(what));
-        }
-    }
-    Ok(())
 }
 
 fn check_source(app: &App, source: Option<&NewSource>) -> Result<(), ApiError> {

@@ -16,9 +16,10 @@ use crate::api::blob::blocking;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::health::accepting;
 use crate::api::page::{Limit, Page};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Large, Listed};
 use crate::api::tag;
 use crate::api::view::{NewSecret, Rekeyed, SecretList, SecretView};
+use crate::expected::Expected;
 use crate::hex;
 use crate::limits::{SECRET_BODY_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::secrets::{Scope, SecretInfo, SecretName, SecretStore, SecretsError};
@@ -126,7 +127,13 @@ async fn put(
     let value = Zeroizing::new(new.value);
     let put = blocking(move || {
         let at = (&expected, now_ms());
-        Ok(store(&app)?.put(scope, name, &value, at)?)
+        let put = store(&app)?.put(scope, name, &value, at);
+        put.map_err(|error| match error {
+            SecretsError::Changed(name) if expected == Expected::Absent => ApiError::Exists {
+                what: format!("a secret {name}"),
+            },
+            error => error.into(),
+        })
     })
     .await?;
     let status = if put.created {
@@ -218,9 +225,11 @@ impl From<SecretsError> for ApiError {
                 Self::Invalid(error.to_string())
             }
             SecretsError::TooLarge(_) => Self::TooLarge {
+                what: Large::Secret,
                 max: u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX),
             },
             SecretsError::Unknown(name) => Self::NotFound {
+                listed: Listed::Secrets,
                 what: format!("secret {name}"),
             },
             SecretsError::Changed(name) => Self::PreconditionFailed {

@@ -9,7 +9,7 @@ use crate::api::App;
 use crate::api::answers::NotFound;
 use crate::api::extract::{Path, Query};
 use crate::api::page::{Cursor, Limit, Page, Word};
-use crate::api::problem::ApiError;
+use crate::api::problem::{ApiError, Listed};
 use crate::api::view::{
     SummaryList, TestHistory, TestList, TestOrder, TestOutcome, TestStatsList, TestVerdict,
 };
@@ -212,7 +212,10 @@ async fn history(
     let ask =
         move |catalogue: &Catalogue| catalogue.test_history(&project, i64::from(test), skip, limit);
     let body = app.queries.ask(ask).await?;
-    let body = body.ok_or(ApiError::NotFound { what })?;
+    let body = body.ok_or(ApiError::NotFound {
+        listed: Listed::Tests,
+        what,
+    })?;
     let next = body.next.clone();
     Ok(Page { body, next })
 }
@@ -225,6 +228,7 @@ fn skip(cursor: Option<Cursor>) -> u64 {
 async fn known(app: &App, id: u64) -> Result<(), ApiError> {
     let run = app.queries.ask(move |catalogue| catalogue.run(id)).await?;
     run.map(drop).ok_or_else(|| ApiError::NotFound {
+        listed: Listed::Runs,
         what: format!("run {id}"),
     })
 }

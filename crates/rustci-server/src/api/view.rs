@@ -487,7 +487,8 @@ pub struct StreamEvent {
 pub struct NewRun {
     /// What to run.
     pub pipeline: PipelineText,
-    /// What happened: an object with at least `name`.
+    /// What happened: an object with a `name`, which is `manual`, `push`, `pull_request`, `tag` or
+    /// `cron`; `manual` without it.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub event: Map<String, Value>,
@@ -524,7 +525,7 @@ pub struct NewRun {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineText {
-    /// Its path in the project, for names and diagnostics.
+    /// Its path in the project, without `..`: for names and diagnostics.
     #[schema(
         min_length = 1,
         max_length = 255,
@@ -555,6 +556,7 @@ pub enum NewSource {
         /// Where from.
         url: String,
         /// Full commit id.
+        #[schema(pattern = "^([0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")]
         commit: String,
         /// Ref it was found on; empty when unknown.
         #[serde(rename = "ref", default)]

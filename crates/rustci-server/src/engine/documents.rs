@@ -3,7 +3,7 @@
 
 use rustci_scheduler::Command;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, Listed};
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::{Answer, Begin, Begun, Submission, Wanted};
 use crate::engine::placement::refusal;
@@ -47,7 +47,10 @@ impl Core {
             let what = format!("pipeline {name}");
             return drop(answer.send(Err(match (expected, &value, tag) {
                 (Expected::Absent, _, _) => ApiError::PipelineExists(name),
-                (_, None, None) => ApiError::NotFound { what },
+                (_, None, None) => ApiError::NotFound {
+                    listed: Listed::Pipelines,
+                    what,
+                },
                 _ => ApiError::PreconditionFailed { what },
             })));
         }

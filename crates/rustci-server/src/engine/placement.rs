@@ -3,10 +3,10 @@
 use rustci_scheduler::{Command, JobId, Quota, Refused, RunnerId};
 use valkyrie_frame::WallTime;
 
-use crate::api::ApiError;
 use crate::api::view::{
     ClassView, NewQuota, ProjectLoad, QueueView, QueuedJob, QuotaView, RunnerState, RunnerView,
 };
+use crate::api::{ApiError, Listed};
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::Answer;
 use crate::engine::states;
@@ -184,9 +184,11 @@ impl Core {
 pub(super) fn refusal(refused: Refused) -> ApiError {
     match refused {
         Refused::UnknownRunner(runner) => ApiError::NotFound {
+            listed: Listed::Runners,
             what: format!("runner {runner}"),
         },
         Refused::UnknownRun(run) => ApiError::NotFound {
+            listed: Listed::Runs,
             what: format!("run {run}"),
         },
         Refused::RunnerInUse(runner) => ApiError::RunnerInUse(runner.0),

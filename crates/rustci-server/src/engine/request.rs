@@ -10,8 +10,8 @@ use rustci_scheduler::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::api::ApiError;
 use crate::api::view::NewSource;
+use crate::api::{ApiError, Listed};
 use crate::blobs::BlobDigest;
 use crate::engine::core::{Core, Pending};
 use crate::engine::handle::{
@@ -174,9 +174,11 @@ impl Core {
             Ok(_) => return self.hold(Pending::Done(answer)),
             Err(Refused::NotAsking(_)) => ApiError::NotAsking(word.job),
             Err(Refused::UnknownRun(_)) => ApiError::NotFound {
+                listed: Listed::Runs,
                 what: format!("run {run}"),
             },
             Err(Refused::UnknownJob { .. }) => ApiError::NotFound {
+                listed: Listed::Jobs,
                 what: format!("job {job} in run {run}"),
             },
             Err(error) => ApiError::Internal(error.to_string()),
@@ -217,6 +219,7 @@ impl Core {
             .run(run)
             .is_some_and(|run| run.conclusion.is_none());
         let unknown = || ApiError::NotFound {
+            listed: Listed::Runs,
             what: format!("run {run}"),
         };
         if let Some(reason) = &self.failed {

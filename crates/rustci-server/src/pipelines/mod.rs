@@ -2,7 +2,7 @@
 //! time.
 
 mod cron;
-mod git;
+pub(crate) mod git;
 mod registered;
 mod start;
 mod time;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rustci_pipeline::{Cron, Pipeline, PlanRefused, PlanRequest};
 use serde::{Deserialize, Serialize};
 
-use crate::api::ApiError;
 use crate::api::view::{NewPipeline, PipelineSource, PipelineText, PipelineView, ScheduleView};
+use crate::api::{ApiError, check};
 use crate::expected::tag_of;
 use crate::limits::NAME_BYTES_MAX;
 
@@ -55,6 +55,8 @@ impl Registered {
         name: Option<String>,
         now_ms: u64,
     ) -> Result<Self, ApiError> {
+        check::file(&new.pipeline)?;
+        check::env(&new.env)?;
         let pipeline = read(&new.pipeline)?;
         let name = name.or(new.name);
         let name = name.unwrap_or_else(|| slug(pipeline.name()));

@@ -88,7 +88,7 @@ fn a_server_keeps_secrets_by_project() {
         .ended_with(0);
     said.says("the token is ***");
     let again = secrets(&["set", "deploy_token", "--new"], "x").ended_with(2);
-    again.complains("secret deploy_token was changed");
+    again.complains("there is a secret deploy_token already");
     let listed = secrets(&["list", "--json"], "").ended_with(0).json();
     let projects: Vec<_> = listed[0]["secrets"]
         .as_array()
