@@ -319,7 +319,7 @@ async fn logs(
         }
         if out.format() == Format::Text {
             text.push_str(&match &earlier {
-                Some(earlier) => plain.attempt_ended(earlier),
+                Some(earlier) => plain.attempt_ended(&board, earlier),
                 None => plain.all_ended(&board, job),
             });
         }

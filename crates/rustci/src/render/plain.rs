@@ -1,9 +1,10 @@
 //! A run as plain lines, `job | text`, in an order that tells the story of each job.
 //!
 //! Events and log lines reach us on different ways. A step's result is therefore held back until
-//! the log has gone past the step, or has ended.
+//! the log has gone past the step, or has ended; and lines of a step until the results of those
+//! before it are there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use super::board::{Board, Channel, LogLine, Mood, elapsed, word};
@@ -14,6 +15,10 @@ use crate::api::view::{JobView, Status, StepView};
 
 /// Widest name of a step before its lines.
 const TAG_COLUMNS_MAX: usize = 30;
+
+/// Lines that wait for the result of an earlier step. When there are more, that result is not on
+/// its way, and they are shown without it.
+const EARLY_LINES_MAX: usize = 200;
 
 /// What stands before each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,8 @@ struct Printed {
     ended: bool,
     /// Steps that run beside others and have their heading.
     headed: BTreeSet<u16>,
+    /// Lines that came before the results of the steps in front of theirs.
+    early: VecDeque<LogLine>,
     /// A line of RustCI's own that the result of its step may be about to repeat.
     held: Option<(Option<u16>, String)>,
 }
@@ -78,8 +85,8 @@ impl Plain {
     pub(crate) fn update(&mut self, board: &Board) -> String {
         let mut out = String::new();
         for job in &board.run.jobs {
-            self.started(job, &mut out);
-            self.settle(board, job, &mut out);
+            self.started(board, job, &mut out);
+            self.advance(board, job, &mut out);
         }
         out
     }
@@ -88,6 +95,9 @@ impl Plain {
     pub(crate) fn waiting(&mut self, board: &Board) -> String {
         let mut out = String::new();
         let jobs = &board.run.jobs;
+        for job in jobs {
+            self.show_early(board, job, &mut out);
+        }
         if jobs.iter().any(|job| job.status == Status::Running) {
             return out;
         }
@@ -107,19 +117,67 @@ impl Plain {
         let Some(job) = board.job(line.job) else {
             return out;
         };
-        self.started(job, &mut out);
+        self.started(board, job, &mut out);
+        let printed = self.jobs.entry(job.id).or_default();
+        printed.early.push_back(line.clone());
+        if printed.early.len() > EARLY_LINES_MAX {
+            self.show_early(board, job, &mut out);
+        }
+        self.show_due(board, job, &mut out);
+        out
+    }
+
+    /// Prints all that is in its turn.
+    fn advance(&mut self, board: &Board, job: &JobView, out: &mut String) {
+        self.settle(board, job, out);
+        self.show_due(board, job, out);
+        self.settle(board, job, out);
+    }
+
+    /// Shows the lines that no result is due before any more.
+    fn show_due(&mut self, board: &Board, job: &JobView, out: &mut String) {
+        loop {
+            let printed = self.jobs.entry(job.id).or_default();
+            let is_due = |line: &LogLine| {
+                let first = first_beside(job, line.step);
+                let open = |step: &StepView| {
+                    step.status != Status::Finished
+                        && (printed.results..first).contains(&step.index)
+                };
+                let over =
+                    job.status == Status::Finished && printed.logs_ended >= job.attempts.len();
+                over || !job.steps.iter().any(open)
+            };
+            let Some(line) = printed.early.front().filter(|line| is_due(line)).cloned() else {
+                return;
+            };
+            self.show(board, job, &line, out);
+            // Only now: the result of its step is not due before it.
+            self.jobs.entry(job.id).or_default().early.pop_front();
+        }
+    }
+
+    /// Shows all lines that are there.
+    fn show_early(&mut self, board: &Board, job: &JobView, out: &mut String) {
+        while let Some(line) = self.jobs.entry(job.id).or_default().early.front().cloned() {
+            self.show(board, job, &line, out);
+            self.jobs.entry(job.id).or_default().early.pop_front();
+        }
+    }
+
+    fn show(&mut self, board: &Board, job: &JobView, line: &LogLine, out: &mut String) {
         if line.step == self.jobs.entry(job.id).or_default().step {
-            self.release(job, None, &mut out);
+            self.release(job, None, out);
         }
         let printed = self.jobs.entry(job.id).or_default();
         if let Some(step) = line.step.filter(|step| Some(*step) != printed.step) {
             printed.step = line.step;
             // What runs beside others has its name before each line, and one heading.
             let is_new = tag(job, line.step).is_none() || printed.headed.insert(step);
-            self.settle(board, job, &mut out);
-            self.release(job, None, &mut out);
+            self.settle(board, job, out);
+            self.release(job, None, out);
             if is_new {
-                self.heading(job, line.step, &mut out);
+                self.heading(job, line.step, out);
             }
         }
         let keep = match self.look.colour {
@@ -128,9 +186,9 @@ impl Plain {
         };
         let text = clean(&line.text, keep);
         match line.channel {
-            Channel::Stdout | Channel::Stderr => self.step_line(job, line.step, &text, &mut out),
+            Channel::Stdout | Channel::Stderr => self.step_line(job, line.step, &text, out),
             Channel::System if line.step.is_none() => {
-                self.line(job, &self.look.colour.dim(&text), &mut out);
+                self.line(job, &self.look.colour.dim(&text), out);
             }
             Channel::System => {
                 let held = Some((line.step, text.into_owned()));
@@ -140,10 +198,9 @@ impl Plain {
             Channel::Command if Some(line.text.as_str()) == name_of(job, line.step) => {}
             Channel::Command => {
                 let text = self.look.colour.dim(&format!("$ {text}"));
-                self.step_line(job, line.step, &text, &mut out);
+                self.step_line(job, line.step, &text, out);
             }
         }
-        out
     }
 
     /// Prints the line that was held back, unless `result` says the same. One of another step than
@@ -168,7 +225,7 @@ impl Plain {
         let mut out = String::new();
         self.jobs.entry(job).or_default().logs_ended += 1;
         if let Some(job) = board.job(job) {
-            self.settle(board, job, &mut out);
+            self.advance(board, job, &mut out);
         }
         out
     }
@@ -176,14 +233,16 @@ impl Plain {
     /// Nothing more will come from the logs of this job.
     pub(crate) fn all_ended(&mut self, board: &Board, job: &JobView) -> String {
         let mut out = String::new();
+        self.show_early(board, job, &mut out);
         self.jobs.entry(job.id).or_default().logs_ended = usize::MAX;
         self.settle(board, job, &mut out);
         out
     }
 
     /// The log of an attempt is over, and another attempt came after it.
-    pub(crate) fn attempt_ended(&mut self, job: &JobView) -> String {
+    pub(crate) fn attempt_ended(&mut self, board: &Board, job: &JobView) -> String {
         let mut out = String::new();
+        self.show_early(board, job, &mut out);
         self.release(job, None, &mut out);
         if let Some(attempt) = job.attempts.last() {
             let cause = attempt.cause.as_deref().unwrap_or("it was given up");
@@ -201,7 +260,7 @@ impl Plain {
         out
     }
 
-    fn started(&mut self, job: &JobView, out: &mut String) {
+    fn started(&mut self, board: &Board, job: &JobView, out: &mut String) {
         let Some(attempt) = job.attempts.last() else {
             return;
         };
@@ -209,6 +268,8 @@ impl Plain {
         if printed.attempt >= attempt.number {
             return;
         }
+        self.show_early(board, job, out);
+        let printed = self.jobs.entry(job.id).or_default();
         let first = printed.attempt == 0;
         *printed = Printed {
             attempt: attempt.number,
@@ -247,8 +308,10 @@ impl Plain {
         // The news of a step can overtake that of its attempt; a job without any is over only when
         // it says so, as a skipped one does.
         let begun = !job.attempts.is_empty() || job.status == Status::Finished;
-        let log_done = begun && printed.logs_ended >= job.attempts.len();
-        let (results, current) = (printed.results, first_beside(job, printed.step));
+        let early = printed.early.front().map(|line| line.step);
+        let log_done = begun && printed.logs_ended >= job.attempts.len() && early.is_none();
+        let at = early.unwrap_or(printed.step);
+        let (results, current) = (printed.results, first_beside(job, at));
         let past = |step: &&StepView| {
             step.status == Status::Finished && (log_done || step.index < current)
         };
@@ -507,6 +570,43 @@ mod tests {
     }
 
     #[test]
+    fn a_line_waits_for_the_results_of_the_steps_before_its_own() {
+        let over = sample::failed();
+        let mut open = sample::failed();
+        for job in &mut open.run.jobs {
+            job.status = Status::Running;
+            job.steps
+                .iter_mut()
+                .for_each(|step| step.status = Status::Running);
+        }
+        let line = sample::line_of;
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
+        let out = plain.log(&open, &line(0, "cc")) + &plain.log(&open, &line(1, "test a"));
+        assert_eq!(out, "▸ build\ncc\n", "how `build` ended is not known yet");
+        open.run.jobs[1].steps[0] = over.job(2).unwrap().steps[0].clone();
+        assert_eq!(
+            plain.update(&open),
+            "✓ build (0.9s)\n▸ unit tests\ntest a\n"
+        );
+
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
+        open.run.jobs[1].steps[0].status = Status::Running;
+        let _ = plain.log(&open, &line(0, "cc")) + &plain.log(&open, &line(1, "test a"));
+        let out = plain.log_ended(&open, 2);
+        assert_eq!(out, "", "the log can be over before its steps are told");
+        let out = plain.update(&over);
+        assert!(
+            out.starts_with("✓ build (0.9s)\n▸ unit tests\ntest a\n✗ unit tests"),
+            "{out}"
+        );
+
+        let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
+        let lines = (0..=EARLY_LINES_MAX).map(|_| plain.log(&open, &line(1, "x")));
+        let out: String = lines.collect();
+        assert_eq!(out.lines().count(), EARLY_LINES_MAX + 2, "with its heading");
+    }
+
+    #[test]
     fn an_attempt_that_another_came_after_has_an_end_of_its_own() {
         let board = sample::failed();
         let mut job = board.job(2).unwrap().clone();
@@ -514,7 +614,7 @@ mod tests {
         job.attempts[0].finished_ms = job.attempts[0].started_ms.map(|at| at + 1_500);
         let mut plain = Plain::new(sample::look(Sink::Stream), Prefix::Nothing);
         assert_eq!(
-            plain.attempt_ended(&job),
+            plain.attempt_ended(&board, &job),
             "✗ attempt 1 ended: runner_lost (1.5s)\n"
         );
     }
