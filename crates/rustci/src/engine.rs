@@ -229,6 +229,7 @@ pub(crate) fn read_only(dir: &Path) -> Result<(Api, ReadOnly), Failure> {
     let data = ReadOnly::open(dir).map_err(|error| match error {
         CatalogueError::Missing { .. } => Failure::NoRuns {
             place: format!("in {}", dir.display()),
+            server: String::new(),
         },
         other => Failure::engine("cannot read the data directory", other),
     })?;

@@ -44,7 +44,11 @@ pub(crate) enum Failure {
     },
     /// The place looked at has no runs.
     #[error("no runs yet {place}")]
-    NoRuns { place: String },
+    NoRuns {
+        place: String,
+        /// What `rustci run` needs to get there; empty for this machine.
+        server: String,
+    },
     /// The run or pipeline has no such job.
     #[error("{subject} has no job `{job}`")]
     UnknownJob {
@@ -164,7 +168,7 @@ impl Failure {
             Self::FileMissing { known, .. } => Some(format!("the project has {}", one_line(known))),
             Self::Usage { hint, .. } | Self::UnknownRun { hint, .. } => Some(hint.clone()),
             Self::DataDir { .. } => Some("--data-dir puts runs and logs elsewhere".to_owned()),
-            Self::NoRuns { .. } => Some("`rustci run` makes one".to_owned()),
+            Self::NoRuns { server, .. } => Some(format!("`rustci run{server}` makes one")),
             Self::UnknownJob { job, known, .. } => Some(name_hint(job, known, "its jobs are")),
             Self::Refused { hint, .. } | Self::ServerError { hint, .. } => hint.clone(),
             Self::Unauthorized { shown, .. } => Some(shown.hint()),

@@ -226,7 +226,10 @@ pub(crate) async fn places(args: &PlaceArgs) -> Result<Vec<Place>, Failure> {
     let name = format!("in {}", project.root.display());
     let dirs = dirs::local_data_all(&project);
     if dirs.is_empty() {
-        return Err(Failure::NoRuns { place: name });
+        return Err(Failure::NoRuns {
+            place: name,
+            server: String::new(),
+        });
     }
     for dir in &dirs {
         engine::settle(dir, &dirs::local_secrets(&project)).await;
@@ -270,6 +273,7 @@ pub(crate) async fn changeable(args: &PlaceArgs) -> Result<Changeable, Failure> 
     let place = places(args).await?.into_iter().next();
     let place = place.ok_or_else(|| Failure::NoRuns {
         place: "here".to_owned(),
+        server: String::new(),
     })?;
     // Where the logs are on this machine, everything else is, too.
     let Some(dir) = place.logs.as_deref().and_then(Path::parent) else {

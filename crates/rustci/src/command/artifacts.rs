@@ -62,6 +62,7 @@ pub(crate) async fn artifacts(args: &ArtifactsArgs, out: &mut Output) -> Result<
 fn nothing() -> Failure {
     Failure::NoRuns {
         place: "here".to_owned(),
+        server: String::new(),
     }
 }
 

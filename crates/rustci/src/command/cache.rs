@@ -22,6 +22,7 @@ pub(crate) async fn cache(args: &CacheArgs, out: &mut Output) -> Result<Exit, Fa
             let places = places(&args.place).await?;
             let place = places.first().ok_or_else(|| Failure::NoRuns {
                 place: "here".to_owned(),
+                server: String::new(),
             })?;
             list(&place.api, place.project.as_deref(), out).await?;
         }

@@ -20,6 +20,7 @@ pub(crate) async fn explain(args: &ExplainArgs, out: &mut Output) -> Result<Exit
     let Some(place) = places.first() else {
         return Err(Failure::NoRuns {
             place: "here".to_owned(),
+            server: String::new(),
         });
     };
     let (run, job) = split(args.what.as_deref())?;

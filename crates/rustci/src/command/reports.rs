@@ -23,6 +23,7 @@ pub(crate) async fn tests(args: &TestsArgs, out: &mut Output) -> Result<Exit, Fa
     let places = places(&args.place).await?;
     let place = places.first().ok_or_else(|| Failure::NoRuns {
         place: "here".to_owned(),
+        server: String::new(),
     })?;
     match (&args.history, args.flaky, args.slowest) {
         (Some(name), ..) => history(place, name, args.limit, out).await,

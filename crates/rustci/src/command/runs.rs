@@ -42,6 +42,7 @@ pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Fail
     let Some(place) = places.first() else {
         return Err(Failure::NoRuns {
             place: "here".to_owned(),
+            server: String::new(),
         });
     };
     match &args.command {
@@ -151,6 +152,7 @@ pub(super) async fn find(place: &Place, run: Option<u64>) -> Result<RunView, Fai
     let Some(newest) = newest else {
         return Err(Failure::NoRuns {
             place: place.name.clone(),
+            server: place.api.arguments().to_owned(),
         });
     };
     let number = run.unwrap_or(newest);

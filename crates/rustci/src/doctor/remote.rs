@@ -103,7 +103,10 @@ async fn runners(api: &Api) -> Vec<Check> {
         checks.push(Check::warn(
             "draining",
             message,
-            "`rustci runners undrain` gives them jobs again",
+            format!(
+                "`rustci runners undrain RUNNER{}` gives one jobs again",
+                api.arguments()
+            ),
         ));
     }
     let ours = env!("CARGO_PKG_VERSION");
@@ -129,7 +132,7 @@ async fn queue(api: &Api) -> Vec<Check> {
     };
     let mut checks = Vec::new();
     if queue.paused {
-        let hint = "`rustci queue resume` goes on";
+        let hint = format!("`rustci queue resume{}` goes on", api.arguments());
         checks.push(Check::warn(
             "queue",
             "it is paused: no job is handed out",
@@ -169,7 +172,10 @@ async fn queue(api: &Api) -> Vec<Check> {
         checks.push(Check::warn(
             "stuck",
             message,
-            "`rustci queue` shows which, `rustci explain` why",
+            format!(
+                "`rustci queue list{0}` shows which, `rustci explain{0}` why",
+                api.arguments()
+            ),
         ));
     }
     checks

@@ -194,6 +194,9 @@ fn what_to_type_next_names_the_server_and_never_the_token() {
     let remote = remote("jobs: { a: { steps: [{ run: exit 1 } ] } }\n");
     let token = remote.world.path("state/rustci/server/token");
     let token = std::fs::read_to_string(token).unwrap();
+    let none = ["runs", "view", "--server", &remote.url];
+    let said = remote.world.rustci(&none).ended_with(2);
+    said.complains(&format!("`rustci run --server {}` makes one", remote.url));
     let args = ["run", "--server", &remote.url, "--token", token.trim()];
     let said = remote.world.rustci(&args).ended_with(1);
     said.says("1 job failed");
