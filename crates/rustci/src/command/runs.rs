@@ -34,7 +34,7 @@ const TEXT_BYTES: usize = 64 << 10;
 pub(crate) async fn runs(args: &RunsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let places = match (places(&args.place).await, &args.command) {
         // A list of nothing is a list, here as on a server.
-        (Err(Failure::NoRuns { place }), RunsCommand::List { .. }) => {
+        (Err(Failure::NoRuns { place, .. }), RunsCommand::List { .. }) => {
             return no_runs(&place, out).map(|()| Exit::Success);
         }
         (places, _) => places?,
