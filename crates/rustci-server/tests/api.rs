@@ -473,13 +473,13 @@ async fn what_could_never_run_is_not_taken() {
         run["env"] = json!({});
         *run.pointer_mut(place).unwrap() = value;
         let problem = api.post("/api/v1/runs", &run).await;
-        let problem = problem.is_problem(400, "invalid_request");
+        let problem = problem.is_problem(422, "unusable_value");
         assert!(problem.detail.contains(what), "{problem:?}");
         if place == "/env" || place.starts_with("/pipeline") {
             let kept = json!({ "name": "x", "pipeline": run["pipeline"], "env": run["env"] });
             api.post("/api/v1/pipelines", &kept)
                 .await
-                .is_problem(400, "invalid_request");
+                .is_problem(422, "unusable_value");
         }
     }
     let twice = new_run(PIPELINE)

@@ -13,7 +13,7 @@ use crate::pipelines::git::is_commit;
 /// Checks a request for a run.
 ///
 /// # Errors
-/// [`ApiError::Name`] and [`ApiError::Invalid`] for what could never run.
+/// [`ApiError::Name`] and [`ApiError::Unusable`] for what could never run.
 pub(crate) fn run(new: &NewRun) -> Result<(), ApiError> {
     name("project", &new.project)?;
     file(&new.pipeline)?;
@@ -28,7 +28,7 @@ pub(crate) fn file(pipeline: &PipelineText) -> Result<(), ApiError> {
     name("pipeline.file", path)?;
     let inside = !path.starts_with('/') && path.split('/').all(|part| part != "..");
     inside.then_some(()).ok_or_else(|| {
-        ApiError::Invalid(format!(
+        ApiError::Unusable(format!(
             "pipeline.file {path:?} is not a path in the project, such as .rustci/ci.yaml"
         ))
     })
@@ -38,13 +38,13 @@ pub(crate) fn file(pipeline: &PipelineText) -> Result<(), ApiError> {
 pub(crate) fn env(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
     for (name, value) in env {
         if !is_variable_name(name) {
-            return Err(ApiError::Invalid(format!(
+            return Err(ApiError::Unusable(format!(
                 "{name:?} in env is not the name of a variable: letters, digits and `_`, and no \
                  digit first"
             )));
         }
         if value.contains('\0') {
-            return Err(ApiError::Invalid(format!(
+            return Err(ApiError::Unusable(format!(
                 "the value of {name} in env has a NUL, which no environment can have"
             )));
         }
@@ -68,7 +68,7 @@ fn event(event: &Map<String, Value>) -> Result<(), ApiError> {
     if name.as_str().is_some_and(|name| EVENTS.contains(&name)) {
         return Ok(());
     }
-    Err(ApiError::Invalid(format!(
+    Err(ApiError::Unusable(format!(
         "event.name is {name}; it has to be one of {}",
         EVENTS.join(", ")
     )))
@@ -76,7 +76,7 @@ fn event(event: &Map<String, Value>) -> Result<(), ApiError> {
 
 fn source(source: Option<&NewSource>) -> Result<(), ApiError> {
     match source {
-        Some(NewSource::Git { commit, .. }) if !is_commit(commit) => Err(ApiError::Invalid(
+        Some(NewSource::Git { commit, .. }) if !is_commit(commit) => Err(ApiError::Unusable(
             format!("source.git.commit {commit:?} is not the full id of a commit"),
         )),
         _ => Ok(()),

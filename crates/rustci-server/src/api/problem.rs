@@ -42,6 +42,9 @@ pub enum ApiError {
     /// The caller's pipeline wants secrets that the server does not have.
     #[error("the pipeline uses secrets that are not set: {}", .0.join(", "))]
     SecretMissing(Vec<String>),
+    /// The caller's value has the form that the route documents, and no run could use it.
+    #[error("{0}")]
+    Unusable(String),
     /// The caller's bytes do not have the digest it promised.
     #[error("{0}")]
     Digest(BlobError),
@@ -266,6 +269,7 @@ impl ApiError {
             Self::RunSkipped(_) => &rows::RUN_SKIPPED,
             Self::BlobMissing(_) => &rows::BLOB_MISSING,
             Self::SecretMissing(_) => &rows::SECRET_MISSING,
+            Self::Unusable(_) => &rows::UNUSABLE_VALUE,
             Self::Digest(_) => &rows::DIGEST_MISMATCH,
             Self::Offset(_) => &rows::INVALID_OFFSET,
             Self::Name(_) => &rows::INVALID_NAME,

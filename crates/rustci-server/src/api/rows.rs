@@ -66,6 +66,13 @@ pub(crate) const SECRET_MISSING: Row = Row {
     hint: "`rustci secrets set NAME --server URL` reads its value from standard input",
 };
 
+pub(crate) const UNUSABLE_VALUE: Row = Row {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "unusable_value",
+    title: "Value cannot be used",
+    hint: "send the value that is named in another form; docs/api.md has the rules",
+};
+
 pub(crate) const DIGEST_MISMATCH: Row = Row {
     status: StatusCode::UNPROCESSABLE_ENTITY,
     code: "digest_mismatch",
@@ -300,6 +307,7 @@ pub(crate) const ALL: &[&Row] = &[
     &RUN_SKIPPED,
     &BLOB_MISSING,
     &SECRET_MISSING,
+    &UNUSABLE_VALUE,
     &DIGEST_MISMATCH,
     &INVALID_OFFSET,
     &INVALID_NAME,
