@@ -29,6 +29,10 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// How often a directory is made anew that something else took the place of: once is enough where
+/// all who write want the directory.
+const MAKE_TRIES: usize = 3;
+
 /// A directory that is open. Paths are relative to it and are taken as they are: check them before.
 #[derive(Debug)]
 pub struct Root {
@@ -81,20 +85,27 @@ pub(crate) fn open_directory_at(parent: BorrowedFd<'_>, name: &str) -> io::Resul
     rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).map_err(no_link)
 }
 
+/// Others make the same directory at the same time: what was found may be gone, or be the directory,
+/// a moment later.
 fn make_directory_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    match rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()) {
-        Ok(fd) => return Ok(fd),
-        Err(Errno::NOENT) => {}
-        Err(Errno::LOOP | Errno::NOTDIR) => {
-            rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+    for _ in 0..MAKE_TRIES {
+        match rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()) {
+            Ok(fd) => return Ok(fd),
+            Err(Errno::NOENT) => {}
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR | Errno::PERM) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        // Another thread was faster.
-        Ok(()) | Err(Errno::EXIST) => open_directory_at(parent, name),
-        Err(error) => Err(error.into()),
-    }
+    open_directory_at(parent, name)
 }
 
 pub(crate) fn open_file_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<File> {
@@ -199,6 +210,25 @@ mod tests {
                 .unwrap()
                 .is_file()
         );
+    }
+
+    #[test]
+    fn threads_that_want_the_same_directory_all_get_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for round in 0..300 {
+            let way = format!("{round}");
+            symlink("/nowhere", dir.path().join(&way)).unwrap();
+            let barrier = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        root.make_directory(&format!("{way}/below")).unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]
