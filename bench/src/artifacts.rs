@@ -84,12 +84,10 @@ struct Tree {
 
 impl Tree {
     fn new(root: PathBuf, seed: u64) -> Result<Self> {
-        std::fs::create_dir(&root)?;
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let sizes = [LARGE_BYTES; LARGE].into_iter();
         let sizes = sizes.chain([SMALL_BYTES; SMALL]);
-        let mut files = Vec::new();
-        for (number, size) in sizes.enumerate() {
+        let contents = sizes.map(|size| {
             let mut bytes = Vec::with_capacity(size);
             while bytes.len() < size {
                 random ^= random << 13;
@@ -97,8 +95,18 @@ impl Tree {
                 random ^= random << 17;
                 bytes.extend_from_slice(&random.to_le_bytes());
             }
+            Ok(bytes)
+        });
+        Self::of(root, contents)
+    }
+
+    /// The files with these contents, numbered, on the disk.
+    fn of(root: PathBuf, contents: impl Iterator<Item = Result<Vec<u8>>>) -> Result<Self> {
+        std::fs::create_dir(&root)?;
+        let mut files = Vec::new();
+        for (number, bytes) in contents.enumerate() {
             let file = root.join(format!("{number:04}"));
-            std::fs::write(&file, &bytes)?;
+            std::fs::write(&file, bytes?)?;
             files.push(file);
         }
         let tree = Self { root, files };
@@ -109,9 +117,7 @@ impl Tree {
     /// A copy with 4 KiB put in front of the middle of each large file, and one small file in ten new.
     fn changed(&self) -> Result<Self> {
         let root = self.root.with_file_name("changed");
-        std::fs::create_dir(&root)?;
-        let mut files = Vec::new();
-        for (number, file) in self.files.iter().enumerate() {
+        let contents = self.files.iter().enumerate().map(|(number, file)| {
             let mut bytes = std::fs::read(file)?;
             if number < LARGE {
                 let middle = bytes.len() / 2;
@@ -120,13 +126,9 @@ impl Tree {
             } else if number % 10 == 0 {
                 bytes.iter_mut().for_each(|byte| *byte ^= 0xff);
             }
-            let file = root.join(format!("{number:04}"));
-            std::fs::write(&file, &bytes)?;
-            files.push(file);
-        }
-        let tree = Self { root, files };
-        tree.settle()?;
-        Ok(tree)
+            Ok(bytes)
+        });
+        Self::of(root, contents)
     }
 
     /// What was written here must not be what somebody's sync waits for.
