@@ -29,5 +29,5 @@ pub use http::{HttpMetrics, OpenStream};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use rustci::{JobState, RustciMetrics};
 pub use span_ids::{Work, span_id};
-pub use tally::{FrameTally, Received};
+pub use tally::{FrameCounts, FrameTally};
 pub use valkyrie::{Direction, OpenConnection, ValkyrieMetrics};

@@ -16,13 +16,10 @@ use prometheus_client::{
 /// Upper bounds 16 B to 256 KiB, each four times the one before, and one bucket above.
 pub(crate) const BUCKETS: usize = 9;
 
-/// The bucket of a size.
-pub(crate) const fn bucket_of(bytes: u32) -> usize {
-    let mut bucket = 0;
-    while bucket < BUCKETS - 1 && bytes > 16 << (2 * bucket) {
-        bucket += 1;
-    }
-    bucket
+/// The bucket of sizes of at most `2^power` bytes that are over `2^(power - 1)`.
+pub(crate) const fn bucket_of_power(power: usize) -> usize {
+    let bucket = power.saturating_sub(3) / 2;
+    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
 }
 
 /// Counts of one batch.
@@ -94,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_size_on_a_bound_belongs_below_it() {
-        let buckets = [0, 16, 17, 64, 65, 262_144, 262_145, u32::MAX].map(bucket_of);
+        let buckets = [0, 4, 5, 6, 7, 18, 19, 40].map(bucket_of_power);
         assert_eq!(buckets, [0, 0, 1, 1, 2, 7, 8, 8]);
     }
 }

@@ -1,26 +1,30 @@
 //! Counts frames on the thread that moves them.
 
-use valkyrie_frame::{MessageType, Priority};
+use valkyrie_frame::MessageType;
 
 use crate::{
     ValkyrieMetrics,
-    size::{Sizes, bucket_of},
+    size::{Sizes, bucket_of_power},
 };
 
-/// What became of a received frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// It was handled.
-    Success,
-    /// It was skipped: its type has no meaning here.
-    Skipped,
-    /// It was answered with an ERROR.
-    Error,
+/// Frames of one type, as a connection counted them since it was asked last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameCounts<'a> {
+    /// Frames queued for sending, by the bands of `Priority::band`, lowest first.
+    pub sent: [u64; 4],
+    /// Frames received, those that were skipped included.
+    pub received: u64,
+    /// Frames received that have no meaning here.
+    pub skipped: u64,
+    /// Payload bytes of both directions.
+    pub bytes: u64,
+    /// Frames of both directions by payload: entry `n` counts those of at most `2^n` bytes that
+    /// are in no entry before.
+    pub sizes: &'a [u32],
 }
 
-impl Received {
-    pub(crate) const ALL: [&'static str; 3] = ["success", "skipped", "error"];
-}
+/// The values of the label `status`: handled, or without a meaning here.
+pub(crate) const STATUS: [&str; 2] = ["success", "skipped"];
 
 /// The values of the label `priority`, in the order of [`Row::sent`].
 pub(crate) const BANDS: [&str; 4] = ["low", "normal", "high", "critical"];
@@ -56,14 +60,14 @@ const ROW_OF: [u8; 256] = {
 pub(crate) struct Row {
     /// By [`BANDS`].
     pub(crate) sent: [u64; 4],
-    /// By [`Received`].
-    pub(crate) received: [u64; 3],
+    /// By [`STATUS`].
+    pub(crate) received: [u64; 2],
     pub(crate) sizes: Sizes,
 }
 
 /// Frame counts of one thread, added to the shared families by [`flush`](Self::flush).
 ///
-/// Counting costs a few plain additions; only a flush, once per tick, touches shared memory.
+/// Adding is plain memory of this thread; only a flush touches what others read.
 /// Dropping the tally flushes it.
 #[derive(Debug)]
 pub struct FrameTally {
@@ -83,42 +87,27 @@ impl FrameTally {
         }
     }
 
-    /// Counts a frame that was queued for sending; `bytes` is its payload.
-    #[inline]
-    pub fn sent(&mut self, kind: MessageType, priority: Priority, bytes: u32) {
-        let band = match priority.band() {
-            "low" => 0,
-            "normal" => 1,
-            "high" => 2,
-            _ => 3,
-        };
-        if let Some(count) = self.row(kind, bytes).sent.get_mut(band) {
-            *count += 1;
-        }
-    }
-
-    /// Counts a frame that was received; `bytes` is its payload.
-    #[inline]
-    pub fn received(&mut self, kind: MessageType, outcome: Received, bytes: u32) {
-        if let Some(count) = self.row(kind, bytes).received.get_mut(outcome as usize) {
-            *count += 1;
-        }
-    }
-
-    /// The row of a type, with the size counted.
-    #[inline]
-    fn row(&mut self, kind: MessageType, bytes: u32) -> &mut Row {
+    /// Adds what one connection counted of one type.
+    pub fn add(&mut self, kind: MessageType, counts: &FrameCounts<'_>) {
         let index = ROW_OF.get(usize::from(kind.0)).copied().unwrap_or_default();
         self.dirty |= 1 << index;
         let row = self
             .rows
             .get_mut(usize::from(index))
             .expect("ROW_OF holds indices of rows");
-        if let Some(count) = row.sizes.counts.get_mut(bucket_of(bytes)) {
-            *count += 1;
+        for (total, count) in row.sent.iter_mut().zip(counts.sent) {
+            *total += count;
         }
-        row.sizes.sum += u64::from(bytes);
-        row
+        let success = counts.received.saturating_sub(counts.skipped);
+        for (total, count) in row.received.iter_mut().zip([success, counts.skipped]) {
+            *total += count;
+        }
+        for (power, &frames) in counts.sizes.iter().enumerate() {
+            if let Some(count) = row.sizes.counts.get_mut(bucket_of_power(power)) {
+                *count += u64::from(frames);
+            }
+        }
+        row.sizes.sum += counts.bytes;
     }
 
     /// Adds what was counted to the shared families and starts again at zero.

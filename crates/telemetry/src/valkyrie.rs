@@ -14,7 +14,7 @@ use valkyrie_frame::{ErrorCode, MessageType, SecurityMode, StreamClass};
 use crate::{
     metrics::{Label, Labels, Timings, long_times, short_times},
     size::SizeHistogram,
-    tally::{BANDS, Received, Row},
+    tally::{BANDS, Row, STATUS},
 };
 
 /// Which way bytes of a stream went.
@@ -279,7 +279,7 @@ impl ValkyrieMetrics {
                 self.messages_sent.get_or_create(&labels).inc_by(count);
             }
         }
-        for (status, &count) in Received::ALL.into_iter().zip(&row.received) {
+        for (status, &count) in STATUS.into_iter().zip(&row.received) {
             if count > 0 {
                 let labels = [("type", kind), ("status", status)];
                 self.messages_received.get_or_create(&labels).inc_by(count);

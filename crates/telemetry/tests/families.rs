@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use telemetry::{CacheAnswer, Direction, FrameTally, JobState, Metrics, Received};
+use telemetry::{CacheAnswer, Direction, FrameCounts, FrameTally, JobState, Metrics};
 use valkyrie_frame::{ErrorCode, MessageType, Priority, SecurityMode, StreamClass};
 
 /// Family, type, label names.
@@ -84,8 +84,12 @@ fn move_all(metrics: &Metrics) {
     valkyrie.stream_bytes(StreamClass::Data, Direction::Sent, 4_096);
     valkyrie.window(StreamClass::Jobs, 65_536);
     let mut tally = FrameTally::new(valkyrie);
-    tally.sent(MessageType::JOB_REQUEST, Priority::NORMAL, 100);
-    tally.received(MessageType::LOG_ENTRY, Received::Success, 4_096);
+    let counts = FrameCounts {
+        sent: [0, 1, 0, 0],
+        received: 1,
+        ..FrameCounts::default()
+    };
+    tally.add(MessageType::JOB_REQUEST, &counts);
     tally.flush();
     let http = &metrics.http;
     http.answered("GET", "/api/v1/runs/{id}", 404, Duration::from_micros(80));
@@ -223,10 +227,23 @@ fn a_closed_connection_is_not_active() {
 fn a_tally_counts_by_type_band_and_size() {
     let metrics = Metrics::new();
     let mut tally = FrameTally::new(&metrics.valkyrie);
-    for _ in 0..3 {
-        tally.sent(MessageType::CALL, Priority::HIGH, 64);
-    }
-    tally.received(MessageType(0x99), Received::Success, 300_000);
+    let calls = FrameCounts {
+        sent: [0, 0, 3, 0],
+        bytes: 3 * 64,
+        sizes: &[0, 0, 0, 0, 0, 0, 3],
+        ..FrameCounts::default()
+    };
+    tally.add(MessageType::CALL, &calls);
+    let mut sizes = [0; 20];
+    sizes[19] = 1;
+    let others = FrameCounts {
+        received: 2,
+        skipped: 1,
+        bytes: 300_000,
+        sizes: &sizes,
+        ..FrameCounts::default()
+    };
+    tally.add(MessageType(0x99), &others);
     assert!(
         !metrics.encode().contains("call"),
         "nothing is shared before the flush"
@@ -236,6 +253,8 @@ fn a_tally_counts_by_type_band_and_size() {
     for line in [
         "valkyrie_messages_sent_total{type=\"call\",priority=\"high\"} 3",
         "valkyrie_messages_received_total{type=\"application\",status=\"success\"} 1",
+        "valkyrie_messages_received_total{type=\"application\",status=\"skipped\"} 1",
+        "valkyrie_message_size_bytes_bucket{le=\"16.0\",type=\"call\"} 0",
         "valkyrie_message_size_bytes_bucket{le=\"64.0\",type=\"call\"} 3",
         "valkyrie_message_size_bytes_bucket{le=\"262144.0\",type=\"application\"} 0",
         "valkyrie_message_size_bytes_sum{type=\"application\"} 300000.0",

@@ -120,9 +120,10 @@ impl Header {
         out.extend_from_slice(&self.to_bytes());
     }
 
-    /// Reads a header whose magic and version were checked.
+    /// Reads a header, of which magic and version are not looked at.
     #[inline]
-    pub(crate) const fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Self {
+    #[must_use]
+    pub const fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Self {
         let [
             _,
             _,

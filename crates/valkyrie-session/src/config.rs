@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use valkyrie_frame::limits::{
     CALLS_MAX, CLASS_WINDOW_BYTES, CONNECTION_WINDOW_BYTES, CONNECTION_WINDOW_BYTES_MAX,
-    FRAME_PAYLOAD_BYTES_FLOOR, FRAME_PAYLOAD_BYTES_MAX, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES_MAX,
-    STREAMS_MAX,
+    FRAGMENT_BYTES, FRAME_PAYLOAD_BYTES_FLOOR, FRAME_PAYLOAD_BYTES_MAX, MESSAGE_BYTES_MAX,
+    STREAM_WINDOW_BYTES_MAX, STREAMS_MAX,
 };
 use valkyrie_frame::{Correlation, Parity, SecurityMode, StreamClass, VERSION, v2};
 
@@ -71,6 +71,9 @@ pub struct SessionConfig {
     pub keepalive: Option<Duration>,
     /// What this side accepts.
     pub limits: Limits,
+    /// Longest fragment while one class has something to send, as far as the peer takes it.
+    /// Default: 32 KiB; 256 KiB moves bulk with fewer frames, and lets an urgent one wait longer.
+    pub fragment: u32,
 }
 
 impl Default for SessionConfig {
@@ -85,6 +88,7 @@ impl Default for SessionConfig {
             features: 0,
             keepalive: Some(Duration::from_secs(10)),
             limits: Limits::default(),
+            fragment: FRAGMENT_BYTES,
         }
     }
 }

@@ -1,30 +1,40 @@
 //! Plain numbers about one connection.
 
-use valkyrie_frame::{ErrorCode, MessageType};
+use valkyrie_frame::{ErrorCode, MessageType, Priority};
 
-/// What happened on a connection since it began, and notes of the newest frames for histograms.
+/// What happened on a connection since the numbers were last [taken](Self::take).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
-    sent: Vec<TypeCount>,
-    received: Vec<TypeCount>,
-    notes: Vec<FrameNote>,
+    types: Vec<TypeCount>,
+    /// Place of the type that was counted last.
+    recent: usize,
     errors: Vec<ErrorNote>,
-    /// Frames of unknown types, and frames about calls and streams that are gone.
+    /// Frames of unknown types, and frames about calls and streams that are gone, in all.
     pub skipped: u64,
-    /// Errors reported by either side.
+    /// Errors reported by either side, in all.
     pub errors_total: u64,
 }
 
-/// Frames of one type in one direction.
+/// Frames of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeCount {
     /// The type.
     pub kind: MessageType,
-    /// Frames.
-    pub frames: u64,
-    /// Payload bytes, extensions included, headers not.
+    /// Frames queued for sending, by the bands of [`Priority::band`], lowest first.
+    pub sent: [u64; 4],
+    /// Frames received, those that were skipped included.
+    pub received: u64,
+    /// Frames received and skipped.
+    pub skipped: u64,
+    /// Payload bytes of both directions, extensions included, headers not.
     pub bytes: u64,
+    /// Frames of both directions by payload: entry `n` counts those of at most `2^n` bytes that
+    /// are in no entry before.
+    pub sizes: [u32; SIZE_CLASSES],
 }
+
+/// Entries of [`TypeCount::sizes`]; the last one holds the longest payload of a frame.
+pub const SIZE_CLASSES: usize = 19;
 
 /// Streams and stream bytes of one class since the last
 /// [`take_stream_counts`](crate::Session::take_stream_counts).
@@ -38,28 +48,6 @@ pub struct StreamCount {
     pub sent: u64,
     /// Payload bytes that took credit, received.
     pub received: u64,
-}
-
-/// One frame, for whoever keeps histograms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameNote {
-    /// Its type.
-    pub kind: MessageType,
-    /// Which way it went.
-    pub way: Way,
-    /// Its payload bytes.
-    pub bytes: u32,
-}
-
-/// Which way a frame went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
-    /// Queued for sending.
-    Sent,
-    /// Received and looked at.
-    Received,
-    /// Received and skipped.
-    Skipped,
 }
 
 /// One error.
@@ -80,97 +68,170 @@ pub enum Origin {
     Peer,
 }
 
-/// Notes kept until they are taken; more than one read batch of the smallest frames.
-const NOTES_MAX: usize = 16 * 1024;
-/// Notes whose memory is kept between two batches.
-const NOTES_KEPT: usize = 64;
+/// Errors kept until they are taken.
+const ERRORS_KEPT: usize = 64;
 
 impl Counters {
-    /// Frames sent, by type.
+    /// What was counted of each type since the last [`take`](Self::take).
     #[must_use]
-    pub fn sent(&self) -> &[TypeCount] {
-        &self.sent
+    pub fn types(&self) -> &[TypeCount] {
+        &self.types
     }
 
-    /// Frames received, by type.
-    #[must_use]
-    pub fn received(&self) -> &[TypeCount] {
-        &self.received
-    }
-
-    /// Frames of one type received.
+    /// Frames of one type received since the last [`take`](Self::take).
     #[must_use]
     pub fn received_of(&self, kind: MessageType) -> u64 {
-        self.received
-            .iter()
-            .find(|entry| entry.kind == kind)
-            .map_or(0, |entry| entry.frames)
+        let entry = self.types.iter().find(|entry| entry.kind == kind);
+        entry.map_or(0, |entry| entry.received)
     }
 
-    /// Takes the notes made since the last call; to be called once per batch, further notes than
-    /// a batch can make are not kept.
-    pub fn take_notes(&mut self, frame: impl FnMut(FrameNote), error: impl FnMut(ErrorNote)) {
-        self.notes.drain(..).for_each(frame);
-        self.notes.shrink_to(NOTES_KEPT);
+    /// Takes what was counted since the last call; to be called once per batch.
+    pub fn take(&mut self, each: impl FnMut(&TypeCount), error: impl FnMut(ErrorNote)) {
+        self.types.iter().for_each(each);
+        self.types.clear();
         self.errors.drain(..).for_each(error);
     }
 
-    pub(crate) fn count_sent(&mut self, kind: MessageType, bytes: u32) {
-        count(&mut self.sent, kind, bytes);
-        self.note(FrameNote {
-            kind,
-            way: Way::Sent,
-            bytes,
-        });
+    /// Gives back memory that holds nothing.
+    pub(crate) fn release(&mut self) {
+        self.types.shrink_to_fit();
+        self.errors.shrink_to_fit();
     }
 
+    #[inline]
+    pub(crate) fn count_sent(&mut self, kind: MessageType, priority: Priority, bytes: u32) {
+        let entry = self.entry(kind);
+        entry.size(bytes, 1);
+        if let Some(count) = entry.sent.get_mut(band_index(priority)) {
+            *count += 1;
+        }
+    }
+
+    #[inline]
     pub(crate) fn count_received(&mut self, kind: MessageType, bytes: u32) {
-        count(&mut self.received, kind, bytes);
-        self.note(FrameNote {
-            kind,
-            way: Way::Received,
-            bytes,
-        });
+        self.count_received_many(kind, bytes, 1);
     }
 
-    /// The frame counted last was skipped.
+    /// Counts `frames` frames of the same length.
+    #[inline]
+    pub(crate) fn count_received_many(&mut self, kind: MessageType, bytes: u32, frames: u32) {
+        let entry = self.entry(kind);
+        entry.size(bytes, frames);
+        entry.received += u64::from(frames);
+    }
+
+    /// The frame counted last, which was received, has no meaning here.
     pub(crate) fn count_skipped(&mut self) {
         self.skipped += 1;
-        if let Some(note) = self
-            .notes
-            .last_mut()
-            .filter(|note| note.way == Way::Received)
-        {
-            note.way = Way::Skipped;
+        if let Some(entry) = self.types.get_mut(self.recent) {
+            entry.skipped += 1;
         }
     }
 
     pub(crate) fn count_error(&mut self, code: ErrorCode, origin: Origin) {
         self.errors_total += 1;
-        if self.errors.len() < NOTES_KEPT {
+        if self.errors.len() < ERRORS_KEPT {
             self.errors.push(ErrorNote { code, origin });
         }
     }
 
-    fn note(&mut self, note: FrameNote) {
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push(note);
+    /// Searches a list: one connection uses a handful of types, most frames have the type of the
+    /// one before, and 256 slots would be more than an idle connection may cost.
+    #[inline]
+    fn entry(&mut self, kind: MessageType) -> &mut TypeCount {
+        if self
+            .types
+            .get(self.recent)
+            .is_none_or(|entry| entry.kind != kind)
+        {
+            self.recent = self.find(kind);
+        }
+        self.types
+            .get_mut(self.recent)
+            .expect("`recent` was just found")
+    }
+
+    #[cold]
+    fn find(&mut self, kind: MessageType) -> usize {
+        let known = self.types.iter().position(|entry| entry.kind == kind);
+        known.unwrap_or_else(|| {
+            self.types.push(TypeCount::new(kind));
+            self.types.len() - 1
+        })
+    }
+}
+
+impl TypeCount {
+    const fn new(kind: MessageType) -> Self {
+        Self {
+            kind,
+            sent: [0; 4],
+            received: 0,
+            skipped: 0,
+            bytes: 0,
+            sizes: [0; SIZE_CLASSES],
+        }
+    }
+
+    #[inline]
+    fn size(&mut self, bytes: u32, frames: u32) {
+        self.bytes += u64::from(bytes) * u64::from(frames);
+        let class = (u32::BITS - bytes.saturating_sub(1).leading_zeros()) as usize;
+        if let Some(count) = self.sizes.get_mut(class.min(SIZE_CLASSES - 1)) {
+            *count = count.saturating_add(frames);
         }
     }
 }
 
-/// Searches a list: one connection uses a handful of types, and 256 slots would be more than an
-/// idle connection may cost.
-fn count(counts: &mut Vec<TypeCount>, kind: MessageType, bytes: u32) {
-    match counts.iter_mut().find(|entry| entry.kind == kind) {
-        Some(entry) => {
-            entry.frames += 1;
-            entry.bytes += u64::from(bytes);
+#[inline]
+const fn band_index(priority: Priority) -> usize {
+    match priority.0 {
+        0..64 => 0,
+        64..160 => 1,
+        160..240 => 2,
+        240.. => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_counted_by_the_next_power_of_two() {
+        let mut counters = Counters::default();
+        for bytes in [0, 1, 2, 3, 64, 65, 262_144] {
+            counters.count_received(MessageType::CALL, bytes);
         }
-        None => counts.push(TypeCount {
-            kind,
-            frames: 1,
-            bytes: u64::from(bytes),
-        }),
+        let [entry] = counters.types() else {
+            panic!("one type")
+        };
+        let mut expected = [0; SIZE_CLASSES];
+        for class in [0, 0, 1, 2, 6, 7, 18] {
+            expected[class] += 1;
+        }
+        assert_eq!((entry.sizes, entry.received), (expected, 7));
+    }
+
+    #[test]
+    fn what_was_taken_is_not_given_again() {
+        let mut counters = Counters::default();
+        counters.count_sent(MessageType::CALL, Priority::NORMAL, 10);
+        counters.count_received(MessageType::PING, 8);
+        counters.count_skipped();
+        let mut seen = Vec::new();
+        counters.take(
+            |entry| seen.push((entry.kind, entry.sent, entry.skipped)),
+            |_| {},
+        );
+        assert_eq!(
+            seen,
+            [
+                (MessageType::CALL, [0, 1, 0, 0], 0),
+                (MessageType::PING, [0; 4], 1)
+            ]
+        );
+        counters.take(|_| panic!("nothing is left"), |_| {});
+        assert_eq!(counters.skipped, 1);
     }
 }

@@ -103,6 +103,19 @@ impl ReceiveCredit {
         Ok(())
     }
 
+    /// Bytes that the peer may still send.
+    #[inline]
+    pub(crate) const fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.position)
+    }
+
+    /// Takes `bytes` that came in, and are looked at already; the caller knows that there is room.
+    #[inline]
+    pub(crate) const fn take(&mut self, bytes: u64) {
+        self.position += bytes;
+        self.consumed += bytes;
+    }
+
     /// `bytes` more were taken; never more than were received.
     pub(crate) fn consume(&mut self, bytes: u64) {
         self.consumed_to(self.consumed.saturating_add(bytes));

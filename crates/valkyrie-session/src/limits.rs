@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use valkyrie_frame::limits::{
-    CONNECTION_WINDOW_BYTES_MAX, FRAGMENT_BYTES, FRAME_PAYLOAD_BYTES_MAX, LOG_RECORD_BYTES_MAX,
-    LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX,
+    CONNECTION_WINDOW_BYTES_MAX, FRAGMENT_BYTES, FRAGMENT_SHARED_BYTES, FRAME_PAYLOAD_BYTES_MAX,
+    LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX,
 };
 
 /// Bytes that one [`transmit`](crate::Session::transmit) gives, give or take one frame.
@@ -68,6 +68,20 @@ pub(crate) const EMPTY_FRAMES_MAX: u8 = 100;
 /// A class counts as active this long after its last frame; two active classes shorten fragments.
 pub(crate) const CLASS_ACTIVE: Duration = Duration::from_millis(10);
 
+/// Longest message of [`send_batch`](crate::Session::send_batch): what the smallest window always
+/// lets through in the end, since credit under a quarter of it may not have come back.
+pub const BATCH_MESSAGE_BYTES_MAX: usize = STREAM_WINDOW_BYTES_MIN as usize / 4 * 3;
+
+/// The bytes of a STREAM_DATA frame with at least this payload are handed on before it is whole:
+/// keeping its beginning would cost a copy, a late start and memory. Shorter ones come whole.
+pub const PIECES_FROM: u32 = 16 * 1024;
+
+/// Shorter payloads are copied behind their headers; naming them apart would cost a write more.
+pub(crate) const SHARED_BYTES_MIN: usize = 16 * 1024;
+
+/// Frames of higher priority that leave before one of lower priority of the same class does.
+pub(crate) const PASSED_OVER_MAX: u8 = 16;
+
 /// Silence, in keepalive intervals, after which the peer counts as dead.
 pub(crate) const KEEPALIVE_MISSES_MAX: u32 = 3;
 
@@ -82,6 +96,7 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
 const _: () = {
     assert!(LOG_RECORD_BYTES_MAX + LOG_RECORD_HEADER_BYTES + 8 <= LOG_WINDOW_BYTES_MIN as usize);
     assert!(FRAGMENT_BYTES as usize <= TRANSMIT_BYTES);
+    assert!(BATCH_MESSAGE_BYTES_MAX <= FRAGMENT_SHARED_BYTES as usize);
     assert!(WAITING_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
     assert!(JOIN_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
     assert!(FRAME_PAYLOAD_BYTES_MAX <= CONNECTION_WINDOW_BYTES_MAX);

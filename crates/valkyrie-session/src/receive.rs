@@ -185,17 +185,24 @@ impl Session {
     /// Payload takes connection credit, and gives it back at once: it has left the connection's
     /// buffer when it is looked at, so no unread stream can hold up the others.
     fn charge_connection(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
-        let bytes = frame.body.len() as u64;
-        self.receive.receive(bytes).map_err(|excess| {
-            Fault::Connection(Violation::Window {
+        let (stream, bytes) = (frame.header.stream, frame.body.len() as u64);
+        let room = self.receive.room();
+        if bytes > room {
+            return Err(Fault::Connection(Violation::Window {
                 stream: StreamId::CONTROL,
-                excess,
-            })
-        })?;
-        self.receive.consume(bytes);
-        let class = frame.header.stream.class();
-        self.streams.count(class, |count| count.received += bytes);
+                excess: bytes - room,
+            }));
+        }
+        self.take_connection_credit(stream, bytes);
         Ok(())
+    }
+
+    /// The same for bytes that are known to have credit.
+    #[inline]
+    pub(crate) fn take_connection_credit(&mut self, stream: StreamId, bytes: u64) {
+        self.receive.take(bytes);
+        let class = stream.class();
+        self.streams.count(class, |count| count.received += bytes);
     }
 
     /// Counts a frame that has no meaning here; a flood of them ends the connection.

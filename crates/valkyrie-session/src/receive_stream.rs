@@ -20,7 +20,7 @@ use crate::streams::{Counting, Listed};
 
 /// What may be done with a frame of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admitted {
+pub(crate) enum Admitted {
     /// The stream takes it.
     Yes,
     /// This side has reset the stream; the frame was under way, or was itself the reason.
@@ -29,7 +29,7 @@ enum Admitted {
 
 impl Session {
     /// Whether the peer may send this frame on its stream now.
-    fn admit(&mut self, frame: &Frame<'_>) -> Result<Admitted, Fault> {
+    pub(crate) fn admit(&mut self, frame: &Frame<'_>) -> Result<Admitted, Fault> {
         let (stream, kind) = (frame.header.stream, frame.header.kind);
         if !stream.is_stream() {
             let problem = "it belongs on a stream, not on stream 0 or a channel";
@@ -209,11 +209,12 @@ impl Session {
         if self.admit_opening(frame)? == Admitted::Late {
             return Ok(None);
         }
-        if open.window != 0
-            && let Some(flow) = self.streams.flow_mut(stream)
-        {
-            flow.send =
-                crate::credit::SendCredit::new(u64::from(open.window.min(STREAM_WINDOW_BYTES_MAX)));
+        if let Some(entry) = self.streams.get_mut(stream) {
+            entry.priority = frame.header.priority;
+            if open.window != 0 {
+                let window = u64::from(open.window.min(STREAM_WINDOW_BYTES_MAX));
+                entry.flow.send = crate::credit::SendCredit::new(window);
+            }
         }
         if frame.header.flags.contains(Flags::END_OF_STREAM) {
             self.streams.change(stream, Change::ReceiveEnd);

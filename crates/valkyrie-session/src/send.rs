@@ -5,7 +5,7 @@ use std::time::Duration;
 use valkyrie_frame::limits::METHOD_BYTES_MAX;
 use valkyrie_frame::{
     Correlation, ErrorCode, ErrorFlags, ExtensionError, ExtensionType, ExtensionWriter, Flags,
-    Header, MessageType, StreamClass, StreamId,
+    Header, MessageType, Priority, StreamClass, StreamId,
 };
 
 use crate::calls::{Wanted, deadline_ms};
@@ -115,7 +115,7 @@ impl Session {
         let stream = class.channel();
         self.forget_call(stream, call);
         let header = Header::new(MessageType::CANCEL, stream, 0).with_correlation(call);
-        self.frame(Band::of(class, Flags::NONE), header, |_| {});
+        self.frame(header, |_| {});
     }
 
     /// Answers a call of the peer.
@@ -270,7 +270,14 @@ impl Session {
     /// Longest fragment on a stream now.
     pub(crate) fn fragment(&self, stream: StreamId) -> usize {
         let band = Band::of(stream.class(), Flags::NONE);
-        self.outbox.fragment(band, self.now)
+        let alone = self.config.fragment.min(self.peer.frame_max());
+        self.outbox.fragment(band, self.now, alone as usize)
+    }
+
+    /// The priority of what belongs to a stream or channel.
+    pub(crate) fn priority(&self, stream: StreamId) -> Priority {
+        let open = self.streams.get(stream);
+        open.map_or(Priority::NORMAL, |open| open.priority)
     }
 
     /// Bytes that may be sent now on a stream or channel, by both levels of credit.
@@ -332,7 +339,8 @@ impl Session {
         let header = Header::new(head.kind, head.stream, 0)
             .with_flags(flags)
             .with_correlation(head.correlation);
-        self.frame(Band::of(head.stream.class(), flags), header, |out| {
+        let priority = self.priority(head.stream);
+        self.frame(Header { priority, ..header }, |out| {
             head.block.append(out);
             body(out);
         });

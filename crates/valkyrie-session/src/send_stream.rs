@@ -1,14 +1,14 @@
-//! What the owner of a session can send on streams: data, jobs, logs, files, credit, ends.
+//! What the owner of a session can send on streams: openings, jobs, logs, files, credit, ends.
 
 use valkyrie_frame::limits::FRAME_PAYLOAD_BYTES_FLOOR;
 use valkyrie_frame::{
     Correlation, ErrorCode, FileChunk, FileComplete, FileStart, Flags, Header, LogEntry,
-    LogRecords, MessageType, StreamAck, StreamClass, StreamClose, StreamId, StreamReset, v2,
+    LogRecords, MessageType, Priority, StreamAck, StreamClass, StreamClose, StreamId, StreamReset,
+    v2,
 };
 
 use crate::error::SendError;
 use crate::event::End;
-use crate::outbox::Band;
 use crate::send::{Block, Head, Structured};
 use crate::session::Session;
 use crate::state::{Change, StreamState};
@@ -26,6 +26,20 @@ impl Session {
         class: StreamClass,
         open: &v2::StreamOpen,
     ) -> Result<StreamId, SendError> {
+        self.open_at(class, open, Priority::NORMAL)
+    }
+
+    /// The same with a priority: inside their class, frames of streams with a higher one leave
+    /// first, in both directions.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn open_at(
+        &mut self,
+        class: StreamClass,
+        open: &v2::StreamOpen,
+        priority: Priority,
+    ) -> Result<StreamId, SendError> {
         let mut open = open.clone();
         // The peer takes the number as it stands, so it must be the one that is held here.
         open.window = open.window.min(self.own.window(class));
@@ -38,10 +52,12 @@ impl Session {
             });
         }
         let stream = self.new_stream(class, MessageType::STREAM_OPEN)?;
-        if let Some(flow) = self.streams.flow_mut(stream)
-            && open.window != 0
-        {
-            flow.receive = crate::credit::ReceiveCredit::new(u64::from(open.window));
+        if let Some(entry) = self.streams.get_mut(stream) {
+            entry.priority = priority;
+            if open.window != 0 {
+                let window = u64::from(open.window);
+                entry.flow.receive = crate::credit::ReceiveCredit::new(window);
+            }
         }
         self.on_stream(MessageType::STREAM_OPEN, stream, Flags::NONE, |out| {
             out.extend_from_slice(&bytes);
@@ -64,48 +80,6 @@ impl Session {
         let ack = open.flow.receive.grant();
         self.streams.change(stream, Change::Accept);
         self.send_ack(stream, ack);
-    }
-
-    /// Sends as much of `bytes` as credit allows and returns how much that was. If it was not
-    /// all, [`Writable`](crate::Event::Writable) follows when there is credit, and `end` was not
-    /// sent.
-    ///
-    /// # Errors
-    /// Nothing was sent: see [`SendError`].
-    pub fn data(&mut self, stream: StreamId, bytes: &[u8], end: End) -> Result<usize, SendError> {
-        let open = self.sendable(stream)?;
-        if !matches!(open.sending, Counting::Bytes | Counting::Log) {
-            let (class, kind) = (stream.class(), MessageType::STREAM_DATA);
-            return Err(SendError::WrongClass { class, kind });
-        }
-        let allowed = usize::try_from(self.credit(stream)).unwrap_or(usize::MAX);
-        let count = bytes.len().min(allowed);
-        let (now, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
-        let last = if rest.is_empty() { end } else { End::No };
-        self.send_data(stream, now, last);
-        if !rest.is_empty() {
-            self.block(stream);
-        }
-        Ok(count)
-    }
-
-    fn send_data(&mut self, stream: StreamId, bytes: &[u8], end: End) {
-        let kind = MessageType::STREAM_DATA;
-        let mut pieces = bytes.chunks(self.fragment(stream)).peekable();
-        if pieces.peek().is_none() && end == End::Yes {
-            self.on_stream(kind, stream, Flags::END_OF_STREAM, |_| {});
-        }
-        while let Some(piece) = pieces.next() {
-            let last = pieces.peek().is_none() && end == End::Yes;
-            let flags = if last {
-                Flags::END_OF_STREAM
-            } else {
-                Flags::NONE
-            };
-            self.spend(stream, piece.len() as u64);
-            self.on_stream(kind, stream, flags, |out| out.extend_from_slice(piece));
-        }
-        self.sent_end(stream, end);
     }
 
     /// Opens a job stream with JOB_REQUEST; JOB_ACCEPT or JOB_REJECT follows as
@@ -474,7 +448,7 @@ impl Session {
     /// Credit goes in the control band: it must not wait behind what it makes room for.
     fn send_ack(&mut self, stream: StreamId, ack: StreamAck) {
         let header = Header::new(MessageType::STREAM_ACK, stream, 16);
-        self.frame(Band::Control, header, |out| ack.append(out));
+        self.frame(header, |out| ack.append(out));
     }
 
     fn new_stream(&mut self, class: StreamClass, kind: MessageType) -> Result<StreamId, SendError> {
@@ -493,7 +467,7 @@ impl Session {
     }
 
     /// The stream, if this side may send on it. Sending accepts a stream of the peer.
-    fn sendable(&mut self, stream: StreamId) -> Result<&mut Stream, SendError> {
+    pub(crate) fn sendable(&mut self, stream: StreamId) -> Result<&mut Stream, SendError> {
         self.check_open()?;
         let unknown = SendError::UnknownStream { stream };
         let state = self
@@ -514,7 +488,7 @@ impl Session {
     }
 
     /// Notes that the caller waits for credit.
-    fn block(&mut self, stream: StreamId) {
+    pub(crate) fn block(&mut self, stream: StreamId) {
         if let Some(open) = self.streams.get_mut(stream)
             && open.blocked == Listed::No
         {
@@ -528,7 +502,7 @@ impl Session {
         SendError::NoCredit { stream }
     }
 
-    fn sent_end(&mut self, stream: StreamId, end: End) {
+    pub(crate) fn sent_end(&mut self, stream: StreamId, end: End) {
         // A last message that waits ends the stream when its last fragment is sent.
         if end == End::Yes && !self.lanes.must_wait(stream) {
             self.end_sending(stream);
@@ -558,7 +532,8 @@ impl Session {
         body: impl FnOnce(&mut Vec<u8>),
     ) {
         let header = Header::new(kind, stream, 0).with_flags(flags);
-        self.frame(Band::of(stream.class(), flags), header, body);
+        let priority = self.priority(stream);
+        self.frame(Header { priority, ..header }, body);
     }
 }
 

@@ -1,11 +1,13 @@
 //! The session: what goes in, what comes out.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::time::Duration;
 
+use bytes::Bytes;
 use valkyrie_frame::{
-    ClosePayload, Correlation, ErrorCode, ErrorFlags, ErrorPayload, Flags, Frame, FrameLimits,
-    Header, MessageType, StreamClass, StreamId, Time,
+    ClosePayload, Correlation, ErrorCode, ErrorFlags, ErrorPayload, Frame, FrameLimits, Header,
+    MessageType, StreamClass, StreamId, Time,
 };
 
 use crate::budget::Budgets;
@@ -21,18 +23,19 @@ use crate::lanes::Lanes;
 use crate::limits::{
     DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
 };
-use crate::outbox::{Band, Outbox};
+use crate::outbox::{Outbox, Place};
 use crate::receive::Fault;
+use crate::receive_batch::Piece;
 use crate::rule::Rule;
 use crate::state::StreamState;
 use crate::streams::Streams;
 
 /// One end of a connection as a state machine without I/O and without a clock.
 ///
-/// Bytes go in through [`read`](Self::read) and come out through [`transmit`](Self::transmit);
+/// Bytes go in through [`read`](Self::read) and come out through [`slices`](Self::slices);
 /// the time goes in with every call, and [`poll_timeout`](Self::poll_timeout) says when
 /// [`handle_timeout`](Self::handle_timeout) wants to be called. The order of calls in one tick:
-/// `read` until it gives `None`, `transmit` and write until it gives 0.
+/// `read` until it gives `None`, [`prepare`](Self::prepare) and write until it gives 0.
 #[derive(Debug)]
 pub struct Session {
     pub(crate) side: Side,
@@ -68,6 +71,7 @@ pub struct Session {
     pub(crate) blocked: Vec<StreamId>,
     pub(crate) failure: Option<SessionError>,
     partial: Partial,
+    pub(crate) piece: Option<Piece>,
 }
 
 /// How far the connection has come.
@@ -138,6 +142,7 @@ impl Session {
             blocked: Vec::new(),
             failure: None,
             partial: Partial::None,
+            piece: None,
         };
         if side == Side::Initiator {
             session.send_hello();
@@ -146,7 +151,8 @@ impl Session {
     }
 
     /// Takes frames off `input` until one of them makes an event; `None` when what is left of
-    /// `input` is not a whole frame. Keep that rest and give it again with what follows it.
+    /// `input` is not a whole frame. Keep that rest and give it again with what follows it. Of a
+    /// long STREAM_DATA frame the bytes are given as they come, and none are left.
     ///
     /// # Errors
     /// The connection is over. What [`transmit`](Self::transmit) still gives, an ERROR that tells
@@ -164,14 +170,24 @@ impl Session {
             if let Some(failure) = &self.failure {
                 return Err(failure.clone());
             }
+            if self.piece.is_some() {
+                if let Some(event) = self.go_on_piece(input) {
+                    return Ok(Some(event));
+                }
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            }
             let before = *input;
             match Frame::parse(input, self.frame_limits()) {
+                Ok(None) if self.begin_piece(now, input) => {}
                 Ok(None) => {
                     self.note_partial(now, input);
                     return Ok(None);
                 }
                 Ok(Some(frame)) => {
-                    self.partial = Partial::None;
+                    self.unpartial();
                     let raw = before.get(..before.len() - input.len()).unwrap_or_default();
                     if let Some(event) = self.on_frame(frame, raw) {
                         return Ok(Some(event));
@@ -233,10 +249,11 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Appends frames to `out`, up to about
-    /// [`TRANSMIT_BYTES`](crate::limits::TRANSMIT_BYTES) a call; returns how many bytes, 0
-    /// when nothing is to be sent. When `out` is empty its buffer may be exchanged for another.
-    pub fn transmit(&mut self, now: Time, out: &mut Vec<u8>) -> usize {
+    /// Decides which frames leave next, about
+    /// [`TRANSMIT_BYTES`](crate::limits::TRANSMIT_BYTES) of them; returns how many bytes wait to
+    /// be [written](Self::written), 0 when nothing is to be sent. What was decided before and is
+    /// not written whole stays first.
+    pub fn prepare(&mut self, now: Time) -> usize {
         self.tick(now);
         if self.phase == Phase::Ready {
             self.move_closing(now);
@@ -244,7 +261,40 @@ impl Session {
             self.fill_from_lanes();
         }
         self.say_close(now);
-        self.outbox.transmit(now, out)
+        self.outbox.prepare(now)
+    }
+
+    /// Names what [`prepare`](Self::prepare) decided on, in as many of `slices` as it takes, and
+    /// there are; returns how many are used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.outbox.slices(slices)
+    }
+
+    /// The first `count` bytes of [`slices`](Self::slices) were written.
+    ///
+    /// # Panics
+    /// When they name fewer bytes.
+    pub fn written(&mut self, count: usize) {
+        self.outbox.advance(count);
+    }
+
+    /// The same in one step, for tests and transports that take whole buffers: appends what would
+    /// be written to `out` and returns how many bytes, 0 when there is nothing.
+    pub fn transmit(&mut self, now: Time, out: &mut Vec<u8>) -> usize {
+        let count = self.prepare(now);
+        let mut left = count;
+        while left > 0 {
+            let mut slices = [IoSlice::new(&[]); 8];
+            let used = self.slices(&mut slices);
+            let before = out.len();
+            for slice in slices.iter().take(used) {
+                out.extend_from_slice(slice);
+            }
+            let taken = out.len() - before;
+            self.written(taken);
+            left -= taken;
+        }
+        count
     }
 
     /// Tells the session the time, for deadlines of what is sent next.
@@ -350,10 +400,25 @@ impl Session {
         self.streams.take_counts(each);
     }
 
+    /// Lends the session an empty buffer to encode frames into, so that it need not own one.
+    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
+        self.outbox.lend(buffer);
+    }
+
+    /// Takes the buffers that hold nothing back; some of them may have no capacity.
+    pub fn reclaim_buffers(&mut self, each: impl FnMut(Vec<u8>)) {
+        self.outbox.reclaim(each);
+    }
+
     /// Gives back buffers that hold nothing, so that an idle connection costs little. To be called
     /// when the connection has been quiet for a while.
     pub fn release_buffers(&mut self) {
         self.outbox.release();
+        self.streams.release();
+        self.counters.release();
+        self.credit_due.shrink_to_fit();
+        self.blocked.shrink_to_fit();
+        self.events.shrink_to_fit();
     }
 
     /// Time of the last PING's way there and back.
@@ -376,12 +441,7 @@ impl Session {
     /// Bytes that are encoded and wait to be given out, of all classes.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        let classes = StreamClass::WITH_STREAMS.map(|class| Band::of(class, Flags::NONE));
-        [Band::Control, Band::Urgent]
-            .into_iter()
-            .chain(classes)
-            .map(|band| self.outbox.waiting(band))
-            .sum()
+        self.outbox.len()
     }
 
     fn frame_limits(&self) -> FrameLimits {
@@ -394,14 +454,26 @@ impl Session {
     }
 
     fn note_partial(&mut self, now: Time, input: &[u8]) {
+        if input.is_empty() {
+            return self.unpartial();
+        }
         let length = input.get(12..).and_then(<[u8]>::first_chunk::<4>);
-        let bytes = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
-        let allowed = FRAME_TIMEOUT + Duration::from_secs(bytes / FRAME_BYTES_PER_S_MIN);
+        self.expect_rest(now, length.map_or(0, |length| u32::from_be_bytes(*length)));
+    }
+
+    /// A frame has begun; it has to be whole in the time that `bytes` of payload may take.
+    pub(crate) fn expect_rest(&mut self, now: Time, bytes: u32) {
+        let seconds = u64::from(bytes) / FRAME_BYTES_PER_S_MIN;
+        let allowed = FRAME_TIMEOUT + Duration::from_secs(seconds);
         self.partial = match self.partial {
-            _ if input.is_empty() => Partial::None,
             Partial::None => Partial::Since(now, allowed),
             Partial::Since(since, _) => Partial::Since(since, allowed),
         };
+    }
+
+    /// No frame has begun that is not whole.
+    pub(crate) const fn unpartial(&mut self) {
+        self.partial = Partial::None;
     }
 
     /// Ends the connection because the peer broke a rule; an ERROR tells it which.
@@ -506,28 +578,50 @@ impl Session {
 
     /// Encodes a frame of stream 0.
     pub(crate) fn control(&mut self, kind: MessageType, body: impl FnOnce(&mut Vec<u8>)) {
-        let header = Header::new(kind, StreamId::CONTROL, 0);
-        self.frame(Band::Control, header, body);
+        self.frame(Header::new(kind, StreamId::CONTROL, 0), body);
     }
 
-    /// Encodes a frame in place: the body behind its header, then the length into the header.
-    pub(crate) fn frame(&mut self, band: Band, header: Header, payload: impl FnOnce(&mut Vec<u8>)) {
+    /// Encodes a frame in place: the payload behind its header, then the length into the header.
+    pub(crate) fn frame(&mut self, header: Header, payload: impl FnOnce(&mut Vec<u8>)) {
         if self.phase == Phase::Failed {
             return;
         }
-        let out = self.outbox.buffer(band);
-        let start = out.len();
-        header.append(out);
-        let body = out.len();
-        payload(out);
-        let length = u32::try_from(out.len() - body).expect("payloads are checked before");
-        if header.length != length {
-            let header = Header { length, ..header };
-            if let Some(space) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
-                header.encode(space);
+        let mut length = 0;
+        self.outbox.append(Place::of_header(&header), |out| {
+            let start = out.len();
+            header.append(out);
+            let body = out.len();
+            payload(out);
+            length = u32::try_from(out.len() - body).expect("payloads are checked before");
+            if header.length != length {
+                let header = Header { length, ..header };
+                if let Some(space) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+                    header.encode(space);
+                }
             }
-        }
-        self.counters.count_sent(header.kind, length);
+        });
+        self.counters
+            .count_sent(header.kind, header.priority, length);
+    }
+
+    /// Encodes a frame whose length is in its header.
+    #[inline]
+    pub(crate) fn frame_of(&mut self, header: Header, payload: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox.append(Place::of_header(&header), |out| {
+            header.append(out);
+            payload(out);
+        });
+        self.counters
+            .count_sent(header.kind, header.priority, header.length);
+    }
+
+    /// The same for a payload that is shared with its owner.
+    pub(crate) fn frame_shared(&mut self, header: Header, payload: Bytes) {
+        let place = Place::of_header(&header);
+        self.outbox
+            .append_shared(place, |out| header.append(out), payload);
+        self.counters
+            .count_sent(header.kind, header.priority, header.length);
     }
 
     /// Refuses one message or stream, as narrowly as its subject allows.
@@ -605,8 +699,8 @@ impl Session {
         text: &str,
     ) {
         let header = Header::new(MessageType::ERROR, stream, 0).with_correlation(correlation);
-        let band = Band::of(stream.class(), Flags::NONE);
-        self.frame(band, header, |out| {
+        let priority = self.priority(stream);
+        self.frame(Header { priority, ..header }, |out| {
             ErrorPayload {
                 flags,
                 ..ErrorPayload::new(code, text)

@@ -93,6 +93,11 @@ impl StreamState {
         self.after(Change::ReceiveEnd).is_some()
     }
 
+    /// Whether the application wants what the peer sends.
+    pub(crate) const fn can_receive_data(self) -> bool {
+        self.can_receive() && !matches!(self, Self::ResetSent)
+    }
+
     /// Whether an acknowledgement of ours can still reach the stream at the peer: it forgets the
     /// stream when both ends are there, and ours is not sent yet or the peer's is still to come.
     pub(crate) const fn can_receive_credit(self) -> bool {

@@ -1,13 +1,12 @@
 //! The open streams of a connection, and the channels beside them.
 
-use std::collections::HashMap;
-
-use valkyrie_frame::{Parity, StreamClass, StreamId};
+use valkyrie_frame::{Parity, Priority, StreamClass, StreamId};
 
 use crate::config::Limits;
 use crate::counters::StreamCount;
 use crate::credit::{ReceiveCredit, SendCredit};
 use crate::state::{Change, StreamState};
+use crate::table::Table;
 
 /// Credit of a stream or channel in both directions.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +44,8 @@ pub(crate) struct Stream {
     pub(crate) flow: Flow,
     pub(crate) sending: Counting,
     pub(crate) receiving: Counting,
+    /// Of every frame of this side on it.
+    pub(crate) priority: Priority,
     /// Whether the caller waits for `Writable`.
     pub(crate) blocked: Listed,
     /// STREAM_DATA frames without a byte in a row.
@@ -54,7 +55,7 @@ pub(crate) struct Stream {
 /// All streams of a connection.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    open: HashMap<StreamId, Stream>,
+    open: Table,
     channels: [Flow; 4],
     /// Id handed out last, by class.
     last: [Option<StreamId>; 4],
@@ -78,7 +79,7 @@ impl Flow {
 impl Streams {
     pub(crate) fn new(parity: Parity, own: &Limits, peer: &Limits) -> Self {
         Self {
-            open: HashMap::new(),
+            open: Table::default(),
             channels: StreamClass::WITH_STREAMS.map(|class| Flow::new(class, own, peer)),
             last: [None; 4],
             parity,
@@ -94,15 +95,15 @@ impl Streams {
         if id.is_channel() {
             return self.channels.get_mut(id.class().index()?);
         }
-        self.open.get_mut(&id).map(|stream| &mut stream.flow)
+        self.open.get_mut(id).map(|stream| &mut stream.flow)
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.open.get(&id)
+        self.open.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.open.get_mut(&id)
+        self.open.get_mut(id)
     }
 
     /// Streams that are not closed.
@@ -112,7 +113,7 @@ impl Streams {
 
     /// Their classes, one entry per stream.
     pub(crate) fn classes(&self) -> impl Iterator<Item = StreamClass> {
-        self.open.keys().map(|id| id.class())
+        self.open.ids().map(StreamId::class)
     }
 
     /// Streams that this side opened.
@@ -143,7 +144,7 @@ impl Streams {
         let mut id = last.and_then(StreamId::next).unwrap_or(first);
         // One try more than streams are open finds a free id if there is one.
         for _ in 0..=self.open.len() {
-            if !self.open.contains_key(&id) {
+            if !self.open.get(id).is_some() {
                 return Some(id);
             }
             id = id.next().unwrap_or(first);
@@ -182,10 +183,16 @@ impl Streams {
             flow: Flow::new(id.class(), own, peer),
             sending: counting,
             receiving: counting,
+            priority: Priority::NORMAL,
             blocked: Listed::No,
             empty_frames: 0,
         };
-        self.open.entry(id).insert_entry(stream).into_mut()
+        self.open.insert(id, stream)
+    }
+
+    /// Gives back memory that holds nothing.
+    pub(crate) fn release(&mut self) {
+        self.open.release();
     }
 
     /// Adds to the numbers of a class.
@@ -206,14 +213,14 @@ impl Streams {
 
     /// Moves a stream on, and forgets it when it is closed. `None`: the change is not legal.
     pub(crate) fn change(&mut self, id: StreamId, change: Change) -> Option<StreamState> {
-        let stream = self.open.get_mut(&id)?;
+        let stream = self.open.get_mut(id)?;
         let state = stream.state.after(change)?;
         if stream.state.is_offered() && !state.is_offered() {
             self.unaccepted -= 1;
         }
         stream.state = state;
         if state == StreamState::Closed {
-            self.open.remove(&id);
+            self.open.remove(id);
             self.count(id.class(), |count| count.closed += 1);
             if self.is_own(id) {
                 self.own -= 1;

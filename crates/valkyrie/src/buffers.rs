@@ -27,12 +27,12 @@ pub(crate) fn give_read(buffer: Vec<u8>) {
     READ.with_borrow_mut(|slot| *slot = Some(buffer));
 }
 
-/// An empty buffer to write from.
+/// An empty buffer to encode frames into.
 pub(crate) fn take_write() -> Vec<u8> {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-/// Gives back a buffer whose bytes are written.
+/// Gives back a buffer whose frames are written.
 pub(crate) fn give_write(mut buffer: Vec<u8>) {
     if buffer.capacity() == 0 || buffer.capacity() > SPARE_BYTES_MAX {
         return;

@@ -1,7 +1,7 @@
 //! Moves the bytes of one connection and decides nothing.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +23,9 @@ use crate::config::LinkConfig;
 use crate::error::CloseReason;
 use crate::link::{Handler, Link};
 use crate::meter::Meter;
+
+/// Parts of one write: two for each payload that is shared with its owner.
+const SLICES_MAX: usize = 16;
 
 /// Reads in one tick before the shard's other tasks have their turn.
 const READS_PER_TICK: u32 = 8;
@@ -52,9 +55,6 @@ pub(crate) struct Driver<H> {
     ready: Option<ReadySender>,
     /// The beginning of a frame whose rest has not come.
     carry: Vec<u8>,
-    /// Bytes that are being written, and how many of them are.
-    out: Vec<u8>,
-    written: usize,
     stalled_since: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
@@ -73,8 +73,6 @@ impl<H: Handler> Driver<H> {
             open: None,
             ready: None,
             carry: Vec::new(),
-            out: Vec::new(),
-            written: 0,
             stalled_since: None,
             timer: None,
             timer_at: None,
@@ -167,8 +165,9 @@ impl<H: Handler> Driver<H> {
         let mut session = self.link.driver_session();
         match &self.meter {
             Some(meter) => meter.collect(&mut session),
-            None => session.counters().take_notes(|_| {}, |_| {}),
+            None => session.counters().take(|_| {}, |_| {}),
         }
+        session.reclaim_buffers(buffers::give_write);
         drop(session);
         self.arm(cx, now)
     }
@@ -233,6 +232,10 @@ impl<H: Handler> Driver<H> {
             return Ok(());
         }
         loop {
+            let batch = self.link.driver_session().read_batch(now, input);
+            if let Some(batch) = batch {
+                self.handler.batch(&self.link, batch);
+            }
             let next = self.link.driver_session().read(now, input);
             match next {
                 Ok(Some(event)) => self.dispatch(event),
@@ -282,38 +285,35 @@ impl<H: Handler> Driver<H> {
     /// Writes until nothing waits or the transport is full. Ready when the connection is over.
     fn flush(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<CloseReason> {
         loop {
-            if self.written == self.out.len() && !self.refill(now) {
+            let mut session = self.link.driver_session();
+            if session.prepare(now) == 0 {
+                drop(session);
                 self.stalled_since = None;
                 return self.check_finished();
             }
-            let bytes = self.out.get(self.written..).unwrap_or_default();
-            match Pin::new(&mut self.connection).poll_write(cx, bytes) {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = session.slices(&mut slices);
+            let connection = Pin::new(&mut self.connection);
+            let polled = match slices.get(..used).unwrap_or_default() {
+                [one] => connection.poll_write(cx, one),
+                many => connection.poll_write_vectored(cx, many),
+            };
+            match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(CloseReason::Lost),
                 Poll::Ready(Ok(count)) => {
-                    self.written += count;
+                    session.written(count);
                     self.stalled_since = None;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(self.write_failed(error)),
+                Poll::Ready(Err(error)) => {
+                    drop(session);
+                    return Poll::Ready(self.write_failed(error));
+                }
                 Poll::Pending => {
                     self.stalled_since.get_or_insert(now);
                     return Poll::Pending;
                 }
             }
         }
-    }
-
-    /// Takes the next frames from the session; false, and no buffer is held, when there are none.
-    fn refill(&mut self, now: Time) -> bool {
-        self.written = 0;
-        if self.out.capacity() == 0 {
-            self.out = buffers::take_write();
-        }
-        self.out.clear();
-        if self.link.driver_session().transmit(now, &mut self.out) > 0 {
-            return true;
-        }
-        buffers::give_write(std::mem::take(&mut self.out));
-        false
     }
 
     fn write_failed(&self, error: io::Error) -> CloseReason {

@@ -65,8 +65,8 @@ pub use valkyrie_frame::{
     Correlation, ErrorCode, MessageType, StreamClass, StreamId, Time, WallTime, v2,
 };
 pub use valkyrie_session::{
-    Agreement, End, Event, Limits, Payload, Retry, Role, SendError, Session, SessionConfig,
-    SessionError, Violation,
+    Agreement, Batch, End, Event, Limits, Messages, Payload, Retry, Role, SendError, Session,
+    SessionConfig, SessionError, Violation,
 };
 pub use valkyrie_transport::{
     Endpoint, EndpointError, ListenError, Listener, PeerAddress, TransportKind, listen,

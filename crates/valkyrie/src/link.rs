@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use valkyrie_frame::{Correlation, ErrorCode, StreamClass};
-use valkyrie_session::{Event, Role, Session};
+use valkyrie_session::{Batch, Event, Payload, Role, Session};
 use valkyrie_transport::{PeerAddress, TransportKind};
 
+use crate::buffers;
 use crate::calls::{CallError, CancelOnDrop, Waiting};
 use crate::clock;
 use crate::error::CloseReason;
@@ -25,6 +26,16 @@ use crate::error::CloseReason;
 pub trait Handler: 'static {
     /// Something happened. The event borrows from the read buffer; copy what has to stay.
     fn event(&mut self, link: &Link, event: Event<'_>);
+
+    /// Several small messages of one stream came at once. Unless it is written anew, each of them
+    /// becomes an [`Event::Data`]; whoever takes them here saves most of what a message costs.
+    fn batch(&mut self, link: &Link, batch: Batch<'_>) {
+        let stream = batch.stream();
+        for message in batch {
+            let bytes = Payload::Borrowed(message);
+            self.event(link, Event::Data { stream, bytes });
+        }
+    }
 
     /// The connection is over; nothing comes after this.
     fn closed(&mut self, link: &Link, reason: &CloseReason) {
@@ -137,8 +148,10 @@ impl Link {
     #[must_use]
     pub fn session(&self) -> SessionMut<'_> {
         let mut session = self.inner.session.borrow_mut();
-        if self.inner.turn.get() != Turn::Driver {
+        // The clock is read once for all that is sent before the driver has its turn.
+        if self.inner.turn.get() == Turn::Others {
             session.tick(clock::now());
+            session.lend_buffer(buffers::take_write());
         }
         SessionMut {
             session,
@@ -227,7 +240,9 @@ impl Link {
 
     /// The driver begins its tick.
     pub(crate) fn begin_tick(&self, waker: &Waker) {
-        self.inner.turn.set(Turn::Driver);
+        if self.inner.turn.replace(Turn::Driver) == Turn::Others {
+            self.driver_session().lend_buffer(buffers::take_write());
+        }
         let mut known = self.inner.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());

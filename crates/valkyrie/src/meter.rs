@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use telemetry::{Direction, FrameTally, OpenConnection, Received, ValkyrieMetrics};
-use valkyrie_frame::{ErrorCode, Priority, SecurityMode, StreamClass};
-use valkyrie_session::{Limits, Session, Way};
+use telemetry::{Direction, FrameCounts, FrameTally, OpenConnection, ValkyrieMetrics};
+use valkyrie_frame::{ErrorCode, SecurityMode, StreamClass};
+use valkyrie_session::{Limits, Session};
 use valkyrie_transport::TransportKind;
 
 /// Where the connections of one shard count. Clones share it; each shard makes its own.
@@ -39,11 +39,16 @@ impl Meter {
     /// Takes a session's notes of the last tick.
     pub(crate) fn collect(&self, session: &mut Session) {
         let mut tally = self.shard.tally.borrow_mut();
-        session.counters().take_notes(
-            |note| match note.way {
-                Way::Sent => tally.sent(note.kind, Priority::NORMAL, note.bytes),
-                Way::Received => tally.received(note.kind, Received::Success, note.bytes),
-                Way::Skipped => tally.received(note.kind, Received::Skipped, note.bytes),
+        session.counters().take(
+            |count| {
+                let counts = FrameCounts {
+                    sent: count.sent,
+                    received: count.received,
+                    skipped: count.skipped,
+                    bytes: count.bytes,
+                    sizes: &count.sizes,
+                };
+                tally.add(count.kind, &counts);
             },
             |error| self.shard.metrics.error(error.code),
         );

@@ -1,0 +1,176 @@
+//! Bytes and small messages on streams.
+
+use bytes::Bytes;
+use valkyrie_frame::limits::FRAGMENT_SHARED_BYTES;
+use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamId};
+
+use crate::error::SendError;
+use crate::event::End;
+use crate::limits::{BATCH_MESSAGE_BYTES_MAX, SHARED_BYTES_MIN};
+use crate::session::Session;
+use crate::streams::Counting;
+
+/// What may be sent on a stream now.
+struct Room {
+    /// Bytes, by both levels of credit.
+    bytes: usize,
+    priority: Priority,
+}
+
+impl Session {
+    /// Sends as much of `bytes` as credit allows and returns how much that was. If it was not
+    /// all, [`Writable`](crate::Event::Writable) follows when there is credit, and `end` was not
+    /// sent.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn data(&mut self, stream: StreamId, bytes: &[u8], end: End) -> Result<usize, SendError> {
+        let room = self.data_room(stream)?;
+        let (now, rest) = bytes.split_at_checked(room.bytes).unwrap_or((bytes, &[]));
+        let last = if rest.is_empty() { end } else { End::No };
+        let fragment = self.data_fragment(stream, now.len());
+        let mut left = now;
+        while !left.is_empty() {
+            let (piece, behind) = left.split_at_checked(fragment).unwrap_or((left, &[]));
+            let header = data_header(stream, room.priority, piece.len(), behind.len(), last);
+            self.frame_of(header, |out| out.extend_from_slice(piece));
+            left = behind;
+        }
+        self.sent_data(stream, now.len(), room.priority, last);
+        if !rest.is_empty() {
+            self.block(stream);
+        }
+        Ok(now.len())
+    }
+
+    /// The same for bytes that are shared with the caller: long pieces are not copied. What was
+    /// sent is taken off the front of `bytes`.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn data_shared(
+        &mut self,
+        stream: StreamId,
+        bytes: &mut Bytes,
+        end: End,
+    ) -> Result<usize, SendError> {
+        let room = self.data_room(stream)?;
+        let count = bytes.len().min(room.bytes);
+        let last = if count == bytes.len() { end } else { End::No };
+        let fragment = self.data_fragment(stream, count);
+        let mut left = bytes.split_to(count);
+        while !left.is_empty() {
+            let piece = left.split_to(left.len().min(fragment));
+            let header = data_header(stream, room.priority, piece.len(), left.len(), last);
+            if piece.len() < SHARED_BYTES_MIN {
+                self.frame_of(header, |out| out.extend_from_slice(&piece));
+            } else {
+                self.frame_shared(header, piece);
+            }
+        }
+        self.sent_data(stream, count, room.priority, last);
+        if !bytes.is_empty() {
+            self.block(stream);
+        }
+        Ok(count)
+    }
+
+    /// Sends small messages, each in a frame of its own and at most [`BATCH_MESSAGE_BYTES_MAX`]
+    /// long, as far as credit allows; returns how many. If it was not all of them,
+    /// [`Writable`](crate::Event::Writable) follows when there is credit.
+    ///
+    /// # Errors
+    /// See [`SendError`]. Nothing was sent, but for a message that is too long: those before it
+    /// were.
+    pub fn send_batch<'m>(
+        &mut self,
+        stream: StreamId,
+        messages: impl IntoIterator<Item = &'m [u8]>,
+    ) -> Result<usize, SendError> {
+        let room = self.data_room(stream)?;
+        let (mut sent, mut bytes) = (0, 0);
+        let mut result = Ok(());
+        let (outbox, counters) = (&mut self.outbox, &mut self.counters);
+        let header = data_header(stream, room.priority, 0, 0, End::No);
+        outbox.append(crate::outbox::Place::of_header(&header), |out| {
+            for message in messages {
+                if message.len() > BATCH_MESSAGE_BYTES_MAX {
+                    let (bytes, max) = (message.len(), BATCH_MESSAGE_BYTES_MAX);
+                    result = Err(SendError::TooLarge { bytes, max });
+                    break;
+                }
+                if message.len() > room.bytes - bytes {
+                    result = Err(SendError::NoCredit { stream });
+                    break;
+                }
+                let length = message.len() as u32;
+                Header { length, ..header }.append(out);
+                out.extend_from_slice(message);
+                counters.count_sent(MessageType::STREAM_DATA, room.priority, length);
+                bytes += message.len();
+                sent += 1;
+            }
+        });
+        self.spend(stream, bytes as u64);
+        match result {
+            Ok(()) => {}
+            Err(SendError::NoCredit { .. }) => self.block(stream),
+            Err(error) => return Err(error),
+        }
+        Ok(sent)
+    }
+
+    fn data_room(&mut self, stream: StreamId) -> Result<Room, SendError> {
+        let connection = self.send.available();
+        let open = self.sendable(stream)?;
+        if !matches!(open.sending, Counting::Bytes | Counting::Log) {
+            let (class, kind) = (stream.class(), MessageType::STREAM_DATA);
+            return Err(SendError::WrongClass { class, kind });
+        }
+        let bytes = open.flow.send.available().min(connection);
+        Ok(Room {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            priority: open.priority,
+        })
+    }
+
+    /// Where to cut `bytes` on a stream.
+    fn data_fragment(&self, stream: StreamId, bytes: usize) -> usize {
+        match bytes <= FRAGMENT_SHARED_BYTES as usize {
+            true => FRAGMENT_SHARED_BYTES as usize,
+            false => self.fragment(stream),
+        }
+    }
+
+    /// Takes the credit of bytes that were encoded, and says the end where nothing else did.
+    fn sent_data(&mut self, stream: StreamId, bytes: usize, priority: Priority, end: End) {
+        self.spend(stream, bytes as u64);
+        if end == End::No {
+            return;
+        }
+        if bytes == 0 {
+            let header = data_header(stream, priority, 0, 0, end);
+            self.frame_of(header, |_| {});
+        }
+        self.sent_end(stream, end);
+    }
+}
+
+/// The header of a piece of a stream, with `behind` more bytes behind it.
+fn data_header(
+    stream: StreamId,
+    priority: Priority,
+    bytes: usize,
+    behind: usize,
+    end: End,
+) -> Header {
+    let flags = match (behind, end) {
+        (0, End::Yes) => Flags::END_OF_STREAM,
+        _ => Flags::NONE,
+    };
+    let header = Header::new(MessageType::STREAM_DATA, stream, bytes as u32);
+    Header {
+        priority,
+        ..header.with_flags(flags)
+    }
+}
