@@ -8,7 +8,7 @@ use std::{
 };
 
 use telemetry::{CacheAnswer, Direction, FrameCounts, FrameTally, JobState, Metrics};
-use valkyrie_frame::{ErrorCode, MessageType, Priority, SecurityMode, StreamClass};
+use valkyrie_frame::{ErrorCode, MessageType, SecurityMode, StreamClass};
 
 /// Family, type, label names.
 const FAMILIES: &[(&str, &str, &str)] = &[

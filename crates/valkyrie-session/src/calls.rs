@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use valkyrie_frame::{Correlation, StreamClass, Time};
 
 /// Calls of this side that wait for an answer: a slab whose slot is in the correlation, so a late
@@ -114,7 +115,7 @@ impl Outgoing {
 /// which still counts here.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
-    open: HashMap<Correlation, Served>,
+    open: HashMap<Correlation, Served, RandomState>,
 }
 
 #[derive(Debug, Clone, Copy)]

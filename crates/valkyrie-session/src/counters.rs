@@ -100,10 +100,22 @@ impl Counters {
 
     #[inline]
     pub(crate) fn count_sent(&mut self, kind: MessageType, priority: Priority, bytes: u32) {
+        self.count_sent_many(kind, priority, bytes, 1);
+    }
+
+    /// Counts `frames` frames of the same length.
+    #[inline]
+    pub(crate) fn count_sent_many(
+        &mut self,
+        kind: MessageType,
+        priority: Priority,
+        bytes: u32,
+        frames: u32,
+    ) {
         let entry = self.entry(kind);
-        entry.size(bytes, 1);
+        entry.size(bytes, frames);
         if let Some(count) = entry.sent.get_mut(band_index(priority)) {
-            *count += 1;
+            *count += u64::from(frames);
         }
     }
 

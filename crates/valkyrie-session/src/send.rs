@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use valkyrie_frame::limits::METHOD_BYTES_MAX;
+use valkyrie_frame::limits::{FRAGMENT_SHARED_BYTES, METHOD_BYTES_MAX};
 use valkyrie_frame::{
     Correlation, ErrorCode, ErrorFlags, ExtensionError, ExtensionType, ExtensionWriter, Flags,
     Header, MessageType, Priority, StreamClass, StreamId,
@@ -302,9 +302,8 @@ impl Session {
     /// through the lanes.
     pub(crate) fn send_message(&mut self, head: Head<'_>, body: &impl Body) {
         let (bytes, stream) = (body.bytes(), head.stream);
-        let at_once = bytes <= self.fragment(stream)
-            && !self.lanes.must_wait(stream)
-            && bytes as u64 <= self.credit(stream);
+        let short = bytes <= FRAGMENT_SHARED_BYTES as usize || bytes <= self.fragment(stream);
+        let at_once = short && !self.lanes.must_wait(stream) && bytes as u64 <= self.credit(stream);
         if at_once {
             self.spend(stream, bytes as u64);
             self.encode(head, |out| body.append(out));

@@ -1,12 +1,14 @@
 //! Bytes and small messages on streams.
 
 use bytes::Bytes;
-use valkyrie_frame::limits::FRAGMENT_SHARED_BYTES;
+use valkyrie_frame::limits::{FRAGMENT_SHARED_BYTES, HEADER_BYTES};
 use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamId};
 
+use crate::counters::Counters;
 use crate::error::SendError;
 use crate::event::End;
 use crate::limits::{BATCH_MESSAGE_BYTES_MAX, SHARED_BYTES_MIN};
+use crate::outbox::Place;
 use crate::session::Session;
 use crate::streams::Counting;
 
@@ -92,7 +94,8 @@ impl Session {
         let mut result = Ok(());
         let (outbox, counters) = (&mut self.outbox, &mut self.counters);
         let header = data_header(stream, room.priority, 0, 0, End::No);
-        outbox.append(crate::outbox::Place::of_header(&header), |out| {
+        let mut tally = Tally::new(header.priority);
+        outbox.append(Place::of_header(&header), |out| {
             for message in messages {
                 if message.len() > BATCH_MESSAGE_BYTES_MAX {
                     let (bytes, max) = (message.len(), BATCH_MESSAGE_BYTES_MAX);
@@ -104,13 +107,15 @@ impl Session {
                     break;
                 }
                 let length = message.len() as u32;
+                out.reserve(HEADER_BYTES + message.len());
                 Header { length, ..header }.append(out);
                 out.extend_from_slice(message);
-                counters.count_sent(MessageType::STREAM_DATA, room.priority, length);
+                tally.count(counters, length);
                 bytes += message.len();
                 sent += 1;
             }
         });
+        tally.finish(counters);
         self.spend(stream, bytes as u64);
         match result {
             Ok(()) => {}
@@ -153,6 +158,40 @@ impl Session {
             self.frame_of(header, |_| {});
         }
         self.sent_end(stream, end);
+    }
+}
+
+/// Counts frames of the same length together.
+struct Tally {
+    priority: Priority,
+    length: u32,
+    frames: u32,
+}
+
+impl Tally {
+    const fn new(priority: Priority) -> Self {
+        Self {
+            priority,
+            length: 0,
+            frames: 0,
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, counters: &mut Counters, length: u32) {
+        if length != self.length {
+            self.finish(counters);
+            self.length = length;
+        }
+        self.frames += 1;
+    }
+
+    fn finish(&mut self, counters: &mut Counters) {
+        let frames = std::mem::take(&mut self.frames);
+        if frames > 0 {
+            let kind = MessageType::STREAM_DATA;
+            counters.count_sent_many(kind, self.priority, self.length, frames);
+        }
     }
 }
 

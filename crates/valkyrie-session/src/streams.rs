@@ -144,7 +144,7 @@ impl Streams {
         let mut id = last.and_then(StreamId::next).unwrap_or(first);
         // One try more than streams are open finds a free id if there is one.
         for _ in 0..=self.open.len() {
-            if !self.open.get(id).is_some() {
+            if self.open.get(id).is_none() {
                 return Some(id);
             }
             id = id.next().unwrap_or(first);

@@ -21,6 +21,7 @@ use crate::buffers;
 use crate::clock;
 use crate::config::LinkConfig;
 use crate::error::CloseReason;
+use crate::idle;
 use crate::link::{Handler, Link};
 use crate::meter::Meter;
 
@@ -156,7 +157,10 @@ impl<H: Handler> Driver<H> {
                 break;
             }
             match self.read_once(cx, now) {
-                Poll::Ready(Ok(())) => reads += 1,
+                Poll::Ready(Ok(())) => {
+                    reads += 1;
+                    idle::note_read();
+                }
                 Poll::Ready(Err(reason)) => return self.over(cx, now, reason),
                 Poll::Pending => break,
             }

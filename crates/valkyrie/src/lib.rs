@@ -46,6 +46,7 @@ mod clock;
 mod config;
 mod driver;
 mod error;
+mod idle;
 mod link;
 mod meter;
 mod serve;
@@ -55,10 +56,11 @@ pub use calls::CallError;
 pub use clock::now;
 pub use config::{Admission, LinkConfig};
 pub use error::{CloseReason, ConnectError, ServeError};
+pub use idle::Idle;
 pub use link::{Handler, Link, Peer, SessionMut};
 pub use meter::Meter;
 pub use serve::{connect, serve};
-pub use shard::{Shard, ShardError, block_on};
+pub use shard::{Shard, ShardError, block_on, block_on_with};
 
 pub use valkyrie_frame as frame;
 pub use valkyrie_frame::{

@@ -7,6 +7,8 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
+use crate::idle::{self, Idle};
+
 /// A thread with its own runtime, on which links live.
 #[derive(Debug)]
 pub struct Shard<T> {
@@ -36,8 +38,20 @@ impl<T: Send + 'static> Shard<T> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = T> + 'static,
     {
+        Self::spawn_with(name, Idle::default(), main)
+    }
+
+    /// The same for a shard that does `idle` when nothing is to be done.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn_with<F, Fut>(name: &str, idle: Idle, main: F) -> io::Result<Self>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
         let builder = thread::Builder::new().name(name.to_owned());
-        let thread = builder.spawn(move || block_on(async move { main().await }))?;
+        let thread = builder.spawn(move || block_on_with(idle, async move { main().await }))?;
         Ok(Self { thread })
     }
 
@@ -61,11 +75,22 @@ impl<T: Send + 'static> Shard<T> {
 /// # Errors
 /// The runtime could not start.
 pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
+    block_on_with(Idle::default(), main)
+}
+
+/// The same for a shard that does `idle` when nothing is to be done.
+///
+/// # Errors
+/// The runtime could not start.
+pub fn block_on_with<F: Future>(idle: Idle, main: F) -> io::Result<F::Output> {
     // The default of 61 lets tasks that wake each other keep the shard from its sockets.
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(31)
         .build()?;
     let local = LocalSet::new();
+    if idle == Idle::LowLatency {
+        local.spawn_local(idle::spin());
+    }
     Ok(local.block_on(&runtime, main))
 }

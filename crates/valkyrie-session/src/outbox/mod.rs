@@ -140,14 +140,12 @@ struct Queue {
     passed_over: u8,
 }
 
-/// Where the frames lie whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Leaving {
-    /// In `staged`: several places had some.
-    #[default]
-    Staged,
-    /// In the queue of this number, as many bytes.
-    Direct { queue: usize, left: usize },
+/// Frames whose turn it is and that leave from their queue, behind those in `staged`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Direct {
+    queue: usize,
+    /// Bytes of them that were not given out.
+    left: usize,
 }
 
 /// All frames that wait.
@@ -160,9 +158,9 @@ pub(crate) struct Outbox {
     shares: [Share; Band::WEIGHTED.len()],
     /// Least debt of the bands that had something to send.
     debt: u64,
-    leaving: Leaving,
-    /// Frames in the order they leave, or the rest of them.
+    /// Frames whose turn it is, in the order they leave: control, and those of several bands.
     staged: Rope,
+    direct: Option<Direct>,
     /// An empty buffer for the next queue that needs one.
     spare: Vec<u8>,
 }
@@ -270,18 +268,15 @@ impl Outbox {
         if self.is_empty() {
             self.queues = Vec::new();
             self.staged = Rope::default();
-            self.leaving = Leaving::Staged;
         }
     }
 
     /// Drops everything but control and what is half sent: the connection is over.
     pub(crate) fn keep_control_only(&mut self) {
-        if let Leaving::Direct { queue, left } = std::mem::take(&mut self.leaving)
+        if let Some(Direct { queue, left }) = self.direct.take()
             && let Some(queue) = self.queues.get_mut(queue)
-            && queue.place != Place::CONTROL
         {
-            queue.frames.truncate(left);
-            self.staged = std::mem::take(&mut queue.frames);
+            queue.frames.copy(left, &mut self.staged);
         }
         self.queues.retain(|queue| queue.place == Place::CONTROL);
     }
@@ -293,74 +288,82 @@ impl Outbox {
         if left > 0 {
             return left;
         }
+        self.stage_control();
+        let room = TRANSMIT_BYTES.saturating_sub(self.staged.len());
         let queues = self.queues.iter().enumerate();
         let mut filled = queues.filter(|(_, queue)| !queue.frames.is_empty());
         match (filled.next(), filled.next()) {
-            (None, _) => 0,
+            _ if room == 0 => {}
+            (None, _) => {}
             (Some((index, queue)), None) => {
-                let (band, left) = (queue.place.band, queue.frames.run(TRANSMIT_BYTES));
+                let (band, left) = (queue.place.band, queue.frames.run(room));
                 let rest = queue.frames.len() - left;
-                self.leaving = Leaving::Direct { queue: index, left };
+                self.direct = Some(Direct { queue: index, left });
                 self.charge(now, band, left, rest);
-                left
             }
-            _ => {
-                self.stage(now);
-                self.staged.len()
-            }
+            _ => self.stage(now),
         }
+        self.left()
     }
 
     /// Bytes whose turn it is and that were not given out.
-    const fn left(&self) -> usize {
-        match self.leaving {
-            Leaving::Direct { left, .. } => left,
-            Leaving::Staged => self.staged.len(),
-        }
+    fn left(&self) -> usize {
+        self.staged.len() + self.direct.map_or(0, |direct| direct.left)
     }
 
     /// Names what [`prepare`](Self::prepare) decided on; returns how many slices are used.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        match self.leaving {
-            Leaving::Staged => self.staged.slices(usize::MAX, slices),
-            Leaving::Direct { queue, left } => self
-                .queues
-                .get(queue)
-                .map_or(0, |queue| queue.frames.slices(left, slices)),
-        }
+        let used = self.staged.slices(usize::MAX, slices);
+        let Some(Direct { queue, left }) = self.direct else {
+            return used;
+        };
+        let queue = self.queues.get(queue);
+        let (Some(queue), Some(rest)) = (queue, slices.get_mut(used..)) else {
+            return used;
+        };
+        used + queue.frames.slices(left, rest)
     }
 
     /// The first `count` bytes of the slices were written.
     pub(crate) fn advance(&mut self, count: usize) {
-        match &mut self.leaving {
-            Leaving::Staged => self.staged.advance(count),
-            Leaving::Direct { queue, left } => {
-                *left -= count;
-                let queue = self.queues.get_mut(*queue);
-                queue
-                    .expect("queues stay while they hold something")
-                    .frames
-                    .advance(count);
-                if *left == 0 {
-                    self.leaving = Leaving::Staged;
-                }
+        let staged = count.min(self.staged.len());
+        if staged > 0 {
+            self.staged.advance(staged);
+        }
+        let count = count - staged;
+        if count == 0 {
+            return;
+        }
+        let direct = self
+            .direct
+            .as_mut()
+            .expect("no more is written than was named");
+        direct.left -= count;
+        let (queue, left) = (direct.queue, direct.left);
+        let queue = self.queues.get_mut(queue);
+        let queue = queue.expect("queues stay while they hold something");
+        queue.frames.advance(count);
+        if left == 0 {
+            self.direct = None;
+        }
+    }
+
+    /// Moves control frames to `staged`.
+    fn stage_control(&mut self) {
+        let Self { queues, staged, .. } = self;
+        let control = queues
+            .iter_mut()
+            .find(|queue| queue.place == Place::CONTROL);
+        if let Some(control) = control {
+            while !control.frames.is_empty() && staged.len() < TRANSMIT_BYTES {
+                control.frames.move_first(staged);
             }
         }
     }
 
     /// Moves frames of several places to `staged`, each when its turn comes.
     fn stage(&mut self, now: Time) {
-        self.leaving = Leaving::Staged;
         let mut staged = std::mem::take(&mut self.staged);
-        let control = self
-            .queues
-            .iter_mut()
-            .find(|queue| queue.place == Place::CONTROL);
-        if let Some(control) = control {
-            while !control.frames.is_empty() && staged.len() < TRANSMIT_BYTES {
-                control.frames.move_first(&mut staged);
-            }
-        }
         while staged.len() < TRANSMIT_BYTES {
             let Some(band) = self.next(now) else { break };
             let Some(queue) = self.highest(band) else {
@@ -615,7 +618,6 @@ mod tests {
         assert_eq!(outbox.fragment(Band::Data, Time::ZERO, ALONE), ALONE);
         assert_eq!(outbox.fragment(Band::Logs, Time::ZERO, ALONE), 16 * 1024);
         assert_eq!(outbox.prepare(Time::ZERO), 124);
-        assert!(matches!(outbox.leaving, Leaving::Direct { left: 124, .. }));
         outbox.advance(124);
         let soon = Time::ZERO + Duration::from_millis(9);
         assert_eq!(outbox.fragment(Band::Logs, soon, ALONE), 16 * 1024);

@@ -11,6 +11,9 @@ use crate::limits::TRANSMIT_BYTES;
 /// Capacity that an empty buffer may keep, and bytes given out that may stay in front of others.
 const KEPT_BYTES: usize = 2 * TRANSMIT_BYTES;
 
+/// Bytes between two places at which a frame is known to begin, at least: half a write.
+const MARK_BYTES: usize = TRANSMIT_BYTES / 2;
+
 /// Whole frames, first to last. Headers and short payloads lie in one buffer; a payload that is
 /// shared with its owner is not copied, and lies between two parts of the buffer.
 #[derive(Debug, Default)]
@@ -21,6 +24,10 @@ pub(crate) struct Rope {
     shared: VecDeque<Shared>,
     /// Bytes that wait, those of shared payloads included.
     len: usize,
+    /// Bytes ever given out; counts on when the buffer begins anew.
+    given: u64,
+    /// Counts of bytes, as in `given`, at which a frame begins: some, far apart.
+    marks: VecDeque<u64>,
 }
 
 /// The payload, or its end, of the frame whose other bytes end at `at`.
@@ -73,9 +80,21 @@ impl Rope {
     /// Encodes behind what waits.
     #[inline]
     pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.len >= MARK_BYTES {
+            self.mark();
+        }
         let before = self.bytes.len();
         write(&mut self.bytes);
         self.len += self.bytes.len() - before;
+    }
+
+    /// Notes that a frame begins behind what waits, if that is far enough from the last one noted.
+    fn mark(&mut self) {
+        let here = self.given + self.len as u64;
+        let last = self.marks.back().copied().unwrap_or(self.given);
+        if here - last >= MARK_BYTES as u64 {
+            self.marks.push_back(here);
+        }
     }
 
     /// Ends the frame encoded last with `payload`, without a copy.
@@ -89,6 +108,13 @@ impl Rope {
 
     /// Length of the whole frames in front that fit `room`, at least one.
     pub(crate) fn run(&self, room: usize) -> usize {
+        if self.len <= room {
+            return self.len;
+        }
+        let marks = self.marks.iter().map(|mark| (mark - self.given) as usize);
+        if let Some(mark) = marks.take_while(|mark| *mark <= room).last() {
+            return mark;
+        }
         let mut shared = self.shared.iter().peekable();
         let (mut at, mut run) = (self.head, 0);
         while at < self.bytes.len() {
@@ -149,6 +175,7 @@ impl Rope {
     /// Forgets the first `count` bytes: they were given out.
     pub(crate) fn advance(&mut self, mut count: usize) {
         self.len -= count;
+        self.given += count as u64;
         while count > 0 {
             match self.shared.front_mut() {
                 Some(shared) if shared.at == self.head => {
@@ -172,6 +199,9 @@ impl Rope {
     }
 
     fn tidy(&mut self) {
+        while self.marks.front().is_some_and(|mark| *mark <= self.given) {
+            self.marks.pop_front();
+        }
         if self.is_empty() {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES);
@@ -194,6 +224,7 @@ impl Rope {
         to.append(|out| out.extend_from_slice(inline.unwrap_or_default()));
         self.head += frame.inline;
         self.len -= frame.total;
+        self.given += frame.total as u64;
         if frame.inline < frame.total
             && let Some(shared) = self.shared.pop_front()
         {
@@ -203,22 +234,22 @@ impl Rope {
         frame.total
     }
 
-    /// Forgets everything behind the first `count` bytes.
-    pub(crate) fn truncate(&mut self, count: usize) {
-        let (mut left, mut at, mut kept) = (count, self.head, 0);
-        for shared in &mut self.shared {
-            let before = (shared.at - at).min(left);
-            (left, at) = (left - before, at + before);
-            if left == 0 {
-                break;
-            }
-            shared.payload.truncate(left);
-            left -= shared.payload.len();
-            kept += 1;
+    /// Copies the first `count` bytes behind what waits in `to`, of which nothing but
+    /// [`slices`](Self::slices) is asked then.
+    pub(crate) fn copy(&self, count: usize, to: &mut Self) {
+        let mut left = count;
+        let mut put = |bytes: &[u8]| {
+            let bytes = bytes.get(..left).unwrap_or(bytes);
+            to.append(|out| out.extend_from_slice(bytes));
+            left -= bytes.len();
+        };
+        let mut at = self.head;
+        for shared in &self.shared {
+            put(self.bytes.get(at..shared.at).unwrap_or_default());
+            put(&shared.payload);
+            at = shared.at;
         }
-        self.shared.truncate(kept);
-        self.bytes.truncate(at + left);
-        self.len = count;
+        put(self.bytes.get(at..).unwrap_or_default());
     }
 }
 
@@ -266,10 +297,10 @@ mod tests {
             rope.advance(cut);
             assert_eq!(bytes(&rope, usize::MAX), plain[cut..]);
             assert_eq!(rope.len(), plain.len() - cut);
-            let keep = rope.len() / 2;
-            rope.truncate(keep);
-            assert_eq!(bytes(&rope, usize::MAX), plain[cut..cut + keep]);
-            rope.advance(keep);
+            let (half, mut copy) = (rope.len() / 2, Rope::default());
+            rope.copy(half, &mut copy);
+            assert_eq!(bytes(&copy, usize::MAX), plain[cut..cut + half]);
+            rope.advance(rope.len());
             assert!(rope.is_empty());
         }
     }
@@ -287,6 +318,23 @@ mod tests {
         assert_eq!(moved, [34, 74, 29]);
         assert!(rope.is_empty());
         assert_eq!(bytes(&to, usize::MAX), plain);
+    }
+
+    #[test]
+    fn runs_of_many_frames_end_between_two_of_them() {
+        let mut rope = Rope::default();
+        for _ in 0..5000 {
+            rope.append(|out| {
+                Header::new(MessageType::STREAM_DATA, StreamId(1001), 64).append(out);
+                out.resize(out.len() + 64, 0);
+            });
+        }
+        while !rope.is_empty() {
+            let run = rope.run(TRANSMIT_BYTES);
+            assert!(run <= TRANSMIT_BYTES && run % 88 == 0);
+            assert!(run > TRANSMIT_BYTES / 2 - 88 || run == rope.len());
+            rope.advance(run);
+        }
     }
 
     #[test]
