@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::TransportKind;
+use crate::low_water::LowWater;
 
 /// An open byte connection of any transport.
 ///
@@ -18,6 +19,7 @@ use crate::TransportKind;
 pub struct Connection {
     io: Io,
     peer: PeerAddress,
+    low_water: LowWater,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,20 @@ pub struct Credentials {
 
 impl Connection {
     pub(crate) const fn new(io: Io, peer: PeerAddress) -> Self {
-        Self { io, peer }
+        Self {
+            io,
+            peer,
+            low_water: LowWater::DEFAULT,
+        }
+    }
+
+    /// Wakes a reader only when as many bytes have come, or the end: for bytes that are sure to
+    /// come, so that many of them cost one wake-up. 1, the default, wakes it for any. Transports
+    /// that have no such mark ignore it.
+    pub fn set_read_low_water(&mut self, bytes: usize) {
+        if let Io::Tcp(stream) = &self.io {
+            self.low_water.set(stream, bytes);
+        }
     }
 
     /// Which transport carries the connection.

@@ -29,6 +29,7 @@ mod endpoint;
 mod error;
 mod limits;
 mod listener;
+mod low_water;
 mod mem;
 mod tcp;
 mod unix;

@@ -19,7 +19,7 @@ use valkyrie_transport::Connection;
 
 use crate::buffers;
 use crate::clock;
-use crate::config::LinkConfig;
+use crate::config::{LinkConfig, Reads};
 use crate::error::CloseReason;
 use crate::idle;
 use crate::link::{Handler, Link};
@@ -30,6 +30,13 @@ const SLICES_MAX: usize = 16;
 
 /// Reads in one tick before the shard's other tasks have their turn.
 const READS_PER_TICK: u32 = 8;
+
+/// Most bytes to wait for at once; more would keep a reader idle that could make room already.
+const LOW_WATER_MAX: usize = 256 * 1024;
+
+/// A rest of a frame that is looked for again, and how often before the shard sleeps after all.
+const SHORT_REST: usize = 64 * 1024;
+const LOOKS_MAX: u32 = 256;
 
 /// Bytes waiting for a slow peer at which nothing more is read from it. More than credit can ever
 /// let through, so two honest peers cannot end up waiting for each other.
@@ -50,6 +57,9 @@ pub(crate) struct Driver<H> {
     handler: H,
     meter: Option<Meter>,
     write_stall: Duration,
+    reads: Reads,
+    /// How often a short rest was looked for.
+    looks: u32,
     limits: Limits,
     began: Time,
     open: Option<OpenConnection>,
@@ -69,6 +79,8 @@ impl<H: Handler> Driver<H> {
             handler,
             meter: config.meter.clone(),
             write_stall: config.write_stall,
+            reads: config.reads,
+            looks: 0,
             limits: config.session.limits,
             began: clock::now(),
             open: None,
@@ -112,7 +124,8 @@ impl<H: Handler> Driver<H> {
         self.handler.closed(&link, &reason);
         if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
             // The connection is over either way; the peer just gets the chance to read why.
-            drop(timeout(LINGER, self.linger()).await);
+            // Boxed, or every connection would carry its buffer from the start.
+            drop(timeout(LINGER, Box::pin(self.linger())).await);
         }
     }
 
@@ -156,13 +169,17 @@ impl<H: Handler> Driver<H> {
                 cx.waker().wake_by_ref();
                 break;
             }
+            self.set_low_water();
             match self.read_once(cx, now) {
                 Poll::Ready(Ok(())) => {
                     reads += 1;
                     idle::note_read();
                 }
                 Poll::Ready(Err(reason)) => return self.over(cx, now, reason),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.look_again(cx);
+                    break;
+                }
             }
             now = clock::now();
         }
@@ -189,6 +206,29 @@ impl<H: Handler> Driver<H> {
         };
         buffers::give_read(buffer);
         result
+    }
+
+    /// Lets the rest of a long frame cost one wake-up, where that is wanted.
+    fn set_low_water(&mut self) {
+        if self.reads == Reads::Gathered {
+            let expected = self.link.driver_session().expected_bytes();
+            self.connection
+                .set_read_low_water(expected.min(LOW_WATER_MAX));
+        }
+    }
+
+    /// Looks again for a short rest of a long frame, which is about to come: sleeping until then
+    /// would cost its sender a wake-up.
+    fn look_again(&mut self, cx: &Context<'_>) {
+        let expected = self.link.driver_session().expected_bytes();
+        if self.reads == Reads::Gathered && (1..SHORT_REST).contains(&expected) {
+            self.looks += 1;
+            if self.looks <= LOOKS_MAX {
+                cx.waker().wake_by_ref();
+            }
+        } else {
+            self.looks = 0;
+        }
     }
 
     /// Why the bytes of the peer have ended.

@@ -54,7 +54,7 @@ mod shard;
 
 pub use calls::CallError;
 pub use clock::now;
-pub use config::{Admission, LinkConfig};
+pub use config::{Admission, LinkConfig, Reads};
 pub use error::{CloseReason, ConnectError, ServeError};
 pub use idle::Idle;
 pub use link::{Handler, Link, Peer, SessionMut};
