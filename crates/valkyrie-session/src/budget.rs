@@ -57,6 +57,8 @@ pub(crate) struct Budgets {
     pub(crate) pings: Bucket,
     /// Frames that are skipped.
     pub(crate) skips: Bucket,
+    /// ERRORs that are not the answer to a call.
+    pub(crate) errors: Bucket,
 }
 
 impl Budgets {
@@ -65,6 +67,7 @@ impl Budgets {
             resets: Bucket::new(RESET_BURST, RESETS_PER_S),
             pings: Bucket::new(PING_BURST, PINGS_PER_S),
             skips: Bucket::new(SKIP_BURST, SKIPS_PER_S),
+            errors: Bucket::new(SKIP_BURST, SKIPS_PER_S),
         }
     }
 }

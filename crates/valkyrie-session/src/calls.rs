@@ -75,10 +75,12 @@ impl Outgoing {
         Some(user.class)
     }
 
-    /// Whether the call waits for an answer.
-    pub(crate) fn is_open(&self, call: Correlation) -> bool {
+    /// Whether the call waits for an answer on the channel of `class`.
+    pub(crate) fn is_open_on(&self, call: Correlation, class: StreamClass) -> bool {
         let slot = self.slots.get(usize::from(call.slot()));
-        slot.is_some_and(|slot| slot.correlation == call && slot.user.is_some())
+        let user = slot.filter(|slot| slot.correlation == call);
+        user.and_then(|slot| slot.user)
+            .is_some_and(|user| user.class == class)
     }
 
     /// How many are open.
@@ -159,10 +161,10 @@ impl Incoming {
         Ok(())
     }
 
-    /// The peer no longer waits; whether the call was open.
-    pub(crate) fn cancel(&mut self, call: Correlation) -> bool {
+    /// The peer no longer waits; whether the call was open on the channel of `class`.
+    pub(crate) fn cancel(&mut self, call: Correlation, class: StreamClass) -> bool {
         match self.open.get_mut(&call) {
-            Some(served) if served.wanted == Wanted::Yes => {
+            Some(served) if served.wanted == Wanted::Yes && served.class == class => {
                 served.wanted = Wanted::No;
                 true
             }
@@ -205,7 +207,8 @@ mod tests {
         let second = calls.open(StreamClass::Jobs, None, 10).unwrap();
         assert_eq!(first.slot(), second.slot());
         assert_eq!(calls.close(first), None);
-        assert!(calls.is_open(second));
+        assert!(calls.is_open_on(second, StreamClass::Jobs));
+        assert!(!calls.is_open_on(second, StreamClass::Data));
         assert_eq!(calls.len(), 1);
     }
 
@@ -232,8 +235,9 @@ mod tests {
         let mut calls = Incoming::default();
         let call = Correlation::first(7).unwrap();
         calls.open(call, StreamClass::System, 1).unwrap();
-        assert!(calls.cancel(call));
-        assert!(!calls.cancel(call));
+        assert!(!calls.cancel(call, StreamClass::Jobs));
+        assert!(calls.cancel(call, StreamClass::System));
+        assert!(!calls.cancel(call, StreamClass::System));
         let other = Correlation::first(8).unwrap();
         assert_eq!(
             calls.open(other, StreamClass::System, 1),

@@ -7,6 +7,8 @@ use valkyrie_frame::StreamAck;
 pub(crate) struct SendCredit {
     position: u64,
     limit: u64,
+    /// How far the peer said it is.
+    consumed: u64,
 }
 
 impl SendCredit {
@@ -15,6 +17,7 @@ impl SendCredit {
         Self {
             position: 0,
             limit: window,
+            consumed: 0,
         }
     }
 
@@ -51,14 +54,24 @@ impl SendCredit {
         Raised::Yes
     }
 
+    /// The peer has consumed everything before `consumed`; whether that is further than before.
+    pub(crate) const fn consume(&mut self, consumed: u64) -> Raised {
+        if consumed <= self.consumed {
+            return Raised::No;
+        }
+        self.consumed = consumed;
+        Raised::Yes
+    }
+
     /// The peer says where to begin.
     pub(crate) const fn begin(&mut self, ack: StreamAck) {
         self.position = ack.consumed;
+        self.consumed = ack.consumed;
         self.limit = ack.limit;
     }
 }
 
-/// Whether a limit grew.
+/// Whether a position or a limit grew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Raised {
     Yes,

@@ -171,6 +171,26 @@ pub enum Violation {
         /// By how much.
         excess: u64,
     },
+    /// Credit that cannot be true, or has no measure.
+    #[error("credit of stream {stream}: {problem}")]
+    Credit {
+        /// The stream, 0 for the connection.
+        stream: StreamId,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Something about a message is longer than the specification allows.
+    #[error("{kind}: {what} has more than {max} bytes")]
+    TooLong {
+        /// The type.
+        kind: MessageType,
+        /// What is too long.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+        /// What was broken.
+        rule: Rule,
+    },
     /// A message is longer than agreed.
     #[error("{kind} of more than {max} bytes")]
     TooLarge {
@@ -240,8 +260,8 @@ impl Violation {
             | Self::Silent { .. } => ErrorCode::TIMEOUT,
             Self::WrongRange { .. } => ErrorCode::WRONG_RANGE,
             Self::UnknownStream { .. } => ErrorCode::UNKNOWN_STREAM,
-            Self::Window { .. } => ErrorCode::WINDOW,
-            Self::TooLarge { .. } => ErrorCode::TOO_LARGE,
+            Self::Window { .. } | Self::Credit { .. } => ErrorCode::WINDOW,
+            Self::TooLarge { .. } | Self::TooLong { .. } => ErrorCode::TOO_LARGE,
             Self::TooMany { .. } => ErrorCode::LIMIT,
             Self::CriticalExtension { .. } => ErrorCode::CRITICAL_EXTENSION,
             Self::Draining => ErrorCode::DRAINING,
@@ -258,6 +278,7 @@ impl Violation {
             Self::Value { rule, .. }
             | Self::Unexpected { rule, .. }
             | Self::WrongRange { rule, .. }
+            | Self::TooLong { rule, .. }
             | Self::TooMany { rule, .. } => *rule,
             Self::Limit(_) => Rule::LIMITS,
             Self::Version { .. } => Rule::VERSION,
@@ -270,6 +291,7 @@ impl Violation {
             Self::UnknownStream { .. } => Rule::NOT_OPEN,
             Self::AfterEnd { .. } => Rule::AFTER_END,
             Self::Window { .. } => Rule::CREDIT,
+            Self::Credit { .. } => Rule::CREDIT_TRUE,
             Self::TooLarge { .. } => Rule::MESSAGE_LENGTH,
             Self::Offset { kind, .. } => Rule::of_offset(*kind),
             Self::CriticalExtension { .. } => Rule::CRITICAL,

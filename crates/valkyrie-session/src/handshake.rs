@@ -1,7 +1,7 @@
 //! HELLO, HELLO_ACK and AUTH_SUCCESS: what both sides agree on.
 
 use valkyrie_frame::limits::NODE_BYTES_MAX;
-use valkyrie_frame::{Frame, Header, MessageType, SecurityMode, StreamId, th0, v2};
+use valkyrie_frame::{Flags, Frame, Header, MessageType, SecurityMode, StreamId, th0, v2};
 
 use sha2::{Digest, Sha256};
 
@@ -68,6 +68,7 @@ impl Session {
                 Rule::HANDSHAKE_ORDER,
             ));
         }
+        check_header(frame)?;
         let hello: v2::Hello = decode(frame)?;
         check_identity(frame, &hello.random, &hello.node)?;
         let version = self.choose_version(hello.version_min, hello.version_max)?;
@@ -112,6 +113,7 @@ impl Session {
         if self.side != Side::Initiator || self.phase != Phase::Hello {
             return Err(unexpected(frame, "without a HELLO", Rule::HANDSHAKE_ORDER));
         }
+        check_header(frame)?;
         let ack: v2::HelloAck = decode(frame)?;
         check_identity(frame, &ack.random, &ack.node)?;
         let mode = SecurityMode(ack.mode);
@@ -220,6 +222,15 @@ pub(crate) const fn unexpected(frame: &Frame<'_>, when: &'static str, rule: Rule
         when,
         rule,
     }
+}
+
+/// HELLO and HELLO_ACK are frozen: their headers say nothing but type and length.
+fn check_header(frame: &Frame<'_>) -> Result<(), Violation> {
+    if frame.header.flags == Flags::NONE && frame.header.correlation.is_none() {
+        return Ok(());
+    }
+    let when = "with flags or a correlation";
+    Err(unexpected(frame, when, Rule::HANDSHAKE_ORDER))
 }
 
 fn check_identity(frame: &Frame<'_>, random: &[u8], node: &str) -> Result<(), Violation> {

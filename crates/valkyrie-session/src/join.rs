@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use valkyrie_frame::{Correlation, MessageType, StreamId, Time};
+use valkyrie_frame::{Correlation, Header, MessageType, StreamId, Time};
 
 use crate::limits::{FRAGMENT_TIMEOUT, JOIN_BYTES_MAX, JOINS_MAX};
 
@@ -14,6 +14,16 @@ pub(crate) struct JoinKey {
     pub(crate) stream: StreamId,
     pub(crate) correlation: Correlation,
     pub(crate) kind: MessageType,
+}
+
+impl JoinKey {
+    pub(crate) const fn of(header: &Header) -> Self {
+        Self {
+            stream: header.stream,
+            correlation: header.correlation,
+            kind: header.kind,
+        }
+    }
 }
 
 /// What the first fragment said about its message.
@@ -37,6 +47,8 @@ pub(crate) enum JoinError {
     TooLarge { max: u64 },
     /// More than this many messages are half received.
     TooMany { max: u64 },
+    /// What is half received would hold more bytes than this.
+    Full { max: usize },
 }
 
 /// All messages that are half received. Grows by bytes that really came, never by promises.
@@ -50,6 +62,17 @@ impl Joins {
     /// Whether the message has begun.
     pub(crate) fn contains(&self, key: JoinKey) -> bool {
         !self.open.is_empty() && self.open.contains_key(&key)
+    }
+
+    /// Whether a message of `stream` has begun.
+    pub(crate) fn is_inside(&self, stream: StreamId) -> bool {
+        self.open.keys().any(|known| known.stream == stream)
+    }
+
+    /// Whether another message of the same stream has begun.
+    pub(crate) fn is_inside_another(&self, key: JoinKey) -> bool {
+        let mut known = self.open.keys();
+        known.any(|known| known.stream == key.stream && *known != key)
     }
 
     /// Begins a message with its first fragment.
@@ -165,8 +188,8 @@ impl Joins {
 
     fn fits(&self, bytes: usize) -> Result<(), JoinError> {
         if self.bytes + bytes > JOIN_BYTES_MAX {
-            return Err(JoinError::TooLarge {
-                max: JOIN_BYTES_MAX as u64,
+            return Err(JoinError::Full {
+                max: JOIN_BYTES_MAX,
             });
         }
         Ok(())

@@ -46,6 +46,8 @@ pub mod limits;
 mod outbox;
 mod receive;
 mod receive_batch;
+mod receive_credit;
+mod receive_file;
 mod receive_stream;
 mod rule;
 mod send;

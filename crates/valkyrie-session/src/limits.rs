@@ -62,7 +62,10 @@ pub(crate) const SKIP_BURST: u32 = 10_000;
 /// Skipped frames per second in the long run.
 pub(crate) const SKIPS_PER_S: u32 = 1_000;
 
-/// STREAM_DATA frames without a byte that may follow each other on one stream.
+/// Body of STREAM_OPEN: it takes no credit, and what it says is kept with the stream.
+pub(crate) const OPENING_BYTES_MAX: usize = 16 * 1024;
+
+/// Frames of data without a byte that may follow each other on one stream.
 pub(crate) const EMPTY_FRAMES_MAX: u8 = 100;
 
 /// A class counts as active this long after its last frame; two active classes shorten fragments.

@@ -235,10 +235,10 @@ impl Session {
 
     fn on_pong<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let pong = Ping::parse(frame.body).map_err(|error| body(frame, error))?;
-        Ok(self
-            .keepalive
-            .answered(self.now, pong)
-            .map(|rtt| Event::Rtt { rtt }))
+        match self.keepalive.answered(self.now, pong) {
+            Some(rtt) => Ok(Some(Event::Rtt { rtt })),
+            None => self.skip(),
+        }
     }
 
     fn on_close<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
@@ -246,7 +246,7 @@ impl Session {
             .map_err(|error| Fault::Connection(body(frame, error)))?;
         let drain = Duration::from_millis(u64::from(close.drain_ms)).min(DRAIN_MAX);
         if self.closing.received.is_some() {
-            return Ok(None);
+            return self.skip();
         }
         self.closing.received = Some(self.now + drain);
         Ok(Some(Event::Closing {
@@ -267,10 +267,11 @@ impl Session {
         }
         let retry = retry_of(&error);
         if stream.is_channel() && !call.is_none() {
-            if self.outgoing.close(call).is_none() {
+            if !self.outgoing.is_open_on(call, stream.class()) {
                 // As a late REPLY: the call was canceled or timed out.
                 return self.skip();
             }
+            self.outgoing.close(call);
             self.forget_call(stream, call);
             let text = error.text.into();
             return Ok(Some(Event::CallFailed {
@@ -280,6 +281,14 @@ impl Session {
                 text,
             }));
         }
+        self.budgets.errors.take(self.now).map_err(|max| {
+            let max = u64::from(max);
+            Fault::Connection(Violation::TooMany {
+                what: "ERRORs at once",
+                max,
+                rule: Rule::ERRORS,
+            })
+        })?;
         Ok(Some(Event::PeerError {
             stream,
             correlation: call,
@@ -364,6 +373,10 @@ impl Session {
     }
 
     fn on_message<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+        if frame.header.correlation.is_none() {
+            let problem = "a message needs a correlation";
+            return Err(value(frame, problem, Rule::MESSAGE_NUMBER).into());
+        }
         let Some(mut whole) = self.join(frame, opening_of)? else {
             return Ok(None);
         };
@@ -378,7 +391,7 @@ impl Session {
     fn on_reply<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let call = frame.header.correlation;
         // The answer to a call that was canceled or timed out is late, not wrong.
-        if !self.outgoing.is_open(call) {
+        if !self.outgoing.is_open_on(call, frame.header.stream.class()) {
             return self.skip();
         }
         let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
@@ -393,6 +406,9 @@ impl Session {
 
     fn on_cancel<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let (stream, call) = (frame.header.stream, frame.header.correlation);
+        if !frame.body.is_empty() {
+            return Err(value(frame, "it has no body", Rule::CANCEL_BODY).into());
+        }
         self.joins.drop_join(JoinKey {
             stream,
             correlation: call,
@@ -400,7 +416,7 @@ impl Session {
         });
         // Also of a call that was answered: the answer may still wait here.
         self.lanes.drop_call(stream, MessageType::REPLY, call);
-        if !self.incoming.cancel(call) {
+        if !self.incoming.cancel(call, stream.class()) {
             return self.skip();
         }
         Ok(Some(Event::CallCanceled { call }))
@@ -414,11 +430,15 @@ impl Session {
     ) -> Result<Option<Whole<'b>>, Violation> {
         let header = &frame.header;
         let more = header.flags.contains(Flags::MORE_FRAGMENTS);
-        let key = JoinKey {
-            stream: header.stream,
-            correlation: header.correlation,
-            kind: header.kind,
-        };
+        let key = JoinKey::of(header);
+        if more && frame.body.is_empty() {
+            self.joins.drop_join(key);
+            return Err(value(
+                frame,
+                "a fragment without a byte",
+                Rule::EMPTY_FRAGMENT,
+            ));
+        }
         let (max, now) = (self.own.message_max(), self.now);
         if frame.body.len() > max as usize {
             self.joins.drop_join(key);
@@ -452,6 +472,12 @@ impl Session {
             },
             JoinError::TooMany { max } => Violation::TooMany {
                 what: "messages in fragments at once",
+                max,
+                rule: Rule::HALF_SENT,
+            },
+            JoinError::Full { max } => Violation::TooLong {
+                kind: key.kind,
+                what: "all that is half received",
                 max,
                 rule: Rule::HALF_SENT,
             },
@@ -497,6 +523,9 @@ fn request_of<'b>(frame: &Frame<'b>) -> Result<(&'b str, Option<Duration>), Viol
         .extensions
         .deadline_ms()
         .map_err(|error| body(frame, error))?;
+    // Whoever serves the call looks at the key; that it is one is checked for every call.
+    let key = frame.extensions.idempotency_key();
+    key.map_err(|error| body(frame, error))?;
     let deadline = deadline.map(|ms| Duration::from_millis(u64::from(ms)));
     Ok((method.unwrap_or_default(), deadline))
 }

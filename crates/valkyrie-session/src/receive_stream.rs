@@ -1,22 +1,20 @@
 //! What each frame of a stream does.
 
-use valkyrie_frame::limits::{METADATA_MAX, STREAM_WINDOW_BYTES_MAX};
+use valkyrie_frame::limits::{METADATA_MAX, METHOD_BYTES_MAX, STREAM_WINDOW_BYTES_MAX};
 use valkyrie_frame::{
-    Correlation, FileChunk, FileComplete, FileStart, Flags, Frame, LogEntry, MessageType,
-    StreamAck, StreamClass, StreamClose, StreamId, StreamReset, v2,
+    Correlation, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamReset, v2,
 };
 
-use crate::credit::Raised;
 use crate::error::Violation;
 use crate::event::{End, Event, Payload};
 use crate::handshake::{decode, unexpected};
-use crate::join::Opening;
-use crate::limits::{EMPTY_FRAMES_MAX, UNACCEPTED_MAX, UNANSWERED_MAX};
+use crate::join::{JoinKey, Opening};
+use crate::limits::{OPENING_BYTES_MAX, UNACCEPTED_MAX, UNANSWERED_MAX};
 use crate::receive::{Fault, Handled, body, is_charged, value};
 use crate::rule::Rule;
 use crate::session::Session;
 use crate::state::{Change, StreamState};
-use crate::streams::{Counting, Listed};
+use crate::streams::Counting;
 
 /// What may be done with a frame of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +55,7 @@ impl Session {
     ///
     /// What the peer had credit for was rightly sent before it saw the reset, in frames as short
     /// as it likes; more than that is skipped like anything without meaning.
-    fn late<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
+    pub(crate) fn late<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let (stream, bytes) = (frame.header.stream, frame.body.len() as u64);
         let rightful = bytes > 0
             && is_charged(frame.header.kind)
@@ -140,16 +138,11 @@ impl Session {
     /// Whether the frame is the first of a stream.
     fn is_opening(&self, frame: &Frame<'_>) -> bool {
         let (stream, kind) = (frame.header.stream, frame.header.kind);
-        let key = crate::join::JoinKey {
-            stream,
-            correlation: frame.header.correlation,
-            kind,
-        };
         kind == MessageType::STREAM_OPEN
             || kind == MessageType::JOB_REQUEST
                 && stream.class() == StreamClass::Jobs
                 && !frame.header.flags.contains(Flags::ACK)
-                && !self.joins.contains(key)
+                && !self.joins.contains(JoinKey::of(&frame.header))
     }
 
     /// Refuses a frame before anything else is done with it.
@@ -240,19 +233,7 @@ impl Session {
             .receive
             .receive(bytes.len() as u64)
             .map_err(|excess| Violation::Window { stream, excess })?;
-        open.empty_frames = match (bytes.is_empty(), end) {
-            (true, End::No) => open.empty_frames.saturating_add(1),
-            _ => 0,
-        };
-        if open.empty_frames > EMPTY_FRAMES_MAX {
-            let max = u64::from(EMPTY_FRAMES_MAX);
-            return Err(Violation::TooMany {
-                what: "empty frames in a row",
-                max,
-                rule: Rule::EMPTY_FRAMES,
-            }
-            .into());
-        }
+        open.count_empty(bytes, end)?;
         if end == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
             let status = valkyrie_frame::ErrorCode::NONE;
@@ -274,6 +255,9 @@ impl Session {
             return self.skip();
         }
         let close = StreamClose::parse(frame.body).map_err(|error| body(frame, error))?;
+        if self.joins.is_inside(stream) {
+            return Err(unexpected(frame, "inside a message", Rule::END_INSIDE).into());
+        }
         let expected = self
             .streams
             .get(stream)
@@ -332,94 +316,6 @@ impl Session {
         }))
     }
 
-    pub(crate) fn on_stream_ack<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
-        let stream = frame.header.stream;
-        let ack =
-            StreamAck::parse(frame.body).map_err(|error| Fault::Connection(body(frame, error)))?;
-        if stream == StreamId::CONTROL {
-            if self.send.raise(ack.limit) == Raised::Yes {
-                self.wake_all();
-            }
-            return Ok(None);
-        }
-        if stream.is_channel() {
-            if let Some(flow) = self.streams.flow_mut(stream) {
-                flow.send.raise(ack.limit);
-            }
-            return Ok(None);
-        }
-        match self.streams.get(stream).map(|open| open.state) {
-            // Credit for a stream that ended meanwhile.
-            None | Some(StreamState::ResetSent) => self.skip(),
-            Some(state) if state.is_opening() => Ok(self.on_accepted(stream, ack)),
-            Some(_) => Ok(self.on_credit(stream, ack)),
-        }
-    }
-
-    /// The peer took a stream of this side and says where to begin.
-    fn on_accepted(&mut self, stream: StreamId, ack: StreamAck) -> Option<Event<'static>> {
-        self.streams.change(stream, Change::Accept);
-        let open = self.streams.get_mut(stream)?;
-        if open.sending == Counting::Log && open.flow.send.position() == 0 {
-            open.flow.send.begin(ack);
-        } else {
-            open.flow.send.raise(ack.limit);
-        }
-        self.wake(stream);
-        Some(Event::Accepted {
-            stream,
-            consumed: ack.consumed,
-        })
-    }
-
-    fn on_credit(&mut self, stream: StreamId, ack: StreamAck) -> Option<Event<'static>> {
-        let open = self.streams.get_mut(stream)?;
-        let event = match open.sending {
-            Counting::Bytes => None,
-            Counting::Log => Some(Event::LogDurable {
-                stream,
-                offset: ack.consumed,
-                limit: ack.limit,
-            }),
-            Counting::FileOffered => {
-                open.flow.send.begin(ack);
-                open.sending = Counting::File;
-                Some(Event::FileVerified {
-                    stream,
-                    offset: ack.consumed,
-                })
-            }
-            Counting::File => Some(Event::FileVerified {
-                stream,
-                offset: ack.consumed,
-            }),
-        };
-        if open.flow.send.raise(ack.limit) == Raised::Yes {
-            self.wake(stream);
-        }
-        event
-    }
-
-    /// Tells a caller that ran out of credit that there is some.
-    fn wake(&mut self, stream: StreamId) {
-        if let Some(open) = self.streams.get_mut(stream)
-            && open.blocked == Listed::Yes
-        {
-            open.blocked = Listed::No;
-            self.blocked.retain(|id| *id != stream);
-            self.events.push_back(Event::Writable { stream });
-        }
-    }
-
-    fn wake_all(&mut self) {
-        for stream in std::mem::take(&mut self.blocked) {
-            if let Some(open) = self.streams.get_mut(stream) {
-                open.blocked = Listed::No;
-                self.events.push_back(Event::Writable { stream });
-            }
-        }
-    }
-
     pub(crate) fn on_job<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let (stream, kind) = (frame.header.stream, frame.header.kind);
         if stream.class() != StreamClass::Jobs || stream.is_channel() {
@@ -452,10 +348,14 @@ impl Session {
         self.list_credit(stream);
         let end = end_of(frame);
         if frame.header.flags.contains(Flags::ACK) {
+            check_ack_body(frame)?;
             if end == End::Yes {
                 self.streams.change(stream, Change::ReceiveEnd);
             }
             return Ok(Some(Event::JobAcked { stream, kind }));
+        }
+        if self.joins.is_inside_another(JoinKey::of(&frame.header)) {
+            return Err(unexpected(frame, "inside another message", Rule::HALF_SENT).into());
         }
         let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
             return Ok(None);
@@ -503,6 +403,7 @@ impl Session {
             .receive
             .receive(entry.records.len() as u64)
             .map_err(|excess| Violation::Window { stream, excess })?;
+        open.count_empty(entry.records, end_of(frame))?;
         if end_of(frame) == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
             let status = valkyrie_frame::ErrorCode::NONE;
@@ -514,112 +415,25 @@ impl Session {
             records: entry.records,
         }))
     }
+}
 
-    pub(crate) fn on_file<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
-        let stream = frame.header.stream;
-        if let Admitted::Late = self.admit(frame)? {
-            return self.late(frame);
-        }
-        if stream.class() != StreamClass::Data {
-            return Err(unexpected(frame, "outside the streams for data", Rule::PLACE).into());
-        }
-        if frame.header.flags.contains(Flags::ACK) {
-            return self.on_file_ack(frame);
-        }
-        let event = match frame.header.kind {
-            MessageType::FILE_TRANSFER_START => self.on_file_start(frame),
-            MessageType::FILE_TRANSFER_CHUNK => self.on_file_chunk(frame),
-            _ => {
-                let complete = FileComplete::parse(frame.body);
-                let complete = complete.map_err(|error| body(frame, error))?;
-                Ok(Event::FileComplete {
-                    stream,
-                    digest: complete.digest,
-                })
-            }
-        }?;
-        if end_of(frame) == End::Yes {
-            self.streams.change(stream, Change::ReceiveEnd);
-        }
-        Ok(Some(event))
+/// An acknowledgement says nothing but that it is one.
+pub(crate) fn check_ack_body(frame: &Frame<'_>) -> Result<(), Violation> {
+    if frame.body.is_empty() {
+        return Ok(());
     }
-
-    fn on_file_ack<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
-        let stream = frame.header.stream;
-        if end_of(frame) == End::Yes {
-            self.streams.change(stream, Change::ReceiveEnd);
-        }
-        match frame.header.kind {
-            MessageType::FILE_TRANSFER_COMPLETE => Ok(Some(Event::FileAcked { stream })),
-            _ => self.skip(),
-        }
-    }
-
-    fn on_file_start<'b>(&mut self, frame: &Frame<'b>) -> Result<Event<'b>, Fault> {
-        let stream = frame.header.stream;
-        let start = FileStart::parse(frame.body).map_err(|error| body(frame, error))?;
-        if let Some(open) = self.streams.get_mut(stream) {
-            if open.state.is_offered() {
-                let when = "before the stream is accepted";
-                return Err(unexpected(frame, when, Rule::FILE_ORDER).into());
-            }
-            if open.receiving == Counting::FileOffered {
-                return Err(
-                    unexpected(frame, "while another file is offered", Rule::FILE_ORDER).into(),
-                );
-            }
-            open.receiving = Counting::FileOffered;
-        }
-        let FileStart {
-            id,
-            size,
-            digest,
-            name,
-        } = start;
-        Ok(Event::FileStart {
-            stream,
-            id,
-            size,
-            digest,
-            name: name.into(),
-        })
-    }
-
-    fn on_file_chunk<'b>(&mut self, frame: &Frame<'b>) -> Result<Event<'b>, Fault> {
-        let (stream, kind) = (frame.header.stream, frame.header.kind);
-        let chunk = FileChunk::parse(frame.body).map_err(|error| body(frame, error))?;
-        if let Some(open) = self.streams.get_mut(stream) {
-            if open.receiving != Counting::File {
-                return Err(
-                    unexpected(frame, "before the file is wanted", Rule::FILE_ORDER).into(),
-                );
-            }
-            let expected = open.flow.receive.position();
-            if chunk.offset != expected {
-                return Err(Violation::Offset {
-                    kind,
-                    found: chunk.offset,
-                    expected,
-                }
-                .into());
-            }
-            let bytes = chunk.bytes.len() as u64;
-            open.flow
-                .receive
-                .receive(bytes)
-                .map_err(|excess| Violation::Window { stream, excess })?;
-        }
-        Ok(Event::FileChunk {
-            stream,
-            offset: chunk.offset,
-            bytes: chunk.bytes,
-        })
-    }
+    Err(value(
+        frame,
+        "an acknowledgement has no body",
+        Rule::ACK_BODY,
+    ))
 }
 
 /// The body of STREAM_OPEN.
 fn opening(frame: &Frame<'_>) -> Result<v2::StreamOpen, Violation> {
+    check_length(frame, "STREAM_OPEN", frame.body.len(), OPENING_BYTES_MAX)?;
     let open: v2::StreamOpen = decode(frame)?;
+    check_length(frame, "its method", open.method.len(), METHOD_BYTES_MAX)?;
     if open.metadata.len() > METADATA_MAX {
         let problem = "more than 64 metadata entries";
         return Err(value(frame, problem, Rule::METADATA));
@@ -627,7 +441,24 @@ fn opening(frame: &Frame<'_>) -> Result<v2::StreamOpen, Violation> {
     Ok(open)
 }
 
-const fn end_of(frame: &Frame<'_>) -> End {
+fn check_length(
+    frame: &Frame<'_>,
+    what: &'static str,
+    length: usize,
+    max: usize,
+) -> Result<(), Violation> {
+    if length > max {
+        return Err(Violation::TooLong {
+            kind: frame.header.kind,
+            what,
+            max,
+            rule: Rule::METADATA,
+        });
+    }
+    Ok(())
+}
+
+pub(crate) const fn end_of(frame: &Frame<'_>) -> End {
     if frame.header.flags.contains(Flags::END_OF_STREAM) {
         End::Yes
     } else {

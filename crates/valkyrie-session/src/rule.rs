@@ -65,6 +65,7 @@ macro_rules! rules {
 }
 
 rules! {
+    ACK_BODY = "R-3.7";
     SEALED = "R-3.9";
     SKIPPED = "R-4.1";
     PLACE = "R-4.2";
@@ -76,6 +77,9 @@ rules! {
     HALF_SENT = "R-6.2";
     MESSAGE_LENGTH = "R-6.3";
     COMPRESSED = "R-6.7";
+    MESSAGE_NUMBER = "R-6.10";
+    EMPTY_FRAGMENT = "R-6.12";
+    END_INSIDE = "R-6.13";
     HANDSHAKE_ORDER = "R-7.1";
     VERSION = "R-7.2";
     MODE = "R-7.4";
@@ -95,13 +99,16 @@ rules! {
     CREDIT = "R-9.4";
     CREDIT_BODY = "R-9.5";
     EMPTY_FRAMES = "R-9.8";
+    CREDIT_TRUE = "R-9.10";
     METHOD = "R-10.1";
     CORRELATION = "R-10.2";
     CALLS_AT_ONCE = "R-10.4";
+    CANCEL_BODY = "R-10.5";
     LOG_OFFSET = "R-12.3";
     LOG_RECORDS = "R-12.4";
     FILE_ORDER = "R-13.1";
     FILE_OFFSET = "R-13.2";
+    FILE_WHOLE = "R-13.3";
     FILE_BODY = "R-13.6";
     PING = "R-14.1";
     SILENCE = "R-14.2";
@@ -110,6 +117,7 @@ rules! {
     FRAME_TIME = "R-14.5";
     FRAGMENT_TIME = "R-14.6";
     ERROR_BODY = "R-15.8";
+    ERRORS = "R-15.11";
     DRAINING = "R-16.2";
     CLOSE_BODY = "R-16.6";
 }

@@ -1,6 +1,5 @@
 //! What the owner of a session can send on streams: openings, jobs, logs, files, credit, ends.
 
-use valkyrie_frame::limits::FRAME_PAYLOAD_BYTES_FLOOR;
 use valkyrie_frame::{
     Correlation, ErrorCode, FileChunk, FileComplete, FileStart, Flags, Header, LogEntry,
     LogRecords, MessageType, Priority, StreamAck, StreamClass, StreamClose, StreamId, StreamReset,
@@ -9,6 +8,7 @@ use valkyrie_frame::{
 
 use crate::error::SendError;
 use crate::event::End;
+use crate::limits::OPENING_BYTES_MAX;
 use crate::send::{Block, Head, Structured};
 use crate::session::Session;
 use crate::state::{Change, StreamState};
@@ -44,7 +44,7 @@ impl Session {
         // The peer takes the number as it stands, so it must be the one that is held here.
         open.window = open.window.min(self.own.window(class));
         let bytes = prost::Message::encode_to_vec(&open);
-        let max = FRAME_PAYLOAD_BYTES_FLOOR as usize;
+        let max = OPENING_BYTES_MAX;
         if bytes.len() > max {
             return Err(SendError::TooLarge {
                 bytes: bytes.len(),
@@ -244,6 +244,7 @@ impl Session {
             return Err(self.no_credit(stream));
         }
         open.sending = Counting::FileOffered;
+        open.file_sent = start.size;
         self.on_stream(
             MessageType::FILE_TRANSFER_START,
             stream,

@@ -5,6 +5,10 @@ use valkyrie_frame::{Parity, Priority, StreamClass, StreamId};
 use crate::config::Limits;
 use crate::counters::StreamCount;
 use crate::credit::{ReceiveCredit, SendCredit};
+use crate::error::Violation;
+use crate::event::End;
+use crate::limits::EMPTY_FRAMES_MAX;
+use crate::rule::Rule;
 use crate::state::{Change, StreamState};
 use crate::table::Table;
 
@@ -48,8 +52,38 @@ pub(crate) struct Stream {
     pub(crate) priority: Priority,
     /// Whether the caller waits for `Writable`.
     pub(crate) blocked: Listed,
-    /// STREAM_DATA frames without a byte in a row.
+    /// Frames without a byte in a row.
     pub(crate) empty_frames: u8,
+    /// Size of the file that this side sends.
+    pub(crate) file_sent: u64,
+    /// The file that the peer sends.
+    pub(crate) offer: Option<Box<Offer>>,
+}
+
+/// What the START of a file promised.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) size: u64,
+    pub(crate) digest: [u8; 32],
+}
+
+impl Stream {
+    /// Counts a frame of data that may be empty; too many in a row are a flood. The last one of a
+    /// direction may well be.
+    pub(crate) fn count_empty(&mut self, bytes: &[u8], end: End) -> Result<(), Violation> {
+        self.empty_frames = match (bytes.is_empty(), end) {
+            (true, End::No) => self.empty_frames.saturating_add(1),
+            _ => 0,
+        };
+        if self.empty_frames > EMPTY_FRAMES_MAX {
+            return Err(Violation::TooMany {
+                what: "empty frames in a row",
+                max: u64::from(EMPTY_FRAMES_MAX),
+                rule: Rule::EMPTY_FRAMES,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// All streams of a connection.
@@ -186,6 +220,8 @@ impl Streams {
             priority: Priority::NORMAL,
             blocked: Listed::No,
             empty_frames: 0,
+            file_sent: 0,
+            offer: None,
         };
         self.open.insert(id, stream)
     }
