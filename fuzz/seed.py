@@ -87,7 +87,35 @@ def dialogues():
         + short(0x04, 0, bytes([1, 244, 2, 0]) + bytes(4))
 
 
+def conversations():
+    """Steps of two sides that talk: what (bit 7 says which side), to what, how much."""
+    deliver, both = bytes([17, 0, 0]), bytes([17, 0, 0, 145, 0, 0])
+    for number in range(4):
+        opened = bytes([0, 0, number]) + both
+        for tail in (
+            bytes([1, 0, 9]) + deliver + bytes([141, 0, 0]) + both,
+            bytes([1, 0x40, 9]) + both + bytes([130, 0, 0]) + both,
+            bytes([10, 0, 9]) + deliver + bytes([10, 0, 200]) + both,
+            bytes([11, 0, 40]) + both + bytes([12, 0, 40]) + both,
+            bytes([3, 0, 5]) + both + bytes([14, 0, 255]),
+        ):
+            yield opened + tail
+            # The same with one frame changed in each way.
+            for change in range(64, 72):
+                yield opened + tail[:3] + bytes([change, 0, 0x25]) + tail[3:]
+    yield bytes([4, 1, 50]) + deliver + bytes([134, 0, 60]) + both
+    yield bytes([4, 1, 255]) + bytes([7, 0, 0]) + both + bytes([134, 0, 9]) + both
+    yield bytes([5, 2, 255]) + both + bytes([16, 0, 0]) + both
+    yield bytes([8, 0, 0]) + deliver + bytes([137, 0, 2]) + both + bytes([137, 0x40, 4]) + both
+    yield bytes([15, 0, 5]) + both + bytes([128, 0, 1]) + both + bytes([14, 0, 255])
+
+
 def main():
+    for conversation in conversations():
+        save("session_ready", conversation)
+    for dialogue in dialogues():
+        for mode in (4, 5, 6, 14):
+            save("session_initiator", bytes([mode]) + dialogue)
     for dialogue in dialogues():
         save("session_acceptor", b"\3" + dialogue)
         save("session_acceptor", b"\x0b" + dialogue)
@@ -95,6 +123,7 @@ def main():
         for key in ("hello_frame", "ack_frame"):
             save("frame", bytes.fromhex(vector[key]))
         save("session_acceptor", b"\0" + bytes.fromhex(vector["hello_frame"]))
+        save("session_initiator", b"\0" + bytes.fromhex(vector["ack_frame"]))
     for vector in vectors("headers"):
         frame = bytes.fromhex(vector["frame"])
         save("frame", frame)

@@ -42,6 +42,14 @@ pub const TARGETS: &[Target] = &[
         run: session::acceptor,
     },
     Target {
+        name: "session_initiator",
+        run: session::initiator,
+    },
+    Target {
+        name: "session_ready",
+        run: session::conversation,
+    },
+    Target {
         name: "pipeline_yaml",
         run: pipeline::yaml,
     },

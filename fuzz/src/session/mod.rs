@@ -1,17 +1,23 @@
-//! A session that accepts a connection from a peer that may send anything.
+//! Sessions whose peer may send anything.
 
 #![expect(clippy::indexing_slicing, reason = "a target fails by panicking")]
+
+mod conversation;
+mod react;
 
 use std::time::Duration;
 
 use valkyrie_frame::{
     Correlation, ErrorFlags, ErrorPayload, Flags, Frame, FrameLimits, Header, MessageType,
-    StreamId, Time, limits::HEADER_BYTES, v2,
+    StreamId, Time, limits::HEADER_BYTES,
 };
-use valkyrie_session::{End, Event, Session, SessionConfig, SessionError, Side};
+use valkyrie_session::{Event, Session, SessionConfig, SessionError, Side, Violation};
+
+pub(crate) use conversation::conversation;
+use react::react;
 
 /// Streams that a byte of a short frame can name: every class, both sides, channels and limits.
-const STREAMS: [u32; 16] = [
+const STREAMS: [u32; 20] = [
     0,
     1,
     100,
@@ -28,6 +34,10 @@ const STREAMS: [u32; 16] = [
     102,
     99,
     u32::MAX,
+    1002,
+    10002,
+    104,
+    98,
 ];
 
 /// What a session may hold ready to be sent for each byte that came in, and at least.
@@ -54,14 +64,57 @@ pub(crate) fn acceptor(data: &[u8]) {
         0 => wire.len().max(1),
         small => usize::from(small) * 5,
     };
-    let session = Session::new(Side::Acceptor, SessionConfig::default(), [2; 32]);
-    Peer {
-        session,
-        now: Time::ZERO,
-        read: 0,
-        failed: None,
-    }
+    Victim::new(Session::new(
+        Side::Acceptor,
+        SessionConfig::default(),
+        [2; 32],
+    ))
     .take(&wire, piece);
+}
+
+/// The first byte says how the others are read: bits 0 and 1 how many frames of an honest answer
+/// to HELLO come first, bit 2 they are short frames, the rest how many bytes come at once.
+pub(crate) fn initiator(data: &[u8]) {
+    let Some((&mode, rest)) = data.split_first() else {
+        return;
+    };
+    let mut session = Session::new(Side::Initiator, SessionConfig::default(), [1; 32]);
+    let mut wire = answer(&mut session, usize::from(mode & 3));
+    if mode & 4 == 4 {
+        expand(rest, &mut wire);
+    } else {
+        wire.extend_from_slice(rest);
+    }
+    let piece = match mode >> 3 {
+        0 => wire.len().max(1),
+        small => usize::from(small) * 5,
+    };
+    Victim::new(session).take(&wire, piece);
+}
+
+/// The first frames of what an honest acceptor answers.
+fn answer(initiator: &mut Session, frames: usize) -> Vec<u8> {
+    let (mut hello, mut answer) = (Vec::new(), Vec::new());
+    initiator.transmit(Time::ZERO, &mut hello);
+    let mut acceptor = Session::new(Side::Acceptor, SessionConfig::default(), [2; 32]);
+    let ready = acceptor.read(Time::ZERO, &mut hello.as_slice());
+    assert!(matches!(ready, Ok(Some(Event::Ready(_)))));
+    acceptor.transmit(Time::ZERO, &mut answer);
+    let mut rest = answer.as_slice();
+    for _ in 0..frames {
+        Frame::parse(&mut rest, FrameLimits::DEFAULT).expect("frames");
+    }
+    let left = rest.len();
+    answer.truncate(answer.len() - left);
+    answer
+}
+
+/// Whatever a session refuses, it names the rule.
+fn check_rule(violation: &Violation) {
+    let line = format!("- **{}** ", violation.rule());
+    let text = include_str!("../../../spec/protocol.md");
+    let found = text.lines().any(|text| text.starts_with(&line));
+    assert!(found, "{violation}: there is no rule {}", violation.rule());
 }
 
 /// Makes frames of short ones: type, flags, stream (index into [`STREAMS`]), correlation, length,
@@ -86,14 +139,23 @@ fn expand(mut short: &[u8], wire: &mut Vec<u8>) {
 }
 
 /// The session, and what was seen of it.
-struct Peer {
+struct Victim {
     session: Session,
     now: Time,
     read: usize,
     failed: Option<SessionError>,
 }
 
-impl Peer {
+impl Victim {
+    fn new(session: Session) -> Self {
+        Self {
+            session,
+            now: Time::ZERO,
+            read: 0,
+            failed: None,
+        }
+    }
+
     /// Gives `wire` to the session in pieces, and then lets time pass until it wants nothing more.
     fn take(mut self, wire: &[u8], piece: usize) {
         let mut held = Vec::new();
@@ -137,6 +199,9 @@ impl Peer {
                     let first = self.failed.get_or_insert_with(|| error.clone());
                     assert_eq!(*first, error, "the reason changed");
                     let _ = error.to_string();
+                    if let SessionError::Violation(violation) = &error {
+                        check_rule(violation);
+                    }
                     return 0;
                 }
             }
@@ -166,66 +231,5 @@ impl Peer {
             assert_eq!(error.code, violation.code());
             assert!(error.flags.contains(ErrorFlags::CONNECTION_ENDS));
         }
-    }
-}
-
-/// Does what an application would do, so that later states are reached.
-fn react(session: &mut Session, event: Event<'_>) {
-    match event {
-        Event::Call { call, body, .. } => {
-            // The first byte chooses between an answer, a failure and silence.
-            let _ = match body.first() {
-                Some(0) => Ok(()),
-                Some(1) => session.reply_error(call, valkyrie_frame::ErrorCode::REJECTED, "no"),
-                _ => session.reply(call, &body),
-            };
-        }
-        Event::CallCanceled { call } => drop(session.reply(call, b"late")),
-        Event::Opened { stream, open } => {
-            session.accept(stream, u64::from(open.window));
-            let _ = session.data(stream, open.method.as_bytes(), End::No);
-        }
-        Event::Data { stream, bytes } => {
-            session.consume(stream, bytes.len());
-            let _ = session.data(stream, &bytes, End::No);
-        }
-        Event::Log {
-            stream,
-            offset,
-            records,
-        } => {
-            session.log_durable(stream, offset + records.len() as u64);
-        }
-        Event::FileStart { stream, size, .. } => session.file_verified(stream, size / 2),
-        Event::FileChunk {
-            stream,
-            offset,
-            bytes,
-        } => {
-            session.file_verified(stream, offset + bytes.len() as u64);
-        }
-        Event::FileComplete { stream, .. } => {
-            let kind = MessageType::FILE_TRANSFER_COMPLETE;
-            let _ = session.ack(stream, kind, Correlation::NONE, End::Yes);
-        }
-        Event::Job {
-            stream,
-            kind: MessageType::JOB_REQUEST,
-            ..
-        } => {
-            let accept = v2::JobAccept::default();
-            let _ = session.job(stream, MessageType::JOB_ACCEPT, &accept, End::No);
-        }
-        Event::Job {
-            stream,
-            kind,
-            correlation,
-            end: End::Yes,
-            ..
-        } => {
-            let _ = session.ack(stream, kind, correlation, End::Yes);
-        }
-        Event::Finished { stream, .. } => session.finish(stream),
-        _ => {}
     }
 }
