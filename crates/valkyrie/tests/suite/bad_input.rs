@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use valkyrie::frame::{ErrorPayload, Flags, Frame, FrameLimits, Header};
+use tokio::sync::mpsc;
+use valkyrie::frame::{
+    Correlation, ErrorPayload, Flags, Frame, FrameLimits, Header, StreamAck, v2,
+};
 use valkyrie::{
-    Endpoint, ErrorCode, Link, LinkConfig, MessageType, Meter, StreamClass, StreamId, connect,
+    CloseReason, End, Endpoint, ErrorCode, Event, Handler, Limits, Link, LinkConfig, MessageType,
+    Meter, SessionConfig, StreamClass, StreamId, connect,
 };
 
 use crate::service::{Recorder, Service};
@@ -144,10 +148,7 @@ fn noise_behind_a_true_beginning_ends_only_its_own_connection() {
         let at = start(&endpoint, LinkConfig::default(), |_| Service::default()).await;
         let (handler, _events) = Recorder::new();
         let link = connect(&at, LinkConfig::default(), handler).await.unwrap();
-        let session = valkyrie::SessionConfig::default();
-        let mut hello = Vec::new();
-        valkyrie::Session::new(valkyrie_session::Side::Initiator, session, [5; 32])
-            .transmit(valkyrie::Time::ZERO, &mut hello);
+        let hello = hello(SessionConfig::default());
         for seed in 1..40 {
             let mut early = b"RC\x02".to_vec();
             early.extend(noise(seed, 400).iter().skip(1));
@@ -166,13 +167,175 @@ fn a_violation_after_the_handshake_is_told_with_what_was_said_before() {
     on_every_transport("late", |endpoint| async move {
         let config = LinkConfig::default();
         let at = start(&endpoint, config, |_| Service::default()).await;
-        let mut bytes = Vec::new();
-        let session = valkyrie::SessionConfig::default();
-        let side = valkyrie_session::Side::Initiator;
-        let mut client = valkyrie::Session::new(side, session, [5; 32]);
-        client.transmit(valkyrie::Time::ZERO, &mut bytes);
+        let mut bytes = hello(SessionConfig::default());
         let wrong = Header::new(MessageType::STREAM_OPEN, StreamId(1002), 0);
         wrong.with_flags(Flags::NONE).append(&mut bytes);
         assert_eq!(provoke(&at, &bytes).await, Some(ErrorCode::WRONG_RANGE));
+    });
+}
+
+/// HELLO of a peer with these wishes.
+fn hello(session: SessionConfig) -> Vec<u8> {
+    let mut hello = Vec::new();
+    valkyrie::Session::new(valkyrie_session::Side::Initiator, session, [5; 32])
+        .transmit(valkyrie::Time::ZERO, &mut hello);
+    hello
+}
+
+/// A frame of a peer that is let in.
+fn late(kind: MessageType, stream: u32, flags: Flags, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap();
+    let header = Header::new(kind, StreamId(stream), length).with_flags(flags);
+    let mut bytes = header
+        .with_correlation(Correlation(0x1005))
+        .to_bytes()
+        .to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Ways to break a rule, each with what it is counted as.
+fn violations() -> Vec<(Vec<u8>, &'static str, ErrorCode)> {
+    let plain = Flags::NONE;
+    let open = late(MessageType::STREAM_OPEN, 1001, plain, b"");
+    let opened = |then: Vec<u8>| [&open[..], &then].concat();
+    let mut endless = Vec::new();
+    StreamAck {
+        consumed: 0,
+        limit: u64::MAX,
+    }
+    .append(&mut endless);
+    let nameless = late(MessageType::CALL, 1, plain, b"x");
+    vec![
+        (
+            late(MessageType::PING, 0, plain, b"short"),
+            "protocol",
+            ErrorCode::MALFORMED,
+        ),
+        (
+            late(MessageType::HELLO, 0, plain, b""),
+            "protocol",
+            ErrorCode::UNEXPECTED,
+        ),
+        (
+            late(MessageType::PING, 1, plain, &[0; 8]),
+            "stream",
+            ErrorCode::WRONG_RANGE,
+        ),
+        (
+            late(MessageType::STREAM_DATA, 1001, plain, b"x"),
+            "stream",
+            ErrorCode::UNKNOWN_STREAM,
+        ),
+        (
+            late(MessageType::STREAM_ACK, 0, plain, &endless),
+            "stream",
+            ErrorCode::WINDOW,
+        ),
+        (opened(open.clone()), "protocol", ErrorCode::UNEXPECTED),
+        (
+            opened(late(
+                MessageType::STREAM_DATA,
+                1001,
+                Flags::EXTENSIONS,
+                &[0, 3, 0xC0, 0, 0],
+            )),
+            "protocol",
+            ErrorCode::CRITICAL_EXTENSION,
+        ),
+        (nameless, "protocol", ErrorCode::MALFORMED),
+        (
+            late(MessageType::PING, 0, plain, &[0; 8]).repeat(61),
+            "stream",
+            ErrorCode::LIMIT,
+        ),
+    ]
+}
+
+/// What `valkyrie_errors_total` says: of one type and code, and of all.
+fn errors(metrics: &telemetry::Metrics, class: &str, code: ErrorCode) -> (u64, u64) {
+    let (class, code) = (
+        format!("type=\"{class}\""),
+        format!("code=\"{}\"", code.name()),
+    );
+    let text = metrics.encode();
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("valkyrie_errors_total{"));
+    lines.fold((0, 0), |(of_these, all), line| {
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        let these = line.contains(&class) && line.contains(&code);
+        (of_these + if these { count } else { 0 }, all + count)
+    })
+}
+
+#[test]
+fn each_violation_is_counted_once_by_type_and_code() {
+    on_every_transport("counted", |endpoint| async move {
+        let metrics = telemetry::Metrics::new();
+        let config = LinkConfig {
+            meter: Some(Meter::new(&metrics.valkyrie)),
+            ..LinkConfig::default()
+        };
+        let at = start(&endpoint, config, |_| Service::default()).await;
+        let (handler, _events) = Recorder::new();
+        let link = connect(&at, LinkConfig::default(), handler).await.unwrap();
+        // Where only a stream or a message ends, the peer takes its leave itself.
+        let close = late(MessageType::CLOSE, 0, Flags::NONE, &[0; 6]);
+        for (wrong, class, code) in violations() {
+            let before = errors(&metrics, class, code);
+            let bytes = [hello(SessionConfig::default()), wrong, close.clone()].concat();
+            assert_eq!(provoke(&at, &bytes).await, Some(code), "{class}");
+            let after = errors(&metrics, class, code);
+            assert_eq!(after, (before.0 + 1, before.1 + 1), "{class} {code}");
+            echo(&link).await;
+        }
+    });
+}
+
+/// Fills every stream as far as its peer allows, and says when a connection has ended.
+struct Generous(mpsc::UnboundedSender<&'static str>);
+
+impl Handler for Generous {
+    fn event(&mut self, link: &Link, event: Event<'_>) {
+        if let Event::Opened { stream, .. } = event {
+            let sent = link.session().data(stream, &vec![0; 16 << 20], End::No);
+            assert_eq!(sent, Ok(16 << 20));
+        }
+    }
+
+    fn closed(&mut self, _: &Link, reason: &CloseReason) {
+        let _ = self.0.send(reason.label());
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_of_what_it_asked_for_is_dropped() {
+    on_every_transport("unread", |endpoint| async move {
+        let metrics = telemetry::Metrics::new();
+        let config = LinkConfig {
+            meter: Some(Meter::new(&metrics.valkyrie)),
+            write_stall: Duration::from_millis(100),
+            ..LinkConfig::default()
+        };
+        let (ends, mut ended) = mpsc::unbounded_channel();
+        let at = start(&endpoint, config, move |_| Generous(ends.clone())).await;
+        let wide = v2::Limits {
+            connection_window: u32::MAX,
+            class_window: vec![u32::MAX; 4],
+            ..Default::default()
+        };
+        let session = SessionConfig {
+            limits: Limits::from_wire(&wide).unwrap(),
+            ..SessionConfig::default()
+        };
+        let mut connection = valkyrie_transport::connect(&at).await.unwrap();
+        let open = late(MessageType::STREAM_OPEN, 1001, Flags::NONE, b"");
+        let bytes = [hello(session), open].concat();
+        connection.write_all(&bytes).await.unwrap();
+        assert_eq!(ended.recv().await, Some("write_stalled"));
+        let text = metrics.encode();
+        let counted = "valkyrie_disconnections_total{reason=\"write_stalled\"} 1";
+        assert!(text.contains(counted), "{text}");
     });
 }
