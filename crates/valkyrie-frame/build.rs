@@ -4,7 +4,11 @@ use std::{error::Error, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new("../../spec/proto");
-    let files = ["valkyrie/v2/session.proto", "valkyrie/v2/job.proto"];
+    let files = [
+        "valkyrie/v2/session.proto",
+        "valkyrie/v2/observe.proto",
+        "valkyrie/v2/job.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={}", root.join(file).display());
     }

@@ -10,6 +10,7 @@ reader keeps them exact.
 import hashlib
 import json
 import pathlib
+import struct
 import sys
 
 HERE = pathlib.Path(__file__).parent
@@ -82,6 +83,11 @@ def pb(*fields):
             out += varint(number << 3) + varint(value)
         elif kind == "fixed64" and value:
             out += varint(number << 3 | 1) + value.to_bytes(8, "little")
+        elif kind == "double" and value:
+            out += varint(number << 3 | 1) + struct.pack("<d", value)
+        elif kind == "doubles" and value:
+            joined = struct.pack(f"<{len(value)}d", *value)
+            out += varint(number << 3 | 2) + varint(len(joined)) + joined
         elif kind == "bytes" and value:
             out += varint(number << 3 | 2) + varint(len(value)) + value
         elif kind == "message":
@@ -266,8 +272,80 @@ def message_payloads():
                          expires_unix_ms="0")
 
 
+def pairs(number, labels):
+    """A map of texts, in order of its keys."""
+    return [(number, "message", pb((1, "bytes", key.encode()), (2, "bytes", value.encode())))
+            for key, value in sorted(labels.items())]
+
+
+def family(name, help, unit, kind, bounds, series):
+    rows = [(6, "message", pb(*pairs(1, labels), (2, "double", value), (3, "packed", counts)))
+            for labels, value, counts in series]
+    body = pb((1, "bytes", name.encode()), (2, "bytes", help.encode()),
+              (3, "bytes", unit.encode()), (4, "uint", kind), (5, "doubles", bounds), *rows)
+    fields = {"name": name, "help": help, "unit": unit, "kind": kind, "bounds": bounds,
+              "series": [{"labels": labels, "value": value, "counts": [str(n) for n in counts]}
+                         for labels, value, counts in series]}
+    return body, fields
+
+
+def span(trace_id, span_id, parent_id, name, kind, start, end, attributes, status, text):
+    kinds = {str: (2, "bytes"), int: (3, "uint"), bool: (4, "uint")}
+    rows = []
+    for key, value in attributes:
+        number, wire = kinds[type(value)]
+        item = value.encode() if isinstance(value, str) else int(value)
+        rows.append((8, "message", pb((1, "bytes", key.encode()), (number, wire, item))))
+    body = pb((1, "bytes", trace_id), (2, "bytes", span_id), (3, "bytes", parent_id),
+              (4, "bytes", name.encode()), (5, "uint", kind), (6, "fixed64", start),
+              (7, "fixed64", end), *rows, (9, "uint", status), (10, "bytes", text.encode()))
+    fields = {"trace_id": trace_id.hex(), "span_id": span_id.hex(), "parent_id": parent_id.hex(),
+              "name": name, "kind": kind, "start_unix_ns": str(start), "end_unix_ns": str(end),
+              "attributes": [{"key": key, "value": value} for key, value in attributes],
+              "status": status, "status_text": text}
+    return body, fields
+
+
+def observe_payloads():
+    """Chapter 19."""
+    instance = bytes(range(16))
+    made = [family("demo_requests", "Requests", "", 1, [],
+                   [({"code": "200", "method": "GET"}, 12.0, []), ({}, 2.5, [])]),
+            family("demo_queue", "", "", 2, [], [({}, -1.5, [])]),
+            family("demo_latency_seconds", "Time", "seconds", 3, [0.001, 0.1],
+                   [({"class": "data"}, 0.75, [3, 0, 1])])]
+    yield payload_vector("metrics", "metrics_report",
+                         pb((1, "bytes", instance), *((2, "message", body) for body, _ in made)),
+                         instance=instance.hex(), families=[fields for _, fields in made])
+    t = 1_700_000_000_000_000_000
+    root = span(b"\x11" * 16, b"\x22" * 8, b"", "run", 2, t, t + 5_000, [], 0, "")
+    call = span(b"\x11" * 16, b"\x33" * 8, b"\x22" * 8, "demo.Echo/Say", 3, t + 1, t + 4,
+                [("rpc.system", "valkyrie"), ("rpc.code", 500), ("retried", True)], 2, "broke")
+    yield payload_vector("spans", "trace_span", pb(*((1, "message", body) for body, _ in
+                                                     (root, call))),
+                         spans=[root[1], call[1]])
+    for name, id, service, status, watch in [("asked", 7, "demo.Echo", 0, 1),
+                                             ("not serving", 7, "demo.Echo", 2, 0),
+                                             ("the program asked", 0, "", 0, 0)]:
+        yield payload_vector(name, "health_check",
+                             pb((1, "uint", id), (2, "bytes", service.encode()),
+                                (3, "uint", status), (4, "uint", watch)),
+                             id=id, service=service, status=status, watch=watch == 1)
+    yield payload_vector("busy", "status_update",
+                         pb((1, "uint", 3), (2, "bytes", b"disk slow"), (3, "uint", 850),
+                            (4, "uint", 17), (5, "uint", 20)),
+                         state=3, text="disk slow", load_permille=850, active=17, capacity=20)
+    labels = {"device": "sda", "mount": "/srv"}
+    yield payload_vector("a full disk", "alert_notification",
+                         pb((1, "uint", 4), (2, "bytes", b"disk.full"),
+                            (3, "bytes", b"no space left"), (4, "uint", 1_700_000_000_000),
+                            *pairs(5, labels)),
+                         severity=4, name="disk.full", text="no space left",
+                         unix_ms="1700000000000", labels=labels)
+
+
 def payloads():
-    return [*control_payloads(), *stream_payloads(), *message_payloads()]
+    return [*control_payloads(), *stream_payloads(), *message_payloads(), *observe_payloads()]
 
 
 # hello.json

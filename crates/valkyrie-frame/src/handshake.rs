@@ -13,6 +13,8 @@ pub mod features {
     pub const COMPRESSION_LZ4: u64 = 1;
     /// Bodies may be compressed with Zstandard.
     pub const COMPRESSION_ZSTD: u64 = 1 << 1;
+    /// Metrics, spans, health, status and alerts reach the receiver's own telemetry.
+    pub const OBSERVE: u64 = 1 << 2;
 }
 
 /// How a connection is secured; a number of `Hello.modes`.

@@ -133,6 +133,12 @@ impl MessageType {
         matches!(self.0, 0x20..=0x2F)
     }
 
+    /// Whether the type is one of those by which a program tells about itself: 0x40, 0x42-0x45.
+    #[must_use]
+    pub const fn is_observe(self) -> bool {
+        matches!(self.0, 0x40 | 0x42..=0x45)
+    }
+
     /// Whether the type belongs to the application, 0x80-0xFF.
     #[must_use]
     pub const fn is_application(self) -> bool {

@@ -39,6 +39,33 @@ pub const LOG_RECORD_HEADER_BYTES: usize = 15;
 /// Most bytes of one log record; a longer line becomes several records.
 pub const LOG_RECORD_BYTES_MAX: usize = 32 * 1024;
 
+/// Longest message of chapter "Observability", over all its fragments.
+pub const OBSERVE_BYTES_MAX: usize = 64 * 1024;
+/// Families of a metrics report.
+pub const METRIC_FAMILIES_MAX: usize = 128;
+/// Series of a metrics report, over all its families.
+pub const METRIC_SERIES_MAX: usize = 512;
+/// Longest name of a metric or a label.
+pub const METRIC_NAME_BYTES_MAX: usize = 128;
+/// Longest help of a metric, or value of a label.
+pub const METRIC_TEXT_BYTES_MAX: usize = 256;
+/// Labels of a series.
+pub const METRIC_LABELS_MAX: usize = 8;
+/// Bounds of a histogram, the infinite one not counted.
+pub const METRIC_BOUNDS_MAX: usize = 64;
+/// Length of what names the instance of a metrics report.
+pub const INSTANCE_BYTES: usize = 16;
+/// Spans of a batch.
+pub const SPANS_MAX: usize = 512;
+/// Attributes of a span.
+pub const SPAN_ATTRIBUTES_MAX: usize = 64;
+/// Longest name of a span, key of an attribute, or service of a health check.
+pub const OBSERVE_NAME_BYTES_MAX: usize = 255;
+/// Longest value of an attribute, or text of a span, status or alert.
+pub const OBSERVE_TEXT_BYTES_MAX: usize = 1024;
+/// Labels of an alert.
+pub const ALERT_LABELS_MAX: usize = 16;
+
 /// First credit of a stream by class: system, jobs, data, logs.
 pub const CLASS_WINDOW_BYTES: [u32; 4] = [64 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024];
 /// First credit of the connection.
@@ -68,6 +95,8 @@ const _: () = {
     // A type is seven bits, each at most once.
     assert!(EXTENSIONS_MAX <= 128);
     assert!(METHOD_BYTES_MAX < EXTENSIONS_BYTES_MAX);
+    // Every side takes a whole message about itself, however small its own limits are.
+    assert!(OBSERVE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_FLOOR as usize);
     // One whole record, with the offset in front, fits the smallest frame a peer may ask for.
     assert!(
         8 + LOG_RECORD_HEADER_BYTES + LOG_RECORD_BYTES_MAX <= FRAME_PAYLOAD_BYTES_FLOOR as usize

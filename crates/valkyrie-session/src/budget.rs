@@ -2,7 +2,10 @@
 
 use valkyrie_frame::Time;
 
-use crate::limits::{PING_BURST, PINGS_PER_S, RESET_BURST, RESETS_PER_S, SKIP_BURST, SKIPS_PER_S};
+use crate::limits::{
+    PING_BURST, PINGS_PER_S, REPORT_BURST, REPORTS_PER_S, RESET_BURST, RESETS_PER_S, SKIP_BURST,
+    SKIPS_PER_S,
+};
 
 const NANOS_PER_S: u64 = 1_000_000_000;
 
@@ -59,6 +62,8 @@ pub(crate) struct Budgets {
     pub(crate) skips: Bucket,
     /// ERRORs that are not the answer to a call.
     pub(crate) errors: Bucket,
+    /// Metrics, spans, health, status and alerts.
+    pub(crate) told: Bucket,
 }
 
 impl Budgets {
@@ -68,6 +73,7 @@ impl Budgets {
             pings: Bucket::new(PING_BURST, PINGS_PER_S),
             skips: Bucket::new(SKIP_BURST, SKIPS_PER_S),
             errors: Bucket::new(SKIP_BURST, SKIPS_PER_S),
+            told: Bucket::new(REPORT_BURST, REPORTS_PER_S),
         }
     }
 }

@@ -7,7 +7,7 @@ use valkyrie_frame::limits::{
     FRAGMENT_BYTES, FRAME_PAYLOAD_BYTES_FLOOR, FRAME_PAYLOAD_BYTES_MAX, MESSAGE_BYTES_MAX,
     STREAM_WINDOW_BYTES_MAX, STREAMS_MAX,
 };
-use valkyrie_frame::{Correlation, Parity, SecurityMode, StreamClass, VERSION, v2};
+use valkyrie_frame::{Correlation, Parity, SecurityMode, StreamClass, VERSION, features, v2};
 
 use crate::limits::{LOG_WINDOW_BYTES_MIN, STREAM_WINDOW_BYTES_MIN};
 
@@ -64,7 +64,8 @@ pub struct SessionConfig {
     pub version_min: u32,
     /// Highest version spoken. Default: 2.0.
     pub version_max: u32,
-    /// Optional features offered; both sides must have a feature for it to be used.
+    /// Optional features offered; both sides must have a feature for it to be used. Default:
+    /// [`OBSERVE`](features::OBSERVE).
     pub features: u64,
     /// After this much silence the peer is pinged, after three times as much it counts as dead.
     /// Default: 10 s; `None` never pings.
@@ -85,7 +86,7 @@ impl Default for SessionConfig {
             allowed_modes: vec![SecurityMode::PLAINTEXT],
             version_min: VERSION,
             version_max: VERSION,
-            features: 0,
+            features: features::OBSERVE,
             keepalive: Some(Duration::from_secs(10)),
             limits: Limits::default(),
             fragment: FRAGMENT_BYTES,
@@ -258,7 +259,7 @@ pub struct Agreement {
     pub version: u32,
     /// The security mode.
     pub mode: SecurityMode,
-    /// Features that both sides have.
+    /// Features that both sides have and use.
     pub features: u64,
     /// The transcript hash that binds whatever authenticates later.
     pub th0: [u8; 32],

@@ -387,6 +387,20 @@ pub enum SendError {
     /// The bytes are not whole log records. A bug of the caller.
     #[error("log bytes are not whole records")]
     NotRecords,
+    /// The feature that the message belongs to was not agreed, or is switched off.
+    #[error("{kind} was not agreed with the peer")]
+    NotAgreed {
+        /// The type.
+        kind: MessageType,
+    },
+    /// The message has values that the specification does not allow. A bug of the caller.
+    #[error("{kind} cannot be sent: {problem}")]
+    Invalid {
+        /// The type.
+        kind: MessageType,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// All streams that the class, or the peer, allows are open.
     #[error("no free stream of class {class}")]
     StreamsExhausted {

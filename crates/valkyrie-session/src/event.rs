@@ -239,6 +239,17 @@ pub enum Event<'b> {
         /// For people.
         text: Cow<'b, str>,
     },
+    /// Metrics of the peer.
+    Metrics(Box<v2::MetricsReport>),
+    /// Spans of the peer.
+    Spans(Box<v2::TraceSpans>),
+    /// The peer asks how a service is, or answers: see
+    /// [`HealthStatus::from_wire`](crate::HealthStatus::from_wire).
+    Health(Box<v2::HealthCheck>),
+    /// How the peer is.
+    PeerStatus(Box<v2::StatusUpdate>),
+    /// Something of the peer that a person should see.
+    Alert(Box<v2::AlertNotification>),
     /// The peer takes nothing new and closes when what runs has ended, or after `drain`.
     Closing {
         /// Why.

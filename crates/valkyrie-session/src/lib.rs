@@ -43,6 +43,7 @@ mod join;
 mod keepalive;
 mod lanes;
 pub mod limits;
+mod observe;
 mod outbox;
 mod receive;
 mod receive_batch;
@@ -63,5 +64,6 @@ pub use counters::{Counters, ErrorNote, Origin, SIZE_CLASSES, StreamCount, TypeC
 pub use error::{SendError, SessionError, Violation};
 pub use event::{End, Event, Payload, Retry};
 pub use receive_batch::{Batch, Messages};
+pub use observe::HealthStatus;
 pub use rule::Rule;
 pub use session::Session;

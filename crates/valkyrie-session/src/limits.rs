@@ -65,6 +65,11 @@ pub(crate) const SKIPS_PER_S: u32 = 1_000;
 /// Body of STREAM_OPEN: it takes no credit, and what it says is kept with the stream.
 pub(crate) const OPENING_BYTES_MAX: usize = 16 * 1024;
 
+/// Metrics reports, spans, health checks, status updates and alerts in one burst.
+pub(crate) const REPORT_BURST: u32 = 100;
+/// The same per second in the long run; each may be 64 KiB that have to be looked through.
+pub(crate) const REPORTS_PER_S: u32 = 20;
+
 /// Frames of data without a byte that may follow each other on one stream.
 pub(crate) const EMPTY_FRAMES_MAX: u8 = 100;
 

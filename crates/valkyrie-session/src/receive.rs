@@ -163,6 +163,7 @@ impl Session {
             | MessageType::FILE_TRANSFER_CHUNK
             | MessageType::FILE_TRANSFER_COMPLETE => self.on_file(frame),
             kind if kind.is_job() => self.on_job(frame),
+            kind if kind.is_observe() => self.on_observe(frame),
             MessageType::PING => self.on_ping(frame),
             MessageType::PONG => self.on_pong(frame),
             MessageType::ERROR => self.on_error(frame),
@@ -549,6 +550,7 @@ pub(crate) const fn is_charged(kind: MessageType) -> bool {
             | MessageType::REPLY
             | MessageType::MESSAGE
     ) || kind.is_job()
+        || kind.is_observe()
 }
 
 /// Flags and extensions that this side cannot honour.

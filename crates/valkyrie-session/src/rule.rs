@@ -120,6 +120,12 @@ rules! {
     ERRORS = "R-15.11";
     DRAINING = "R-16.2";
     CLOSE_BODY = "R-16.6";
+    REPORTS = "R-19.3";
+    METRICS = "R-19.4";
+    SPANS = "R-19.6";
+    HEALTH = "R-19.7";
+    STATUS = "R-19.9";
+    ALERT = "R-19.10";
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod headers;
 mod hello;
 mod invalid;
 mod logs;
+mod observe;
 mod payloads;
 mod text;
 

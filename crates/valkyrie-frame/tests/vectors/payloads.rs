@@ -9,22 +9,22 @@ use valkyrie_frame::{
     TraceContext, v2,
 };
 
-use crate::{Hex, Wide, load};
+use crate::{Hex, Wide, load, observe};
 
 #[derive(Deserialize)]
-struct Vector {
+pub(crate) struct Vector {
     name: String,
-    kind: String,
-    body: Hex,
-    fields: Fields,
+    pub(crate) kind: String,
+    pub(crate) body: Hex,
+    pub(crate) fields: Fields,
 }
 
 /// The fields of one payload by name.
 #[derive(Deserialize)]
-struct Fields(BTreeMap<String, Value>);
+pub(crate) struct Fields(BTreeMap<String, Value>);
 
 impl Fields {
-    fn get<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
+    pub(crate) fn get<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
         let value = self
             .0
             .get(name)
@@ -32,11 +32,11 @@ impl Fields {
         serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.get(name)
     }
 
-    fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.get::<Hex>(name).0
     }
 
@@ -44,7 +44,7 @@ impl Fields {
         self.bytes(name).try_into().unwrap()
     }
 
-    fn wide(&self, name: &str) -> u64 {
+    pub(crate) fn wide(&self, name: &str) -> u64 {
         self.get::<Wide>(name).0
     }
 
@@ -77,7 +77,10 @@ fn check<'b, T: PartialEq + std::fmt::Debug>(
 }
 
 /// The same for a Protocol Buffers message.
-fn check_message<T: Message + Default + PartialEq + std::fmt::Debug>(body: &[u8], expected: &T) {
+pub(crate) fn check_message<T: Message + Default + PartialEq + std::fmt::Debug>(
+    body: &[u8],
+    expected: &T,
+) {
     assert_eq!(T::decode(body).unwrap(), *expected);
     assert_eq!(expected.encode_to_vec(), body);
 }
@@ -314,6 +317,7 @@ fn payloads_read_to_their_fields_and_write_to_their_bytes() {
         check_file,
         check_job,
         check_session,
+        observe::check,
     ];
     for vector in load::<Vector>("payloads.json") {
         let checked = checks.iter().any(|check| check(&vector));
