@@ -67,8 +67,9 @@ pub struct SessionConfig {
     /// Optional features offered; both sides must have a feature for it to be used. Default:
     /// [`OBSERVE`](features::OBSERVE).
     pub features: u64,
-    /// After this much silence the peer is pinged, after three times as much it counts as dead.
-    /// Default: 10 s; `None` never pings.
+    /// After this much silence the peer is pinged, and after as much again, or longer on a slow
+    /// way, it counts as dead. A peer that names a shorter time gets that. Default: 10 s; `None`
+    /// never pings.
     pub keepalive: Option<Duration>,
     /// What this side accepts.
     pub limits: Limits,

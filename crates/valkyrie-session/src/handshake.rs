@@ -94,6 +94,7 @@ impl Session {
             session: Vec::new(),
         };
         let sent = self.send_handshake(MessageType::HELLO_ACK, &ack);
+        self.keepalive.set_peer(hello.keepalive_ms);
         let agreement = Agreement {
             version,
             mode,

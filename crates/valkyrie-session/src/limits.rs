@@ -90,8 +90,13 @@ pub(crate) const SHARED_BYTES_MIN: usize = 16 * 1024;
 /// Frames of higher priority that leave before one of lower priority of the same class does.
 pub(crate) const PASSED_OVER_MAX: u8 = 16;
 
-/// Silence, in keepalive intervals, after which the peer counts as dead.
-pub(crate) const KEEPALIVE_MISSES_MAX: u32 = 3;
+/// Shortest keepalive interval that a peer can ask for.
+pub(crate) const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+/// Timeouts that an unanswered PING waits at least: a segment that is lost three times is sent for
+/// the fourth time after 1 + 2 + 4 of them.
+pub(crate) const PATIENCE_TIMEOUTS: u32 = 7;
+/// Longest wait for the answer to a PING, where two intervals are not longer.
+pub(crate) const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Smallest window of a system, job or data stream that a peer may announce.
 pub const STREAM_WINDOW_BYTES_MIN: u32 = 4 * 1024;

@@ -26,6 +26,7 @@ use crate::limits::{
 use crate::outbox::{Outbox, Place};
 use crate::receive::Fault;
 use crate::receive_batch::Piece;
+use crate::round_trip::RoundTrip;
 use crate::rule::Rule;
 use crate::state::StreamState;
 use crate::streams::Streams;
@@ -423,8 +424,14 @@ impl Session {
 
     /// Time of the last PING's way there and back.
     #[must_use]
-    pub const fn rtt(&self) -> Option<Duration> {
-        self.keepalive.rtt()
+    pub fn rtt(&self) -> Option<Duration> {
+        self.keepalive.round_trip().map(|trip| trip.latest)
+    }
+
+    /// What all PINGs so far tell about the way; `None` before the first answer.
+    #[must_use]
+    pub const fn round_trip(&self) -> Option<RoundTrip> {
+        self.keepalive.round_trip()
     }
 
     /// Streams that are not closed.

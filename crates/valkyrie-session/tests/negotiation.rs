@@ -208,9 +208,23 @@ fn silence_is_asked_about_and_then_ends_the_connection() {
     let rtt = Duration::from_millis(30);
     assert_eq!(pair.reach_client(), [Event::Rtt { rtt }]);
     assert_eq!(pair.client.rtt(), Some(rtt));
-    let dead = pair.now + Duration::from_secs(30);
+    let asked = pair.client.poll_timeout().unwrap();
+    assert_eq!(asked, pair.now + Duration::from_secs(10));
+    pair.client.handle_timeout(asked);
+    let dead = pair.client.poll_timeout().unwrap();
+    assert_eq!(dead, asked + Duration::from_secs(10));
     pair.client.handle_timeout(dead);
     assert_eq!(pair.client.failure().unwrap().code(), ErrorCode::TIMEOUT);
+}
+
+#[test]
+fn the_acceptor_asks_as_often_as_the_initiator_wants_to_hear() {
+    let often = SessionConfig {
+        keepalive: Some(Duration::from_secs(2)),
+        ..SessionConfig::default()
+    };
+    let pair = Pair::with(often, SessionConfig::default());
+    assert_eq!(pair.server.poll_timeout(), Some(seconds(2)));
 }
 
 #[test]
