@@ -196,8 +196,14 @@ def control_payloads():
     yield payload_vector("text of 1,024 bytes", "error",
                          u16(100) + b"\2\0" + u32(0) + text.encode(),
                          code=100, flags=2, retry_after_ms=0, text=text)
-    yield payload_vector("an orderly close", "close", u16(0) + u32(30_000), code=0, drain_ms=30_000)
-    yield payload_vector("a close at once", "close", u16(703) + u32(0), code=703, drain_ms=0)
+    yield payload_vector("an orderly close", "close", u16(0) + u32(30_000), code=0, drain_ms=30_000,
+                         served=None)
+    served = [0, 17, 2**64 - 1, 3]
+    yield payload_vector("a close with what is served", "close",
+                         u16(0) + u32(5_000) + b"".join(map(u64, served)), code=0, drain_ms=5_000,
+                         served=[str(count) for count in served])
+    yield payload_vector("a close at once", "close", u16(703) + u32(0), code=703, drain_ms=0,
+                         served=None)
     yield payload_vector("ping", "ping", bytes(range(8)), token=bytes(range(8)).hex())
     yield payload_vector("trace context", "trace_context", TRACEPARENT,
                          trace_id=TRACEPARENT[1:17].hex(), parent_id=TRACEPARENT[17:25].hex(),
@@ -474,7 +480,8 @@ def invalid_payloads():
     yield invalid("ping of 7 bytes", "ping", b"\0" * 7, 100, "R-14.1")
     yield invalid("ping of 9 bytes", "ping", b"\0" * 9, 100, "R-14.1")
     yield invalid("close of 5 bytes", "close", b"\0" * 5, 100, "R-16.6")
-    yield invalid("close of 7 bytes", "close", b"\0" * 7, 100, "R-16.6")
+    for length in (7, 37, 39):
+        yield invalid(f"close of {length} bytes", "close", b"\0" * length, 100, "R-16.6")
     for kind in ("stream_close", "stream_reset"):
         yield invalid(f"{kind} of 9 bytes", kind, b"\0" * 9, 100, "R-8.11")
         yield invalid(f"{kind} of 11 bytes", kind, b"\0" * 11, 100, "R-8.11")

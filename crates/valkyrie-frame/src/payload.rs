@@ -146,25 +146,44 @@ pub struct ClosePayload {
     pub code: ErrorCode,
     /// How long the sender lets open streams and calls finish.
     pub drain_ms: u32,
+    /// How many streams of the receiver the sender serves, by class (system, jobs, data, logs):
+    /// those opened first since the connection began. `None` says nothing about them.
+    pub served: Option<[u64; 4]>,
 }
 
 impl ClosePayload {
     /// Reads the body.
     ///
     /// # Errors
-    /// It is not 6 bytes long.
+    /// It is neither 6 nor 38 bytes long.
     pub fn parse(body: &[u8]) -> Result<Self, PayloadError> {
         let mut reader = Reader::new(body);
         let code = ErrorCode(reader.u16("close code")?);
         let drain_ms = reader.u32("close drain_ms")?;
-        reader.end("close drain_ms")?;
-        Ok(Self { code, drain_ms })
+        let served = match body.len() {
+            6 => None,
+            _ => Some([
+                reader.u64("close served")?,
+                reader.u64("close served")?,
+                reader.u64("close served")?,
+                reader.u64("close served")?,
+            ]),
+        };
+        reader.end("close served")?;
+        Ok(Self {
+            code,
+            drain_ms,
+            served,
+        })
     }
 
     /// Writes the body.
     pub fn append(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.code.0.to_be_bytes());
         out.extend_from_slice(&self.drain_ms.to_be_bytes());
+        for count in self.served.into_iter().flatten() {
+            out.extend_from_slice(&count.to_be_bytes());
+        }
     }
 }
 

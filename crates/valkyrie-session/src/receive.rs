@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use valkyrie_frame::{
-    ClosePayload, Correlation, ErrorFlags, ErrorPayload, Flags, Frame, Header, MessageType,
-    PayloadError, Ping, StreamId,
+    ClosePayload, Correlation, ErrorCode, ErrorFlags, ErrorPayload, Flags, Frame, Header,
+    MessageType, PayloadError, Ping, StreamId,
 };
 
 use crate::calls::Refused;
@@ -250,10 +250,23 @@ impl Session {
             return self.skip();
         }
         self.closing.received = Some(self.now + drain);
+        if let Some(served) = close.served {
+            self.give_up_unserved(served);
+        }
         Ok(Some(Event::Closing {
             code: close.code,
             drain,
         }))
+    }
+
+    /// Ends the streams of this side that the peer has not seen when it began to close and will
+    /// refuse: they may be opened elsewhere at once.
+    fn give_up_unserved(&mut self, served: [u64; 4]) {
+        let code = ErrorCode::DRAINING;
+        for stream in self.streams.unserved(served) {
+            self.reset(stream, code);
+            self.events.push_back(Event::Reset { stream, code });
+        }
     }
 
     fn on_error<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {

@@ -335,6 +335,9 @@ impl Session {
             Block::None | Block::Encoded([]) => head.flags,
             Block::Request(_) | Block::Encoded(_) => head.flags | Flags::EXTENSIONS,
         };
+        if head.kind == MessageType::JOB_REQUEST {
+            self.streams.number(head.stream);
+        }
         let header = Header::new(head.kind, head.stream, 0)
             .with_flags(flags)
             .with_correlation(head.correlation);

@@ -59,6 +59,7 @@ impl Session {
                 entry.flow.receive = crate::credit::ReceiveCredit::new(window);
             }
         }
+        self.streams.number(stream);
         self.on_stream(MessageType::STREAM_OPEN, stream, Flags::NONE, |out| {
             out.extend_from_slice(&bytes);
         });

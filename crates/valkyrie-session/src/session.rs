@@ -322,7 +322,11 @@ impl Session {
         let drain = drain.min(DRAIN_MAX);
         let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
         self.closing.sent = Some(self.now + drain);
-        self.closing.unsaid = Some(ClosePayload { code, drain_ms });
+        self.closing.unsaid = Some(ClosePayload {
+            code,
+            drain_ms,
+            served: Some(self.streams.offered()),
+        });
     }
 
     /// Whether the connection has ended in order, or has failed, and everything is sent: close

@@ -58,6 +58,9 @@ pub(crate) struct Stream {
     pub(crate) file_sent: u64,
     /// The file that the peer sends.
     pub(crate) offer: Option<Box<Offer>>,
+    /// Place in the order in which this side's openings of its class were sent; 0 for a stream of
+    /// the peer, and for one whose opening waits.
+    ordinal: u64,
 }
 
 /// What the START of a file promised.
@@ -97,6 +100,9 @@ pub(crate) struct Streams {
     own: u32,
     peers: u32,
     unaccepted: usize,
+    /// Openings sent by this side, and taken from the peer, by class.
+    opened: [u64; 4],
+    offered: [u64; 4],
     counts: [StreamCount; 4],
 }
 
@@ -120,6 +126,8 @@ impl Streams {
             own: 0,
             peers: 0,
             unaccepted: 0,
+            opened: [0; 4],
+            offered: [0; 4],
             counts: [StreamCount::default(); 4],
         }
     }
@@ -197,6 +205,9 @@ impl Streams {
         if state.is_offered() {
             self.peers += 1;
             self.unaccepted += 1;
+            if let Some(count) = id.class().index().and_then(|at| self.offered.get_mut(at)) {
+                *count += 1;
+            }
         } else {
             self.own += 1;
             if let Some(last) = id
@@ -222,6 +233,7 @@ impl Streams {
             empty_frames: 0,
             file_sent: 0,
             offer: None,
+            ordinal: 0,
         };
         self.open.insert(id, stream)
     }
@@ -229,6 +241,33 @@ impl Streams {
     /// Gives back memory that holds nothing.
     pub(crate) fn release(&mut self) {
         self.open.release();
+    }
+
+    /// The opening of a stream of this side leaves now: gives it its place. A JOB_REQUEST may wait
+    /// for credit behind which later ones do not.
+    pub(crate) fn number(&mut self, id: StreamId) {
+        let count = id.class().index().and_then(|at| self.opened.get_mut(at));
+        if let (Some(count), Some(stream)) = (count, self.open.get_mut(id))
+            && stream.ordinal == 0
+        {
+            *count += 1;
+            stream.ordinal = *count;
+        }
+    }
+
+    /// Openings of the peer taken so far, by class.
+    pub(crate) const fn offered(&self) -> [u64; 4] {
+        self.offered
+    }
+
+    /// Streams of this side whose opening came after the first `served` of their class.
+    pub(crate) fn unserved(&self, served: [u64; 4]) -> Vec<StreamId> {
+        let is_late = |id: &StreamId| {
+            let last = id.class().index().and_then(|at| served.get(at));
+            let ordinal = self.get(*id).map_or(0, |stream| stream.ordinal);
+            ordinal != 0 && last.is_some_and(|last| ordinal > *last)
+        };
+        self.open.ids().filter(is_late).collect()
     }
 
     /// Adds to the numbers of a class.

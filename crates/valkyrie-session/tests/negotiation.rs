@@ -275,6 +275,34 @@ fn closing_lets_what_runs_end_and_refuses_what_is_new() {
 }
 
 #[test]
+fn a_close_says_which_streams_are_served_and_the_others_can_go_elsewhere_at_once() {
+    let mut pair = Pair::new();
+    let open = v2::StreamOpen::default();
+    let kept = pair.open(StreamClass::Data);
+    let gone = pair.open(StreamClass::Data);
+    pair.client.reset(gone, ErrorCode::NONE);
+    pair.reach_server();
+    pair.reach_client();
+    let other = pair.open(StreamClass::System);
+    pair.server.close(ErrorCode::NONE, Duration::from_secs(5));
+    let close = take(&mut pair.server, NOW);
+    // Both are on their way, and the transport ends before the server sees them.
+    let late = pair.client.open(StreamClass::Data, &open).unwrap();
+    let late_job = pair.client.job_request(&v2::JobRequest::default()).unwrap();
+    let events = give(&mut pair.client, NOW, close);
+    let reset = |stream| Event::Reset {
+        stream,
+        code: ErrorCode::DRAINING,
+    };
+    assert!(matches!(events[0], Event::Closing { .. }));
+    assert_eq!(events.len(), 3);
+    assert!(events.contains(&reset(late)) && events.contains(&reset(late_job)));
+    for stream in [kept, other] {
+        assert_eq!(pair.client.data(stream, b"on", End::Yes), Ok(2));
+    }
+}
+
+#[test]
 fn a_drain_ends_after_its_time() {
     let mut pair = Pair::new();
     pair.open(StreamClass::Data);

@@ -103,6 +103,9 @@ fn check_control(vector: &Vector) -> bool {
             let expected = ClosePayload {
                 code: fields.code("code"),
                 drain_ms,
+                served: fields
+                    .get::<Option<[Wide; 4]>>("served")
+                    .map(|all| all.map(|count| count.0)),
             };
             check(body, expected, ClosePayload::parse, ClosePayload::append);
         }
