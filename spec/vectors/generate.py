@@ -271,6 +271,22 @@ def message_payloads():
                          pb((1, "bytes", b"rustci.v1.Log/Append"), *pairs, (3, "uint", 65_536)),
                          method="rustci.v1.Log/Append", window=65_536,
                          metadata={key: value.hex() for key, value in metadata})
+    proposal = pb((1, "uint", 3), (3, "fixed64", 4), (4, "uint", 5_000),
+                  (5, "message", limits(65_536, 0, 0, [], 2_000, 0)))
+    yield payload_vector("other terms", "negotiate", proposal, number=3, answer=0, features="4",
+                         keepalive_ms=5_000, frame_max=65_536, streams_max=2_000, text="")
+    yield payload_vector("refused", "negotiate",
+                         pb((1, "uint", 3), (2, "uint", 2), (6, "bytes", b"no")), number=3,
+                         answer=2, features=None, keepalive_ms=None, frame_max=None,
+                         streams_max=None, text="no")
+    yield payload_vector("an offer", "upgrade",
+                         pb((1, "bytes", b"valkyrie+unix:///run/v.sock"), (2, "bytes", b"\x5A" * 32),
+                            (3, "uint", 10_000)),
+                         endpoint="valkyrie+unix:///run/v.sock", token="5a" * 32, valid_ms=10_000,
+                         code=0, text="")
+    yield payload_vector("an offer declined", "upgrade",
+                         pb((4, "uint", 600), (5, "bytes", b"no such socket")), endpoint="",
+                         token="", valid_ms=0, code=600, text="no such socket")
     yield payload_vector("auth_success", "auth_success",
                          pb((1, "bytes", b"runner-1"), (2, "uint", 1_800_000_000_000)),
                          identity="runner-1", expires_unix_ms="1800000000000")

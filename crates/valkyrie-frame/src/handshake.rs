@@ -15,6 +15,8 @@ pub mod features {
     pub const COMPRESSION_ZSTD: u64 = 1 << 1;
     /// Metrics, spans, health, status and alerts reach the receiver's own telemetry.
     pub const OBSERVE: u64 = 1 << 2;
+    /// The connection may move to another transport.
+    pub const UPGRADE: u64 = 1 << 3;
 }
 
 /// How a connection is secured; a number of `Hello.modes`.

@@ -3,8 +3,8 @@
 use valkyrie_frame::Time;
 
 use crate::limits::{
-    PING_BURST, PINGS_PER_S, REPORT_BURST, REPORTS_PER_S, RESET_BURST, RESETS_PER_S, SKIP_BURST,
-    SKIPS_PER_S,
+    PING_BURST, PINGS_PER_S, PROPOSAL_BURST, PROPOSALS_PER_S, REPORT_BURST, REPORTS_PER_S,
+    RESET_BURST, RESETS_PER_S, SKIP_BURST, SKIPS_PER_S,
 };
 
 const NANOS_PER_S: u64 = 1_000_000_000;
@@ -64,6 +64,8 @@ pub(crate) struct Budgets {
     pub(crate) errors: Bucket,
     /// Metrics, spans, health, status and alerts.
     pub(crate) told: Bucket,
+    /// Proposals of other terms or another transport, and answers.
+    pub(crate) proposals: Bucket,
 }
 
 impl Budgets {
@@ -74,6 +76,7 @@ impl Budgets {
             skips: Bucket::new(SKIP_BURST, SKIPS_PER_S),
             errors: Bucket::new(SKIP_BURST, SKIPS_PER_S),
             told: Bucket::new(REPORT_BURST, REPORTS_PER_S),
+            proposals: Bucket::new(PROPOSAL_BURST, PROPOSALS_PER_S),
         }
     }
 }

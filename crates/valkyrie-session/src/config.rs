@@ -191,6 +191,18 @@ impl Limits {
         }
     }
 
+    /// Another longest frame, inside its range.
+    pub(crate) const fn set_frame_max(&mut self, bytes: u32) {
+        self.frame_max = bytes;
+    }
+
+    /// More of what may grow; 0 asks for nothing.
+    pub(crate) fn grow(&mut self, message_max: u32, streams_max: u32, calls_max: u32) {
+        self.message_max = self.message_max.max(message_max.min(MESSAGE_BYTES_MAX));
+        self.streams_max = self.streams_max.max(streams_max);
+        self.calls_max = self.calls_max.max(calls_max.min(CALLS_MAX));
+    }
+
     /// Longest payload of a frame, in bytes.
     #[must_use]
     pub const fn frame_max(&self) -> u32 {

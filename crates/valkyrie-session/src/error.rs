@@ -233,6 +233,9 @@ pub enum Violation {
         /// The correlation.
         call: Correlation,
     },
+    /// A token of no open offer.
+    #[error("no session of this side waits for this token")]
+    NoOffer,
     /// This side closes and takes nothing new.
     #[error("closing; open it on another connection")]
     Draining,
@@ -265,6 +268,7 @@ impl Violation {
             Self::TooMany { .. } => ErrorCode::LIMIT,
             Self::CriticalExtension { .. } => ErrorCode::CRITICAL_EXTENSION,
             Self::Draining => ErrorCode::DRAINING,
+            Self::NoOffer => ErrorCode::DENIED,
         }
     }
 
@@ -297,6 +301,7 @@ impl Violation {
             Self::CriticalExtension { .. } => Rule::CRITICAL,
             Self::CorrelationReused { .. } => Rule::CORRELATION,
             Self::Draining => Rule::DRAINING,
+            Self::NoOffer => Rule::TOKEN,
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use valkyrie_frame::{Correlation, ErrorCode, MessageType, StreamClass, StreamId, v2};
 
 use crate::config::Agreement;
+use crate::resume::Resume;
 
 /// Bytes of a message: in the input where it came in one frame, joined where it came in several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,6 +251,39 @@ pub enum Event<'b> {
     PeerStatus(Box<v2::StatusUpdate>),
     /// Something of the peer that a person should see.
     Alert(Box<v2::AlertNotification>),
+    /// Other terms hold: the peer accepted a proposal of this side, or this side one of the peer.
+    Renegotiated(Box<Agreement>),
+    /// The peer refused a proposal of this side.
+    ProposalRefused {
+        /// For people.
+        text: String,
+    },
+    /// Somebody shows a token where a session would begin: it wants to bring another transport to
+    /// a session that has offered one. Answer with `refuse_resume`, or give the transport to the
+    /// session that redeems the token.
+    Resume(Resume),
+    /// The peer offers another transport. Connect to it and show the token there, or answer with
+    /// `decline_upgrade`.
+    UpgradeOffered {
+        /// Where to.
+        endpoint: String,
+        /// What to show.
+        token: [u8; 32],
+        /// How long it is good for.
+        valid: Duration,
+    },
+    /// An offer of this side came to nothing.
+    UpgradeDeclined {
+        /// Why.
+        code: ErrorCode,
+        /// For people.
+        text: String,
+    },
+    /// The peer sends nothing more on the old transport: read on from the new one, and call
+    /// `reads_on_new`.
+    PeerLeft,
+    /// Both directions are on the new transport; the old one can be closed.
+    Moved,
     /// The peer takes nothing new and closes when what runs has ended, or after `drain`.
     Closing {
         /// Why.

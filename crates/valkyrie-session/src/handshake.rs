@@ -10,6 +10,7 @@ use crate::credit::SendCredit;
 use crate::error::Violation;
 use crate::event::Event;
 use crate::receive::value;
+use crate::resume::Resume;
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
 use crate::streams::Streams;
@@ -17,6 +18,15 @@ use crate::streams::Streams;
 impl Session {
     pub(crate) fn send_hello(&mut self) {
         let hello = v2::Hello {
+            random: self.random.to_vec(),
+            ..self.hello_of_config()
+        };
+        self.hello = self.send_handshake(MessageType::HELLO, &hello);
+    }
+
+    /// HELLO as the settings have it.
+    pub(crate) fn hello_of_config(&self) -> v2::Hello {
+        v2::Hello {
             version_min: self.config.version_min,
             version_max: self.config.version_max,
             modes: self
@@ -26,15 +36,31 @@ impl Session {
                 .map(|mode| mode.0)
                 .collect(),
             features: self.config.features,
-            random: self.random.to_vec(),
             limits: Some(self.own.to_wire()),
             role: self.config.role.0,
             node: cut(&self.config.node).to_owned(),
             keepalive_ms: self.keepalive_ms(),
             authority: self.config.authority.clone(),
-            resume: Vec::new(),
-        };
-        self.hello = self.send_handshake(MessageType::HELLO, &hello);
+            ..Default::default()
+        }
+    }
+
+    /// HELLO_ACK as the settings have it.
+    pub(crate) fn ack_of_config(&self) -> v2::HelloAck {
+        v2::HelloAck {
+            modes: self
+                .config
+                .allowed_modes
+                .iter()
+                .map(|mode| mode.0)
+                .collect(),
+            limits: Some(self.own.to_wire()),
+            role: self.config.role.0,
+            node: cut(&self.config.node).to_owned(),
+            // Sessions cannot be resumed after a loss, and an empty name says so.
+            session: Vec::new(),
+            ..Default::default()
+        }
     }
 
     /// Sends a structured message of the handshake; returns the frame as sent.
@@ -71,6 +97,10 @@ impl Session {
         check_header(frame)?;
         let hello: v2::Hello = decode(frame)?;
         check_identity(frame, &hello.random, &hello.node)?;
+        if let Some(resume) = resume_of(frame, &hello.resume, raw)? {
+            self.phase = Phase::Resuming;
+            return Ok(Event::Resume(resume));
+        }
         let version = self.choose_version(hello.version_min, hello.version_max)?;
         let mode = self.choose_mode(&hello.modes)?;
         let peer = Limits::from_wire(&hello.limits.unwrap_or_default())?;
@@ -81,17 +111,7 @@ impl Session {
             features,
             hello_sha256: Sha256::digest(raw).to_vec(),
             random: self.random.to_vec(),
-            modes: self
-                .config
-                .allowed_modes
-                .iter()
-                .map(|mode| mode.0)
-                .collect(),
-            limits: Some(self.own.to_wire()),
-            role: self.config.role.0,
-            node: cut(&self.config.node).to_owned(),
-            // Sessions cannot be resumed yet, and an empty name says so.
-            session: Vec::new(),
+            ..self.ack_of_config()
         };
         let sent = self.send_handshake(MessageType::HELLO_ACK, &ack);
         self.keepalive.set_peer(hello.keepalive_ms);
@@ -234,7 +254,33 @@ fn check_header(frame: &Frame<'_>) -> Result<(), Violation> {
     Err(unexpected(frame, when, Rule::HANDSHAKE_ORDER))
 }
 
-fn check_identity(frame: &Frame<'_>, random: &[u8], node: &str) -> Result<(), Violation> {
+/// What a HELLO with a token wants; a session of its own has none. A name of 16 bytes asks for a
+/// session that was lost; none is kept, so a new one begins.
+fn resume_of(frame: &Frame<'_>, resume: &[u8], raw: &[u8]) -> Result<Option<Resume>, Violation> {
+    match resume.len() {
+        0 | 16 => Ok(None),
+        32 => {
+            let mut token = [0; 32];
+            token.copy_from_slice(resume);
+            let hello_sha256 = Sha256::digest(raw).into();
+            Ok(Some(Resume {
+                token,
+                hello_sha256,
+            }))
+        }
+        _ => Err(value(
+            frame,
+            "resume must have 32 or 16 bytes, or none",
+            Rule::IDENTITY,
+        )),
+    }
+}
+
+pub(crate) fn check_identity(
+    frame: &Frame<'_>,
+    random: &[u8],
+    node: &str,
+) -> Result<(), Violation> {
     let kind = frame.header.kind;
     if random.len() != 32 {
         return Err(Violation::Value {

@@ -59,6 +59,11 @@ impl Keepalive {
         self.peer = (ms > 0).then_some(interval);
     }
 
+    /// This side wants another interval.
+    pub(crate) const fn set_own(&mut self, interval: Option<Duration>) {
+        self.own = interval;
+    }
+
     /// The silence after which this side asks. A peer that wants to hear more often is given what
     /// it wants, and in turn it has to be heard that often.
     pub(crate) fn interval(&self) -> Option<Duration> {

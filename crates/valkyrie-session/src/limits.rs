@@ -70,6 +70,16 @@ pub(crate) const REPORT_BURST: u32 = 100;
 /// The same per second in the long run; each may be 64 KiB that have to be looked through.
 pub(crate) const REPORTS_PER_S: u32 = 20;
 
+/// NEGOTIATE and UPGRADE in one burst.
+pub(crate) const PROPOSAL_BURST: u32 = 20;
+/// NEGOTIATE and UPGRADE per second in the long run.
+pub(crate) const PROPOSALS_PER_S: u32 = 1;
+
+/// Longest time that the offer of another transport may be good for.
+pub const OFFER_MAX: Duration = Duration::from_secs(60);
+/// Longest endpoint in an offer.
+pub(crate) const ENDPOINT_BYTES_MAX: usize = 1024;
+
 /// Frames of data without a byte that may follow each other on one stream.
 pub(crate) const EMPTY_FRAMES_MAX: u8 = 100;
 

@@ -47,11 +47,15 @@ impl Session {
     /// Handles one frame, whose bytes are `raw`.
     pub(crate) fn on_frame<'b>(&mut self, frame: Frame<'b>, raw: &'b [u8]) -> Option<Event<'b>> {
         let header = &frame.header;
+        if self.is_behind_mark() {
+            self.fail(unexpected(&frame, "behind the mark", Rule::MARK));
+            return None;
+        }
         self.counters.count_received(header.kind, header.length);
         self.keepalive.hear(self.now);
         let handled = match self.phase {
             Phase::Ready => self.on_ready_frame(&frame),
-            Phase::Hello | Phase::Auth => self.on_early_frame(&frame, raw),
+            Phase::Hello | Phase::Auth | Phase::Resuming => self.on_early_frame(&frame, raw),
             Phase::Failed => return None,
         };
         match handled {
@@ -114,6 +118,11 @@ impl Session {
             }));
         }
         check_flags(frame).map_err(Fault::Connection)?;
+        if self.phase == Phase::Resuming {
+            let when = "before the answer to a token";
+            let violation = unexpected(frame, when, Rule::HANDSHAKE_ORDER);
+            return Err(Fault::Connection(violation));
+        }
         match kind {
             MessageType::HELLO => self.on_hello(frame, raw).map(Some),
             MessageType::HELLO_ACK => self.on_hello_ack(frame, raw).map(|()| None),
@@ -164,6 +173,8 @@ impl Session {
             | MessageType::FILE_TRANSFER_COMPLETE => self.on_file(frame),
             kind if kind.is_job() => self.on_job(frame),
             kind if kind.is_observe() => self.on_observe(frame),
+            MessageType::NEGOTIATE => self.on_negotiate(frame),
+            MessageType::UPGRADE => self.on_upgrade(frame),
             MessageType::PING => self.on_ping(frame),
             MessageType::PONG => self.on_pong(frame),
             MessageType::ERROR => self.on_error(frame),
@@ -590,7 +601,7 @@ fn check_flags(frame: &Frame<'_>) -> Result<(), Violation> {
 }
 
 /// A type on a stream or channel where it does not belong.
-const fn misplaced(frame: &Frame<'_>, problem: &'static str) -> Fault {
+pub(crate) const fn misplaced(frame: &Frame<'_>, problem: &'static str) -> Fault {
     Fault::Connection(Violation::WrongRange {
         stream: frame.header.stream,
         kind: frame.header.kind,

@@ -152,7 +152,10 @@ impl Session {
         let [m0, m1, version, kind, flags, _, _, _, s0, s1, s2, s3] = *prefix;
         let plain = [m0, m1] == MAGIC
             && [version, kind, flags] == [VERSION_MAJOR, MessageType::STREAM_DATA.0, 0];
-        let free = self.phase == Phase::Ready && self.events.is_empty() && self.piece.is_none();
+        let free = self.phase == Phase::Ready
+            && self.events.is_empty()
+            && self.piece.is_none()
+            && self.moving.is_none();
         if !plain || !free {
             return None;
         }
@@ -222,6 +225,7 @@ impl Session {
             body: &[],
         };
         if self.phase != Phase::Ready
+            || self.moving.is_some()
             || self.receive.room() < bytes
             || !matches!(self.admit(&frame), Ok(Admitted::Yes))
         {

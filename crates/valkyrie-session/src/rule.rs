@@ -86,6 +86,8 @@ rules! {
     DOWNGRADE = "R-7.5";
     IDENTITY = "R-7.8";
     LIMITS = "R-7.10";
+    NEGOTIATE = "R-7.14";
+    PROPOSALS = "R-7.17";
     PARITY = "R-8.1";
     OPENED_ONCE = "R-8.2";
     METADATA = "R-8.3";
@@ -126,6 +128,10 @@ rules! {
     HEALTH = "R-19.7";
     STATUS = "R-19.9";
     ALERT = "R-19.10";
+    OFFER = "R-20.2";
+    TOKEN = "R-20.4";
+    JOIN = "R-20.5";
+    MARK = "R-20.6";
 }
 
 #[cfg(test)]

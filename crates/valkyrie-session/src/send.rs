@@ -232,7 +232,7 @@ impl Session {
     pub(crate) const fn check_open(&self) -> Result<(), SendError> {
         match self.phase {
             Phase::Ready => Ok(()),
-            Phase::Hello | Phase::Auth => Err(SendError::NotReady),
+            Phase::Hello | Phase::Auth | Phase::Resuming => Err(SendError::NotReady),
             Phase::Failed => Err(SendError::Closed),
         }
     }

@@ -23,7 +23,10 @@ use crate::lanes::Lanes;
 use crate::limits::{
     DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
 };
+use crate::moving::Move;
+use crate::negotiate::Negotiation;
 use crate::outbox::{Outbox, Place};
+use crate::passing;
 use crate::receive::Fault;
 use crate::receive_batch::Piece;
 use crate::round_trip::RoundTrip;
@@ -52,6 +55,8 @@ pub struct Session {
     pub(crate) own: Limits,
     pub(crate) peer: Limits,
     pub(crate) outbox: Outbox,
+    /// Frames that stand behind all that was sent before them.
+    pub(crate) passing: passing::Queue,
     pub(crate) lanes: Lanes,
     pub(crate) streams: Streams,
     pub(crate) send: SendCredit,
@@ -64,6 +69,8 @@ pub struct Session {
     pub(crate) keepalive: Keepalive,
     pub(crate) budgets: Budgets,
     pub(crate) closing: Closing,
+    pub(crate) negotiation: Option<Box<Negotiation>>,
+    pub(crate) moving: Option<Box<Move>>,
     pub(crate) events: VecDeque<Event<'static>>,
     pub(crate) counters: Counters,
     /// Streams and channels whose credit goes back with the next transmit.
@@ -82,6 +89,8 @@ pub(crate) enum Phase {
     Hello,
     /// The initiator waits for AUTH_SUCCESS.
     Auth,
+    /// The acceptor was shown a token and waits for its owner's decision.
+    Resuming,
     /// Everything is legal.
     Ready,
     /// Over; only an ERROR may still wait to be sent.
@@ -127,6 +136,7 @@ impl Session {
             own,
             peer,
             outbox: Outbox::default(),
+            passing: passing::Queue::new(),
             lanes: Lanes::default(),
             streams: Streams::new(side.parity(), &own, &peer),
             send: SendCredit::new(0),
@@ -137,6 +147,8 @@ impl Session {
             joins: Joins::default(),
             budgets: Budgets::new(),
             closing: Closing::default(),
+            negotiation: None,
+            moving: None,
             events: VecDeque::new(),
             counters: Counters::default(),
             credit_due: Vec::new(),
@@ -203,7 +215,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Time) {
         self.tick(now);
         match self.phase {
-            Phase::Hello | Phase::Auth => self.check_handshake(now),
+            Phase::Hello | Phase::Auth | Phase::Resuming => self.check_handshake(now),
             Phase::Ready => {
                 self.expire_calls(now);
                 self.expire_joins(now);
@@ -229,7 +241,9 @@ impl Session {
             Partial::Since(since, allowed) => Some(since + allowed),
         };
         let phase = match self.phase {
-            Phase::Hello | Phase::Auth => self.started.map(|start| start + HANDSHAKE_TIMEOUT),
+            Phase::Hello | Phase::Auth | Phase::Resuming => {
+                self.started.map(|start| start + HANDSHAKE_TIMEOUT)
+            }
             Phase::Ready => [
                 self.keepalive.deadline(),
                 self.outgoing.deadline(),
@@ -256,6 +270,12 @@ impl Session {
     /// not written whole stays first.
     pub fn prepare(&mut self, now: Time) -> usize {
         self.tick(now);
+        if let Some(first) = self.passing.front_mut() {
+            return first.leaving_mut().prepare(now);
+        }
+        if self.has_left() {
+            return 0;
+        }
         if self.phase == Phase::Ready {
             self.move_closing(now);
             self.return_credit();
@@ -268,7 +288,10 @@ impl Session {
     /// Names what [`prepare`](Self::prepare) decided on, in as many of `slices` as it takes, and
     /// there are; returns how many are used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.outbox.slices(slices)
+        match self.passing.front() {
+            Some(first) => first.leaving().slices(slices),
+            None => self.outbox.slices(slices),
+        }
     }
 
     /// The first `count` bytes of [`slices`](Self::slices) were written.
@@ -276,7 +299,13 @@ impl Session {
     /// # Panics
     /// When they name fewer bytes.
     pub fn written(&mut self, count: usize) {
-        self.outbox.advance(count);
+        match self.passing.front_mut() {
+            Some(first) => {
+                first.leaving_mut().advance(count);
+                self.end_passing();
+            }
+            None => self.outbox.advance(count),
+        }
     }
 
     /// The same in one step, for tests and transports that take whole buffers: appends what would
@@ -333,7 +362,7 @@ impl Session {
     /// the transport.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        if !self.outbox.is_empty() {
+        if !self.outbox.is_empty() || !self.passing.is_empty() {
             return false;
         }
         if self.phase == Phase::Failed {
@@ -452,7 +481,7 @@ impl Session {
     /// Bytes that are encoded and wait to be given out, of all classes.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.len()
+        self.outbox.len() + self.passing_bytes()
     }
 
     fn frame_limits(&self) -> FrameLimits {
@@ -460,7 +489,7 @@ impl Session {
             Phase::Ready => FrameLimits {
                 payload_bytes_max: self.own.frame_max(),
             },
-            Phase::Hello | Phase::Auth | Phase::Failed => FrameLimits::PRE_AUTH,
+            Phase::Hello | Phase::Auth | Phase::Resuming | Phase::Failed => FrameLimits::PRE_AUTH,
         }
     }
 
@@ -493,6 +522,7 @@ impl Session {
             return;
         }
         self.counters.count_error(violation.code(), Origin::Local);
+        self.drop_passing();
         self.outbox.keep_control_only();
         let text = violation.text();
         self.control(MessageType::ERROR, |out| {
@@ -690,11 +720,19 @@ impl Session {
         None
     }
 
+    /// Turns somebody away who showed a token that no session of this side knows.
+    pub fn refuse_resume(&mut self) {
+        if self.phase == Phase::Resuming {
+            self.fail(Violation::NoOffer);
+        }
+    }
+
     /// The owner's transport is gone: nothing is sent or received any more, and what waits is
     /// dropped.
     pub fn abandon(&mut self) {
         self.phase = Phase::Failed;
         self.outbox = Outbox::default();
+        self.passing.clear();
         self.lanes = Lanes::default();
         self.joins = Joins::default();
         self.events.clear();

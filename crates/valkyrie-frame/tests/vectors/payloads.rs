@@ -297,6 +297,32 @@ fn check_session(vector: &Vector) -> bool {
             };
             check_message(body, &expected);
         }
+        "negotiate" => {
+            let frame_max = fields.get::<Option<u32>>("frame_max");
+            let expected = v2::Negotiate {
+                number: fields.get("number"),
+                answer: fields.get("answer"),
+                features: fields.get::<Option<Wide>>("features").map(|bits| bits.0),
+                keepalive_ms: fields.get("keepalive_ms"),
+                limits: frame_max.map(|frame_max| v2::Limits {
+                    frame_max,
+                    streams_max: fields.get("streams_max"),
+                    ..Default::default()
+                }),
+                text: fields.text("text"),
+            };
+            check_message(body, &expected);
+        }
+        "upgrade" => {
+            let expected = v2::Upgrade {
+                endpoint: fields.text("endpoint"),
+                token: fields.bytes("token"),
+                valid_ms: fields.get("valid_ms"),
+                code: fields.get("code"),
+                text: fields.text("text"),
+            };
+            check_message(body, &expected);
+        }
         "auth_success" => {
             let (identity, expires) = (fields.text("identity"), fields.wide("expires_unix_ms"));
             check_message(

@@ -73,10 +73,10 @@ fn security_modes_are_those_of_chapter_7() {
 }
 
 #[test]
-fn defaults_are_those_of_chapter_20() {
+fn defaults_are_those_of_chapter_21() {
     let text = protocol();
     let default = |what: &str| {
-        let row = rows(&text, "20. ").into_iter().find(|row| row[0] == what);
+        let row = rows(&text, "21. ").into_iter().find(|row| row[0] == what);
         let row = row.unwrap_or_else(|| panic!("no row {what}"));
         row[1]
             .split(' ')
