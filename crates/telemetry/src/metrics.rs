@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use crate::process::Process;
-use crate::{ContentMetrics, HttpMetrics, RustciMetrics, ValkyrieMetrics};
+use crate::{ContentMetrics, HttpMetrics, PeerReports, RustciMetrics, ValkyrieMetrics};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +30,8 @@ pub struct Metrics {
     pub rustci: RustciMetrics,
     /// The families of artifacts and caches, `rustci_content_*` and `rustci_cache_*`.
     pub content: ContentMetrics,
+    /// What peers report, `peer_*`.
+    pub peers: PeerReports,
     /// The API's families, `rustci_http_*`.
     pub http: HttpMetrics,
     registry: Arc<Registry>,
@@ -44,6 +46,7 @@ impl Metrics {
         let rustci = RustciMetrics::register(&mut registry);
         let content = ContentMetrics::register(&mut registry);
         let http = HttpMetrics::register(&mut registry);
+        let peers = PeerReports::register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("rustci_build", "The program that answers", build);
         registry.register_collector(Box::new(Process::new()));
@@ -51,6 +54,7 @@ impl Metrics {
             valkyrie,
             rustci,
             content,
+            peers,
             http,
             registry: Arc::new(registry),
         }

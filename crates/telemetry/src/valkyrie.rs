@@ -45,6 +45,7 @@ pub struct ValkyrieMetrics {
     errors: Family<Labels, Counter>,
     disconnections: Family<Label, Counter>,
     retries: Family<Label, Counter>,
+    alerts: Family<Label, Counter>,
     throughput: Arc<Mutex<Throughput>>,
 }
 
@@ -74,12 +75,14 @@ impl ValkyrieMetrics {
             errors: Family::default(),
             disconnections: Family::default(),
             retries: Family::default(),
+            alerts: Family::default(),
             throughput: Arc::new(Mutex::new(Throughput {
                 at: Instant::now(),
                 bytes: [0; 4],
             })),
         };
         metrics.register_connections(registry);
+        metrics.register_alerts(registry);
         metrics.register_messages(registry);
         metrics.register_streams(registry);
         metrics
@@ -122,6 +125,14 @@ impl ValkyrieMetrics {
             "valkyrie_retries",
             "Operations tried again",
             self.retries.clone(),
+        );
+    }
+
+    fn register_alerts(&self, registry: &mut Registry) {
+        registry.register(
+            "valkyrie_alerts",
+            "Alerts of peers, by severity",
+            self.alerts.clone(),
         );
     }
 
@@ -229,6 +240,11 @@ impl ValkyrieMetrics {
         self.retries
             .get_or_create(&[("operation", operation)])
             .inc();
+    }
+
+    /// Counts an alert of a peer under a fixed word such as `warning`.
+    pub fn alert(&self, severity: &'static str) {
+        self.alerts.get_or_create(&[("severity", severity)]).inc();
     }
 
     /// Counts the time from a message to its answer.

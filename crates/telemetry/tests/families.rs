@@ -8,10 +8,11 @@ use std::{
 };
 
 use telemetry::{CacheAnswer, Direction, FrameCounts, FrameTally, JobState, Metrics};
-use valkyrie_frame::{ErrorCode, MessageType, SecurityMode, StreamClass};
+use valkyrie_frame::{ErrorCode, MessageType, SecurityMode, StreamClass, v2};
 
 /// Family, type, label names.
 const FAMILIES: &[(&str, &str, &str)] = &[
+    ("peer_demo_requests", "counter", "code,peer"),
     ("process_cpu_seconds", "counter", ""),
     ("process_open_fds", "gauge", ""),
     ("process_resident_memory_bytes", "gauge", ""),
@@ -42,6 +43,7 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("rustci_runs", "counter", "conclusion"),
     ("rustci_runs_active", "gauge", ""),
     ("rustci_traces", "counter", "result"),
+    ("valkyrie_alerts", "counter", "severity"),
     (
         "valkyrie_connection_duration_seconds",
         "histogram",
@@ -62,6 +64,7 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("valkyrie_message_size_bytes", "histogram", "type"),
     ("valkyrie_messages_received", "counter", "status,type"),
     ("valkyrie_messages_sent", "counter", "priority,type"),
+    ("valkyrie_metrics_reports", "counter", "result,role"),
     ("valkyrie_retries", "counter", "operation"),
     ("valkyrie_stream_bytes", "counter", "direction,type"),
     (
@@ -79,6 +82,8 @@ fn move_all(metrics: &Metrics) {
     valkyrie.disconnected("timeout");
     valkyrie.error(ErrorCode::VERSION_MISMATCH);
     valkyrie.retry("job_dispatch");
+    valkyrie.alert("warning");
+    report_of_a_peer(metrics);
     valkyrie.answered(MessageType::JOB_REQUEST, Duration::from_micros(500));
     valkyrie.stream_opened(StreamClass::Jobs);
     valkyrie.stream_bytes(StreamClass::Data, Direction::Sent, 4_096);
@@ -114,6 +119,25 @@ fn move_all(metrics: &Metrics) {
     rustci.journal_synced(Duration::from_millis(2));
     rustci.log_stored(1_024, 12);
     rustci.connection_rejected(ErrorCode::MAGIC);
+}
+
+fn report_of_a_peer(metrics: &Metrics) {
+    let series = v2::MetricSeries {
+        labels: [("code".to_owned(), "200".to_owned())].into(),
+        value: 1.0,
+        counts: vec![],
+    };
+    let report = v2::MetricsReport {
+        instance: vec![1; 16],
+        families: vec![v2::MetricFamily {
+            name: "demo_requests".to_owned(),
+            kind: 1,
+            series: vec![series],
+            ..Default::default()
+        }],
+    };
+    let _ = metrics.peers.joined(&report.instance);
+    metrics.peers.take("runner", &report);
 }
 
 /// One family as the text shows it.

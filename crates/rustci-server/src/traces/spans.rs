@@ -1,5 +1,7 @@
 //! The spans of one run.
 
+use std::borrow::Cow;
+
 use telemetry::otlp::{Span, SpanKind, SpanStatus, Value};
 use telemetry::{Work, span_id};
 
@@ -66,7 +68,7 @@ impl Maker<'_> {
                 .finished_ms
                 .unwrap_or(run.created_ms)
                 .saturating_mul(NS_PER_MS),
-            attributes,
+            attributes: named(attributes),
             status: status(run.conclusion, ""),
         }
     }
@@ -119,7 +121,7 @@ impl Maker<'_> {
                 .finished_ms
                 .unwrap_or(started)
                 .saturating_mul(NS_PER_MS),
-            attributes,
+            attributes: named(attributes),
             status: match ended {
                 Some(ended) => status(Some(ended), reason),
                 None => SpanStatus::Error(reason.to_owned()),
@@ -164,10 +166,17 @@ impl Maker<'_> {
             kind: SpanKind::Internal,
             start_ns: started.saturating_mul(NS_PER_MS),
             end_ns: end.saturating_mul(NS_PER_MS),
-            attributes,
+            attributes: named(attributes),
             status: status(step.conclusion, &step.message),
         })
     }
+}
+
+/// Attributes whose names are those of the program.
+fn named(attributes: Vec<(&'static str, Value)>) -> Vec<(Cow<'static, str>, Value)> {
+    let own = attributes.into_iter();
+    own.map(|(name, value)| (Cow::Borrowed(name), value))
+        .collect()
 }
 
 /// A conclusion in the words of the semantic conventions.

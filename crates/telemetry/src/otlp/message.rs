@@ -154,11 +154,14 @@ impl From<Span> for SpanMessage {
             kind: match span.kind {
                 SpanKind::Internal => 1,
                 SpanKind::Server => 2,
+                SpanKind::Client => 3,
+                SpanKind::Producer => 4,
+                SpanKind::Consumer => 5,
             },
             start_time_unix_nano: span.start_ns,
             end_time_unix_nano: span.end_ns,
             attributes: attributes
-                .map(|(key, value)| key_value(key, value))
+                .map(|(key, value)| key_value(&key, value))
                 .collect(),
             status: match span.status {
                 SpanStatus::Unset => None,

@@ -9,8 +9,10 @@
 mod config;
 mod exporter;
 mod message;
+mod queue;
 mod span;
 
 pub use config::{Headers, OtlpConfig, OtlpConfigError};
 pub use exporter::{ExportError, Exporter};
+pub use queue::{SpanQueue, SpanSender};
 pub use span::{Span, SpanKind, SpanStatus, Value};

@@ -1,5 +1,9 @@
 //! Spans as the rest of the program makes them.
 
+use std::borrow::Cow;
+
+use valkyrie_frame::v2;
+
 /// A piece of work that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -18,9 +22,49 @@ pub struct Span {
     /// When it ended, in Unix nanoseconds.
     pub end_ns: u64,
     /// Names of the semantic conventions and their values.
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<(Cow<'static, str>, Value)>,
     /// How it ended.
     pub status: SpanStatus,
+}
+
+impl Span {
+    /// A span that a peer reported; `None` when it breaks the rules of the specification.
+    #[must_use]
+    pub fn of_peer(span: v2::Span) -> Option<Self> {
+        let attribute = |attribute: v2::SpanAttribute| {
+            let value = match attribute.value? {
+                v2::span_attribute::Value::Text(text) => Value::Text(text),
+                v2::span_attribute::Value::Number(number) => Value::Int(number),
+                v2::span_attribute::Value::Flag(flag) => Value::Bool(flag),
+            };
+            Some((Cow::Owned(attribute.key), value))
+        };
+        let parent_id = match span.parent_id.is_empty() {
+            true => None,
+            false => Some(span.parent_id.try_into().ok()?),
+        };
+        Some(Self {
+            trace_id: span.trace_id.try_into().ok()?,
+            span_id: span.span_id.try_into().ok()?,
+            parent_id,
+            name: span.name,
+            kind: match span.kind {
+                2 => SpanKind::Server,
+                3 => SpanKind::Client,
+                4 => SpanKind::Producer,
+                5 => SpanKind::Consumer,
+                _ => SpanKind::Internal,
+            },
+            start_ns: span.start_unix_ns,
+            end_ns: span.end_unix_ns,
+            attributes: span.attributes.into_iter().filter_map(attribute).collect(),
+            status: match span.status {
+                1 => SpanStatus::Ok,
+                2 => SpanStatus::Error(span.status_text),
+                _ => SpanStatus::Unset,
+            },
+        })
+    }
 }
 
 /// The place of a span between the sides of a request.
@@ -30,6 +74,12 @@ pub enum SpanKind {
     Internal,
     /// The answering side.
     Server,
+    /// The asking side.
+    Client,
+    /// Who hands something over that is done later.
+    Producer,
+    /// Who does it then.
+    Consumer,
 }
 
 /// How a span ended.
