@@ -10,9 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use journal::{FileJournal, JournalError, Recovered};
 use telemetry::Metrics;
-use telemetry::otlp::OtlpConfig;
+use telemetry::otlp::{Exporter, OtlpConfig, SpanQueue};
 use tokio::sync::{mpsc, oneshot, watch};
-use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Role, SessionConfig, Shard};
+use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Receivers, Role, SessionConfig, Shard};
 
 use crate::api::{self, App, Backups};
 use crate::blobs::{BlobError, Blobs};
@@ -140,6 +140,7 @@ impl Server {
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
         let catalogue = CatalogueThread::start_telling(catalogue, health.clone(), telling)?;
+        let traces = config.traces.clone();
         let tracer = tracer(config.traces, ended_runs, &catalogue, &metrics)?;
         let logs = open_logs(&layout.logs(), &metrics)?;
         let (http, job_tokens) = bind_http(config.http, config.public_url, &token)?;
@@ -158,7 +159,8 @@ impl Server {
             job_tokens: Some(job_tokens.clone()),
             snapshot_records: config.snapshot_records,
         };
-        let shard = EngineShard::start(config.valkyrie, engine, journal, recovered, applied)?;
+        let shard =
+            EngineShard::start(config.valkyrie, engine, journal, recovered, applied, traces)?;
         let schedules = Schedules::of(config.schedules.clone());
         let cron = cron(config.schedules.as_ref(), &shard, &schedules)?;
         let app = App {
@@ -298,11 +300,17 @@ impl EngineShard {
         journal: FileJournal,
         recovered: Recovered,
         applied: u64,
+        traces: Option<OtlpConfig>,
     ) -> Result<Self, StartError> {
         let (stop, stopped) = watch::channel(false);
         let (ready, started) = oneshot::channel();
         let thread = Shard::spawn("engine", move || async move {
-            let links = link_config(&config.metrics);
+            let spans = traces.map(|to| SpanQueue::new(Exporter::new(to)));
+            let spans = spans.map(|(queue, sender)| {
+                tokio::task::spawn_local(sender.run());
+                queue
+            });
+            let links = link_config(&config.metrics, spans);
             let made = prepare(&endpoints, config, journal, &recovered, applied).await;
             drop(recovered);
             match made {
@@ -360,7 +368,8 @@ async fn prepare(
     Ok((engine, listeners, Started { handle, endpoints }))
 }
 
-fn link_config(metrics: &Metrics) -> LinkConfig {
+/// Where runners connect, and where goes what they tell about themselves.
+fn link_config(metrics: &Metrics, spans: Option<SpanQueue>) -> LinkConfig {
     let session = SessionConfig {
         node: "rustci".to_owned(),
         role: Role::CONTROL_PLANE,
@@ -369,6 +378,11 @@ fn link_config(metrics: &Metrics) -> LinkConfig {
     LinkConfig {
         session,
         meter: Some(Meter::new(&metrics.valkyrie)),
+        receivers: Receivers {
+            metrics: Some(metrics.peers.clone()),
+            spans,
+            ..Receivers::default()
+        },
         ..LinkConfig::default()
     }
 }

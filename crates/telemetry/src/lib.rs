@@ -19,6 +19,7 @@ mod metrics;
 pub mod openmetrics;
 pub mod otlp;
 mod peers;
+pub mod probes;
 mod process;
 mod report;
 mod rustci;

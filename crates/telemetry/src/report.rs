@@ -18,13 +18,17 @@ const OF_PEERS: &str = "peer_";
 const REPORT_BYTES: usize = OBSERVE_BYTES_MAX / 2;
 
 impl Metrics {
-    /// What this program counts, as the reports of `instance` for a peer; several where they do
-    /// not fit one.
+    /// What this program counts in the families that `wanted` says, as the reports of `instance`
+    /// for a peer; several where they do not fit one. What peers reported here is not told on.
     #[must_use]
-    pub fn reports(&self, instance: &[u8; 16]) -> Vec<v2::MetricsReport> {
+    pub fn reports(
+        &self,
+        instance: &[u8; 16],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Vec<v2::MetricsReport> {
         let mut reports = Reports::new(instance);
         for family in openmetrics::parse(&self.encode()).unwrap_or_default() {
-            if !family.name.starts_with(OF_PEERS) {
+            if !family.name.starts_with(OF_PEERS) && wanted(&family.name) {
                 reports.add(&family);
             }
         }
@@ -199,7 +203,7 @@ mod tests {
         sender.valkyrie.retry("job_dispatch");
         let receiver = Metrics::new();
         let instance = receiver.peers.joined(&[7; 16]).unwrap();
-        for report in sender.reports(&instance) {
+        for report in sender.reports(&instance, |_| true) {
             assert_eq!(receiver.peers.take("runner", &report), Taken::Whole);
         }
         let text = receiver.encode();
@@ -213,7 +217,7 @@ mod tests {
         }
         assert!(openmetrics::parse(&text).is_ok());
         // What peers told is not told on.
-        let onward = receiver.reports(&[8; 16]);
+        let onward = receiver.reports(&[8; 16], |_| true);
         let names = onward.iter().flat_map(|report| &report.families);
         assert!(
             names
@@ -229,7 +233,7 @@ mod tests {
             let route = format!("/{n}/{}", "x".repeat(100));
             metrics.http.answered("GET", &route, 200, Duration::ZERO);
         }
-        let reports = metrics.reports(&[1; 16]);
+        let reports = metrics.reports(&[1; 16], |_| true);
         assert!(reports.len() > 4, "{}", reports.len());
         for report in &reports {
             assert!(report.encoded_len() <= OBSERVE_BYTES_MAX);

@@ -19,7 +19,11 @@ pub(crate) const BUCKETS: usize = 9;
 /// The bucket of sizes of at most `2^power` bytes that are over `2^(power - 1)`.
 pub(crate) const fn bucket_of_power(power: usize) -> usize {
     let bucket = power.saturating_sub(3) / 2;
-    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
+    if bucket < BUCKETS {
+        bucket
+    } else {
+        BUCKETS - 1
+    }
 }
 
 /// Counts of one batch.

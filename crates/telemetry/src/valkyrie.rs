@@ -351,6 +351,21 @@ pub struct OpenConnection {
 }
 
 impl OpenConnection {
+    /// The connection goes on over another transport; its time on this one is over.
+    pub fn moved(&mut self, transport: &'static str) {
+        self.active().dec();
+        self.observe();
+        self.transport = transport;
+        self.since = Instant::now();
+        self.active().inc();
+    }
+
+    fn observe(&self) {
+        let durations = &self.metrics.connection_duration;
+        let duration = durations.get_or_create_owned(&[("transport", self.transport)]);
+        duration.observe(self.since.elapsed().as_secs_f64());
+    }
+
     fn active(&self) -> Gauge {
         let labels = [
             ("transport", self.transport),
@@ -366,8 +381,6 @@ impl Drop for OpenConnection {
         if self.security == SecurityMode::PLAINTEXT {
             self.metrics.insecure_connections_active.dec();
         }
-        let durations = &self.metrics.connection_duration;
-        let duration = durations.get_or_create_owned(&[("transport", self.transport)]);
-        duration.observe(self.since.elapsed().as_secs_f64());
+        self.observe();
     }
 }

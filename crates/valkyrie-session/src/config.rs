@@ -46,6 +46,19 @@ impl Role {
     pub const RELAY: Self = Self(3);
     /// Speaks HTTP on its other side.
     pub const BRIDGE: Self = Self(4);
+
+    /// The name in metric labels; `unknown` without a constant.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            0 => "client",
+            1 => "runner",
+            2 => "control_plane",
+            3 => "relay",
+            4 => "bridge",
+            _ => "unknown",
+        }
+    }
 }
 
 /// The wishes of one side.

@@ -7,6 +7,8 @@ use valkyrie_frame::v2;
 use valkyrie_session::{Limits, SessionConfig};
 
 use crate::meter::Meter;
+use crate::told::Receivers;
+use crate::upgrade::Upgrade;
 
 /// What a connection is set up with.
 #[derive(Debug, Clone)]
@@ -24,6 +26,10 @@ pub struct LinkConfig {
     pub connections_max: u32,
     /// Who may connect where the transport tells the user. Default: this user and root.
     pub admission: Admission,
+    /// Where goes what peers tell about themselves.
+    pub receivers: Receivers,
+    /// Whether a link may move to another transport. Default: never.
+    pub upgrade: Upgrade,
 }
 
 /// When a connection is read.
@@ -82,6 +88,8 @@ impl Default for LinkConfig {
             reads: Reads::default(),
             connections_max: 16 * 1024,
             admission: Admission::default(),
+            receivers: Receivers::default(),
+            upgrade: Upgrade::default(),
         }
     }
 }

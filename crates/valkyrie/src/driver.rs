@@ -10,11 +10,12 @@ use std::time::Duration;
 use telemetry::OpenConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep_until, timeout};
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
 use valkyrie_session::limits::TRANSMIT_BYTES;
-use valkyrie_session::{Event, Limits, SessionError};
+use valkyrie_session::{Event, Limits, Resume, SessionError};
 use valkyrie_transport::Connection;
 
 use crate::buffers;
@@ -24,6 +25,9 @@ use crate::error::CloseReason;
 use crate::idle;
 use crate::link::{Handler, Link};
 use crate::meter::Meter;
+use crate::pipes::Pipes;
+use crate::told::{self, Receivers};
+use crate::upgrade::{self, Upgrade};
 
 /// Parts of one write: two for each payload that is shared with its owner.
 const SLICES_MAX: usize = 16;
@@ -53,9 +57,11 @@ type ReadySender = oneshot::Sender<Result<(), CloseReason>>;
 /// One connection with its handler.
 pub(crate) struct Driver<H> {
     link: Link,
-    connection: Connection,
+    connection: Pipes,
     handler: H,
     meter: Option<Meter>,
+    receivers: Receivers,
+    upgrade: Upgrade,
     write_stall: Duration,
     reads: Reads,
     /// How often a short rest was looked for.
@@ -69,15 +75,30 @@ pub(crate) struct Driver<H> {
     stalled_since: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
+    turn: Turn,
+}
+
+/// What the transport waits for.
+#[derive(Debug, Default)]
+enum Turn {
+    /// Nothing: bytes come and go.
+    #[default]
+    None,
+    /// What was read to its end, to read on from another transport.
+    Read,
+    /// To be given to the link that has redeemed a token.
+    Away(Link, Resume),
 }
 
 impl<H: Handler> Driver<H> {
     pub(crate) fn new(link: Link, connection: Connection, handler: H, config: &LinkConfig) -> Self {
         Self {
             link,
-            connection,
+            connection: Pipes::new(connection),
             handler,
             meter: config.meter.clone(),
+            receivers: config.receivers.clone(),
+            upgrade: config.upgrade,
             write_stall: config.write_stall,
             reads: config.reads,
             looks: 0,
@@ -89,6 +110,7 @@ impl<H: Handler> Driver<H> {
             stalled_since: None,
             timer: None,
             timer_at: None,
+            turn: Turn::None,
         }
     }
 
@@ -108,7 +130,7 @@ impl<H: Handler> Driver<H> {
             }
             _ => tracing::debug!(conn = link.id(), %reason, "connection closed"),
         }
-        if let Some(meter) = &self.meter {
+        if let Some(meter) = self.meter.as_ref().filter(|_| self.counts(&reason)) {
             meter.finish(&mut link.driver_session(), reason.label());
             if matches!(reason.code(), ErrorCode::LOST) {
                 meter.error(ErrorCode::LOST);
@@ -121,12 +143,21 @@ impl<H: Handler> Driver<H> {
             drop(sender.send(Err(reason.clone())));
         }
         link.set_closed(&reason);
+        told::end(&link, &self.receivers);
         self.handler.closed(&link, &reason);
+        if let Turn::Away(target, resume) = self.turn {
+            return upgrade::welcome(target, resume, self.connection.into_present()).await;
+        }
         if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
             // The connection is over either way; the peer just gets the chance to read why.
             // Boxed, or every connection would carry its buffer from the start.
             drop(timeout(LINGER, Box::pin(self.linger())).await);
         }
+    }
+
+    /// Whether the connection was one of its own.
+    const fn counts(&self, reason: &CloseReason) -> bool {
+        !matches!(reason, CloseReason::Moved)
     }
 
     async fn linger(mut self) -> io::Result<()> {
@@ -153,6 +184,9 @@ impl<H: Handler> Driver<H> {
     fn tick(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         if self.link.is_aborted() {
             return Poll::Ready(CloseReason::Aborted);
+        }
+        if let Some(arrival) = self.link.take_arrival() {
+            self.connection.arrive(arrival);
         }
         let mut now = clock::now();
         self.check_timers(now);
@@ -262,7 +296,27 @@ impl<H: Handler> Driver<H> {
         }
         self.feed(cx, now, &mut input)?;
         self.carry.extend_from_slice(input);
-        Ok(())
+        self.change_transport()
+    }
+
+    /// Does what an event asked for that is about the transport itself, now that all that was read
+    /// is handled.
+    fn change_transport(&mut self) -> Result<(), CloseReason> {
+        match std::mem::take(&mut self.turn) {
+            Turn::None => Ok(()),
+            Turn::Read => {
+                // Half a frame behind the peer's last one is never made whole.
+                let whole = self.carry.is_empty();
+                let turned = self.connection.turn_read();
+                turned.ok().filter(|()| whole).ok_or(CloseReason::Lost)?;
+                self.link.driver_session().reads_on_new();
+                Ok(())
+            }
+            away @ Turn::Away(..) => {
+                self.turn = away;
+                Err(CloseReason::Moved)
+            }
+        }
     }
 
     /// Lets the session take whole frames off `input` and the handler see their events.
@@ -311,6 +365,13 @@ impl<H: Handler> Driver<H> {
         let Some(event) = self.link.take_answer(event) else {
             return;
         };
+        let meter = self.meter.as_ref();
+        let Some(event) = told::take(&self.link, &self.receivers, meter, event) else {
+            return;
+        };
+        let Some(event) = self.take_transport(event) else {
+            return;
+        };
         if let Event::Ready(agreement) = &event {
             self.link.set_peer(&agreement.node, agreement.role);
             let elapsed = clock::now().saturating_since(self.began);
@@ -324,6 +385,46 @@ impl<H: Handler> Driver<H> {
             return;
         }
         self.handler.event(&self.link, event);
+    }
+
+    /// Takes what is about the transport out of the events.
+    fn take_transport<'b>(&mut self, event: Event<'b>) -> Option<Event<'b>> {
+        match event {
+            Event::PeerLeft => self.turn = Turn::Read,
+            Event::Resume(resume) => match upgrade::redeem(&resume) {
+                Some(link) => self.turn = Turn::Away(link, resume),
+                None => self.link.driver_session().refuse_resume(),
+            },
+            Event::UpgradeOffered {
+                endpoint,
+                token,
+                valid,
+            } => match self.upgrade {
+                Upgrade::Take => {
+                    spawn_local(upgrade::take(self.link.clone(), endpoint, token, valid));
+                }
+                Upgrade::Never | Upgrade::Offer => {
+                    let text = "this side chooses its transports itself";
+                    let mut session = self.link.driver_session();
+                    session.decline_upgrade(ErrorCode::DENIED, text);
+                }
+            },
+            Event::Moved => {
+                self.link.set_address(self.connection.peer().clone());
+                if let (Some(meter), Some(open)) = (&self.meter, &mut self.open) {
+                    meter.moved(open, self.connection.kind());
+                }
+                return Some(Event::Moved);
+            }
+            Event::Rtt { rtt } => {
+                if let Some(meter) = &self.meter {
+                    meter.pinged(rtt);
+                }
+                return Some(Event::Rtt { rtt });
+            }
+            other => return Some(other),
+        }
+        None
     }
 
     /// Writes until nothing waits or the transport is full. Ready when the connection is over.
@@ -347,6 +448,14 @@ impl<H: Handler> Driver<H> {
                 Poll::Ready(Ok(count)) => {
                     session.written(count);
                     self.stalled_since = None;
+                    if session.has_left() {
+                        if self.connection.turn_write().is_err() {
+                            return Poll::Ready(CloseReason::Lost);
+                        }
+                        session.sends_on_new();
+                        // It may have an event about that.
+                        cx.waker().wake_by_ref();
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     drop(session);

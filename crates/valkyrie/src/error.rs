@@ -14,6 +14,9 @@ pub enum CloseReason {
     /// In order: the peer said CLOSE, or this side did and its drain is over.
     #[error("closed in order")]
     Closed,
+    /// It brought another transport to a link of this shard, which goes on with it.
+    #[error("became the transport of another link")]
+    Moved,
     /// This side ended it at once.
     #[error("aborted by this side")]
     Aborted,
@@ -37,6 +40,7 @@ impl CloseReason {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
+            Self::Moved => "moved",
             Self::Aborted => "aborted",
             Self::Session(SessionError::Peer { .. }) => "peer_error",
             Self::Session(error) if matches!(error.code(), ErrorCode::TIMEOUT) => "timeout",
@@ -51,7 +55,7 @@ impl CloseReason {
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Closed | Self::Aborted => ErrorCode::NONE,
+            Self::Closed | Self::Moved | Self::Aborted => ErrorCode::NONE,
             Self::Session(error) => error.code(),
             Self::Lost | Self::Io(_) | Self::WriteStalled => ErrorCode::LOST,
         }

@@ -46,29 +46,36 @@ mod clock;
 mod config;
 mod driver;
 mod error;
+mod health;
 mod idle;
 mod link;
 mod meter;
+mod pipes;
 mod serve;
 mod shard;
+mod told;
+mod upgrade;
 
 pub use calls::CallError;
 pub use clock::now;
 pub use config::{Admission, LinkConfig, Reads};
 pub use error::{CloseReason, ConnectError, ServeError};
+pub use health::Health;
 pub use idle::Idle;
 pub use link::{Handler, Link, Peer, SessionMut};
 pub use meter::Meter;
 pub use serve::{connect, serve};
 pub use shard::{Shard, ShardError, block_on, block_on_with};
+pub use told::{HealthError, Receivers};
+pub use upgrade::{OfferError, Upgrade};
 
 pub use valkyrie_frame as frame;
 pub use valkyrie_frame::{
     Correlation, ErrorCode, MessageType, StreamClass, StreamId, Time, WallTime, v2,
 };
 pub use valkyrie_session::{
-    Agreement, Batch, End, Event, Limits, Messages, Payload, Retry, Role, SendError, Session,
-    SessionConfig, SessionError, Violation,
+    Agreement, Batch, End, Event, HealthStatus, Limits, Messages, Payload, Proposal, Retry, Role,
+    RoundTrip, SendError, Session, SessionConfig, SessionError, Violation,
 };
 pub use valkyrie_transport::{
     Endpoint, EndpointError, ListenError, Listener, PeerAddress, TransportKind, listen,

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use valkyrie_frame::{Correlation, ErrorCode, StreamClass};
 use valkyrie_session::{Batch, Event, Payload, Role, Session};
-use valkyrie_transport::{PeerAddress, TransportKind};
+use valkyrie_transport::{Connection, PeerAddress, TransportKind};
 
 use crate::buffers;
 use crate::calls::{CallError, CancelOnDrop, Waiting};
 use crate::clock;
 use crate::error::CloseReason;
+use crate::told::Told;
 
 /// Takes what comes in on one connection.
 ///
@@ -60,6 +61,10 @@ pub(crate) struct Inner {
     closed: RefCell<Option<CloseReason>>,
     closed_notify: Notify,
     abort: Cell<Abort>,
+    /// What the peer told about itself; most never do.
+    told: RefCell<Option<Box<Told>>>,
+    /// A transport to move to, for the driver.
+    arrival: RefCell<Option<Connection>>,
 }
 
 /// Whether the owner wants the connection gone at once.
@@ -124,6 +129,8 @@ impl Link {
                 closed: RefCell::new(None),
                 closed_notify: Notify::new(),
                 abort: Cell::new(Abort::No),
+                told: RefCell::default(),
+                arrival: RefCell::default(),
             }),
         }
     }
@@ -232,6 +239,39 @@ impl Link {
         self.inner.calls.borrow_mut().take(event)
     }
 
+    pub(crate) fn from_inner(inner: Rc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) const fn inner(&self) -> &Rc<Inner> {
+        &self.inner
+    }
+
+    /// What the peer has told and asked.
+    pub(crate) fn told<T>(&self, look: impl FnOnce(&mut Told) -> T) -> T {
+        look(self.inner.told.borrow_mut().get_or_insert_default())
+    }
+
+    /// The same to the end: nothing is told any more.
+    pub(crate) fn take_told(&self) -> Option<Box<Told>> {
+        self.inner.told.take()
+    }
+
+    /// A transport to move to is there.
+    pub(crate) fn arrive(&self, connection: Connection) {
+        *self.inner.arrival.borrow_mut() = Some(connection);
+        self.inner.wake();
+    }
+
+    /// Takes it, for the driver.
+    pub(crate) fn take_arrival(&self) -> Option<Connection> {
+        self.inner.arrival.take()
+    }
+
+    pub(crate) fn set_address(&self, address: PeerAddress) {
+        self.inner.peer.borrow_mut().address = address;
+    }
+
     pub(crate) fn set_peer(&self, node: &str, role: Role) {
         let mut peer = self.inner.peer.borrow_mut();
         node.clone_into(&mut peer.node);
@@ -284,6 +324,11 @@ pub struct SessionMut<'l> {
 }
 
 impl Inner {
+    /// Whether the connection is not over.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed.borrow().is_none()
+    }
+
     /// Lets the driver run, once per tick however many messages are sent before it does.
     fn wake(&self) {
         if self.turn.get() == Turn::Others {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use telemetry::{Direction, FrameCounts, FrameTally, OpenConnection, ValkyrieMetrics};
-use valkyrie_frame::{ErrorCode, SecurityMode, StreamClass};
+use valkyrie_frame::{ErrorCode, MessageType, SecurityMode, StreamClass};
 use valkyrie_session::{Limits, Session};
 use valkyrie_transport::TransportKind;
 
@@ -89,6 +89,22 @@ impl Meter {
         self.shard
             .metrics
             .connection(transport.name(), mode, elapsed)
+    }
+
+    /// A ready connection goes on over another transport.
+    pub(crate) fn moved(&self, open: &mut OpenConnection, transport: TransportKind) {
+        open.moved(transport.name());
+    }
+
+    /// A PING was answered.
+    pub(crate) fn pinged(&self, round_trip: Duration) {
+        let metrics = &self.shard.metrics;
+        metrics.answered(MessageType::PING, round_trip);
+    }
+
+    /// The peer sent an alert.
+    pub(crate) fn alert(&self, severity: &'static str) {
+        self.shard.metrics.alert(severity);
     }
 
     /// An error that no session saw.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
-use valkyrie_frame::ErrorCode;
+use valkyrie_frame::{ErrorCode, features};
 use valkyrie_session::{Session, Side};
 use valkyrie_transport::{Connection, Endpoint, Listener};
 
@@ -13,6 +13,7 @@ use crate::config::{Admission, LinkConfig};
 use crate::driver::Driver;
 use crate::error::{CloseReason, ConnectError, ServeError};
 use crate::link::{Handler, Link};
+use crate::upgrade::Upgrade;
 
 /// Connects to `endpoint` and waits until the connection is ready. It runs in a local task of this
 /// shard from then on, also when the link is dropped.
@@ -98,11 +99,16 @@ fn admits(admission: Admission, uid: Option<u32>) -> bool {
 }
 
 fn link(connection: &Connection, side: Side, config: &LinkConfig, random: [u8; 32]) -> Link {
-    let session = Session::new(side, config.session.clone(), random);
+    let mut session = config.session.clone();
+    match config.upgrade {
+        Upgrade::Never => session.features &= !features::UPGRADE,
+        Upgrade::Offer | Upgrade::Take => session.features |= features::UPGRADE,
+    }
+    let session = Session::new(side, session, random);
     Link::new(session, connection.peer().clone())
 }
 
-fn random() -> Result<[u8; 32], String> {
+pub(crate) fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)

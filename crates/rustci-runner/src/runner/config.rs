@@ -43,8 +43,10 @@ pub struct RunnerConfig {
     /// Where workspaces are moved to when their attempt is over, as `<job>.<attempt>`, on the file
     /// system of `state_dir`; they are deleted by default. Nobody but the caller ever deletes them then.
     pub keep_workspaces: Option<PathBuf>,
-    /// Where the connection is counted; not at all by default.
+    /// Where the connection is counted, and what the server is told of; not at all by default.
     pub metrics: Option<Metrics>,
+    /// How often the server is told how busy this runner is, and what it counts. Default: 15 s.
+    pub report_every: Duration,
 }
 
 /// A program that runs one job: called with the job's directory as its last argument, it calls
@@ -87,6 +89,7 @@ impl RunnerConfig {
             host_env: host_environment(),
             keep_workspaces: None,
             metrics: None,
+            report_every: Duration::from_secs(15),
         }
     }
 }

@@ -14,6 +14,7 @@ use valkyrie::{
 
 use super::dummy::DummyJob;
 use super::native;
+use super::report;
 use super::shared::{Shared, decode};
 use super::token::Token;
 use super::transfer::Incoming;
@@ -44,7 +45,10 @@ pub(crate) async fn stay_connected(shared: Rc<Shared>) {
                 if registered {
                     (wait, told) = (first, false);
                 }
-                let reason = link.closed().await;
+                let reason = tokio::select! {
+                    reason = link.closed() => reason,
+                    never = report::keep_reporting(&shared, &link) => match never {},
+                };
                 info!(endpoint = %shared.config.endpoint, %reason, "link ended");
             }
             Err(error) if told => debug!(%error, "server still cannot be reached"),

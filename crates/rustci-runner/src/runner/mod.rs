@@ -14,6 +14,7 @@ mod link;
 mod log_source;
 mod native;
 mod recovery;
+mod report;
 mod shared;
 mod source;
 mod token;

@@ -225,6 +225,25 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    /// How busy the runner is, in the words of the protocol.
+    pub(crate) fn status(&self) -> v2::StatusUpdate {
+        let state = self.state.borrow();
+        let capacity = self.config.capacity.max(1);
+        let active = u32::try_from(state.running).unwrap_or(u32::MAX);
+        let (state, text) = match state.mode {
+            Mode::Taking => (2, String::new()),
+            Mode::Draining => (4, "the runner is draining".to_owned()),
+        };
+        let load = u64::from(active) * 1000 / u64::from(capacity);
+        v2::StatusUpdate {
+            state,
+            text,
+            load_permille: u32::try_from(load).unwrap_or(1000).min(1000),
+            active,
+            capacity,
+        }
+    }
+
     /// Why a new attempt cannot be taken now, if it cannot.
     pub(crate) fn refusal(&self) -> Option<String> {
         let state = self.state.borrow();

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use rustci_runner::{RunnerConfig, Stop};
 use rustci_server::limits::JOB_STREAMS_MAX;
 use serde_json::json;
+use telemetry::Metrics;
 use telemetry::logging::{LogFormat, init};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
@@ -46,6 +47,7 @@ fn config(args: &RunnerArgs) -> Result<RunnerConfig, Failure> {
     let name = args.name.clone().unwrap_or_else(host_name);
     let state_dir = dirs::runner_state(args.state_dir.as_deref(), &name);
     let mut config = RunnerConfig::new(name, endpoint, state_dir);
+    config.metrics = Some(Metrics::new());
     config.executors = EXECUTORS.to_vec();
     config.labels.extend(args.labels.iter().cloned());
     config.capacity = args

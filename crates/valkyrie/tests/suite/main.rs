@@ -5,7 +5,9 @@
 mod bad_input;
 mod behaviour;
 mod closing;
+mod moving;
 mod service;
+mod told;
 
 use std::future::Future;
 use std::time::Duration;

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 use valkyrie::frame::{FileStart, LogRecords};
 use valkyrie::{
-    Correlation, End, ErrorCode, Event, Handler, Link, MessageType, StreamClass, StreamId,
+    Correlation, End, ErrorCode, Event, Handler, HealthStatus, Link, MessageType, StreamClass,
+    StreamId,
 };
 
 /// Digest of the file that `Service` knows.
@@ -161,6 +162,10 @@ pub(crate) enum Seen {
     Finished(StreamId),
     Closing,
     Closed(&'static str),
+    Health(Option<HealthStatus>),
+    Status(u32),
+    Moved,
+    Declined(ErrorCode),
 }
 
 /// Hands everything on to the test; takes file chunks and data at once.
@@ -226,6 +231,10 @@ impl Handler for Recorder {
             }
             Event::Finished { stream, .. } => Seen::Finished(stream),
             Event::Closing { .. } => Seen::Closing,
+            Event::Health(check) => Seen::Health(HealthStatus::from_wire(check.status)),
+            Event::PeerStatus(status) => Seen::Status(status.state),
+            Event::Moved => Seen::Moved,
+            Event::UpgradeDeclined { code, .. } => Seen::Declined(code),
             _ => return,
         };
         drop(self.sender.send(seen));
