@@ -48,6 +48,11 @@ impl Pipes {
         self.present.peer()
     }
 
+    /// See [`Connection::set_read_low_water`].
+    pub(crate) fn set_read_low_water(&mut self, bytes: usize) {
+        self.reader().set_read_low_water(bytes);
+    }
+
     /// The transport to move to is there. One that came before and was not used is closed.
     pub(crate) fn arrive(&mut self, connection: Connection) {
         self.next = Some(Next {

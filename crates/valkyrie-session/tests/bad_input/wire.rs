@@ -178,6 +178,7 @@ pub fn close(drain_ms: u32) -> F {
     ClosePayload {
         code: ErrorCode::NONE,
         drain_ms,
+        served: None,
     }
     .append(&mut body);
     f(MessageType::CLOSE, 0).body(body)
