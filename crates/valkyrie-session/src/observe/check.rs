@@ -11,13 +11,16 @@ use super::metrics::is_label_name;
 use crate::event::Event;
 use crate::rule::Rule;
 
+const TOO_MANY_SPANS: &str = "more than 512 spans";
+
 impl Told for v2::TraceSpans {
     const KIND: MessageType = MessageType::TRACE_SPAN;
     const RULE: Rule = Rule::SPANS;
+    const LIST: Option<(u32, usize, &'static str)> = Some((1, SPANS_MAX, TOO_MANY_SPANS));
 
     fn problem(&self) -> Option<&'static str> {
         if self.spans.len() > SPANS_MAX {
-            return Some("more than 512 spans");
+            return Some(TOO_MANY_SPANS);
         }
         self.spans.iter().find_map(span_problem)
     }

@@ -12,16 +12,20 @@ use super::Told;
 use crate::event::Event;
 use crate::rule::Rule;
 
+const TOO_MANY_FAMILIES: &str = "more than 128 families";
+
 impl Told for v2::MetricsReport {
     const KIND: MessageType = MessageType::METRICS_REPORT;
     const RULE: Rule = Rule::METRICS;
+    const LIST: Option<(u32, usize, &'static str)> =
+        Some((2, METRIC_FAMILIES_MAX, TOO_MANY_FAMILIES));
 
     fn problem(&self) -> Option<&'static str> {
         if self.instance.len() != INSTANCE_BYTES {
             return Some("instance is not 16 bytes");
         }
         if self.families.len() > METRIC_FAMILIES_MAX {
-            return Some("more than 128 families");
+            return Some(TOO_MANY_FAMILIES);
         }
         let series = self.families.iter().map(|family| family.series.len());
         if series.sum::<usize>() > METRIC_SERIES_MAX {

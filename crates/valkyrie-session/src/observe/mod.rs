@@ -5,6 +5,7 @@ mod health;
 mod metrics;
 
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use valkyrie_frame::limits::OBSERVE_BYTES_MAX;
 use valkyrie_frame::{Flags, Frame, MessageType, StreamClass, StreamId, features, v2};
 
@@ -22,6 +23,10 @@ use crate::session::Session;
 trait Told: Message + Default {
     const KIND: MessageType;
     const RULE: Rule;
+    /// Field number of its list, how long that may be, and what is said when it is longer. Looked
+    /// at before the list is made: an empty element takes two bytes on the wire and a hundred
+    /// times as many in memory.
+    const LIST: Option<(u32, usize, &'static str)> = None;
 
     /// What is wrong with the values, if anything is.
     fn problem(&self) -> Option<&'static str>;
@@ -154,6 +159,11 @@ impl Session {
             let (what, max, rule) = ("reports at once", u64::from(max), Rule::REPORTS);
             Violation::TooMany { what, max, rule }
         })?;
+        if let Some((field, max, problem)) = M::LIST
+            && count_of(field, &whole.body) > max
+        {
+            return Err(value(frame, problem, M::RULE).into());
+        }
         let message = M::decode(&*whole.body).map_err(|error| Violation::Message {
             kind,
             error: error.to_string(),
@@ -163,4 +173,16 @@ impl Session {
             None => Ok(Some(Box::new(message).event())),
         }
     }
+}
+
+/// How often a field is there, up to where the bytes stop being a message.
+fn count_of(field: u32, mut body: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok((found, wire)) = decode_key(&mut body) {
+        count += usize::from(found == field);
+        if skip_field(wire, found, &mut body, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    count
 }
