@@ -18,6 +18,8 @@ pub enum Given {
     Chosen,
     /// Ready, with a stream and a call of each side that must go on.
     Ready(Side),
+    /// The victim has sent HELLO with a token on another transport.
+    Joining,
 }
 
 /// What happens, in order.
@@ -55,7 +57,11 @@ pub struct Case {
     pub given: Given,
     pub limits: v2::Limits,
     pub keepalive: Option<Duration>,
+    /// Features that both sides want beside the default ones.
+    pub features: u64,
     pub accepts: Accepts,
+    /// Memory that the victim may take for each byte that comes.
+    pub memory_per_byte: usize,
     pub steps: Vec<Step>,
     pub rule: &'static str,
     pub code: ErrorCode,
@@ -69,6 +75,13 @@ pub enum Accepts {
     None,
 }
 
+/// Memory for each byte that comes: an answer to the smallest frame, its count for the histograms,
+/// and buffers that double.
+const MEMORY_PER_BYTE: usize = 12;
+
+/// The same for messages of lists in lists, whose elements are larger read than written.
+const MEMORY_PER_LISTED_BYTE: usize = 48;
+
 /// A case that begins with a ready connection which the peer opened.
 pub fn ready(name: impl Into<String>) -> Case {
     given(Given::Ready(Side::Acceptor), name)
@@ -80,7 +93,9 @@ pub fn given(given: Given, name: impl Into<String>) -> Case {
         given,
         limits: v2::Limits::default(),
         keepalive: None,
+        features: 0,
         accepts: Accepts::All,
+        memory_per_byte: MEMORY_PER_BYTE,
         steps: Vec::new(),
         rule: "",
         code: ErrorCode::NONE,
@@ -106,6 +121,18 @@ impl Case {
 
     pub fn keepalive(mut self, interval: Duration) -> Self {
         self.keepalive = Some(interval);
+        self
+    }
+
+    /// More features, which the other side wants too.
+    pub fn features(mut self, features: u64) -> Self {
+        self.features = features;
+        self
+    }
+
+    /// Lists in lists come.
+    pub fn of_lists(mut self) -> Self {
+        self.memory_per_byte = MEMORY_PER_LISTED_BYTE;
         self
     }
 

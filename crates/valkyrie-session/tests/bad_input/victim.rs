@@ -5,10 +5,10 @@ use std::time::Duration;
 use peak_alloc::PeakAlloc;
 use valkyrie_frame::{
     Correlation, ErrorCode, ErrorFlags, ErrorPayload, Frame, FrameLimits, MessageType, StreamClass,
-    StreamId, StreamReset, Time,
+    StreamId, StreamReset, Time, features,
 };
 use valkyrie_session::{
-    End, Event, Limits, Origin, Session, SessionConfig, SessionError, Side, Violation,
+    End, Event, Joining, Limits, Origin, Session, SessionConfig, SessionError, Side, Violation,
 };
 
 use crate::case::{Accepts, Case, Ends, Given, Step};
@@ -20,10 +20,6 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// What a session may take at once beside what bytes that really came may cost it: the first
 /// entries of its tables and buffers.
 const MEMORY_MIN: usize = 64 * 1024;
-/// Memory for each byte that came: an answer to the smallest frame, its note for the histograms,
-/// and buffers that double.
-const MEMORY_PER_BYTE: usize = 12;
-
 /// Correlation of the peer's witness call; no case uses its slot.
 const WITNESS: u32 = 0x1_F00D;
 
@@ -51,6 +47,7 @@ struct Victim {
     session: Session,
     accepts: Accepts,
     reading: Reading,
+    memory_per_byte: usize,
     now: Time,
     held: Vec<u8>,
     came: usize,
@@ -99,7 +96,37 @@ pub fn run(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// The token of a victim that wants to move.
+pub const TOKEN: [u8; 32] = [6; 32];
+
+fn joining() -> Joining {
+    let session = Session::new(Side::Initiator, SessionConfig::default(), [9; 32]);
+    session.joining(&TOKEN, [9; 32])
+}
+
+/// Its HELLO.
+pub fn joining_hello() -> Vec<u8> {
+    joining().hello().to_vec()
+}
+
+/// A victim that wants to move only looks at one answer.
+fn run_joining(case: &Case) -> Result<(), String> {
+    let sent = case.steps.iter().filter_map(|step| match step {
+        Step::Send(bytes) => Some(bytes.as_slice()),
+        _ => None,
+    });
+    let answer: Vec<u8> = sent.flatten().copied().collect();
+    match (joining().check(&answer), case.ends) {
+        (Err(violation), Ends::Connection) => check_violation(case, &violation),
+        (Ok(true), Ends::Nothing) => Ok(()),
+        (other, _) => Err(format!("{other:?}")),
+    }
+}
+
 fn run_as(case: &Case, reading: Reading) -> Result<(), String> {
+    if case.given == Given::Joining {
+        return run_joining(case);
+    }
     let mut victim = Victim::new(case);
     victim.reading = reading;
     let skipped = victim.session.counters().skipped;
@@ -118,17 +145,19 @@ impl Victim {
         let config = SessionConfig {
             limits: Limits::from_wire(&case.limits).expect("limits that work"),
             keepalive: case.keepalive,
+            features: features::OBSERVE | case.features,
             ..SessionConfig::default()
         };
         let side = match case.given {
             Given::Accepted => Side::Acceptor,
-            Given::Offered | Given::Chosen => Side::Initiator,
+            Given::Offered | Given::Chosen | Given::Joining => Side::Initiator,
             Given::Ready(side) => side,
         };
         let mut victim = Self {
             session: Session::new(side, config, [9; 32]),
             accepts: Accepts::All,
             reading: Reading::Whole,
+            memory_per_byte: case.memory_per_byte,
             now: Time::from_nanos(1_000_000_000),
             held: Vec::new(),
             came: 0,
@@ -139,7 +168,7 @@ impl Victim {
         };
         victim.session.tick(victim.now);
         match case.given {
-            Given::Accepted => {}
+            Given::Accepted | Given::Joining => {}
             Given::Offered => victim.transmit(),
             Given::Chosen => victim.greet(1),
             Given::Ready(_) => victim.make_ready(),
@@ -157,7 +186,11 @@ impl Victim {
             Side::Initiator => Side::Acceptor,
             Side::Acceptor => Side::Initiator,
         };
-        let mut other = Session::new(side, SessionConfig::default(), [8; 32]);
+        let config = SessionConfig {
+            features: u64::MAX,
+            ..SessionConfig::default()
+        };
+        let mut other = Session::new(side, config, [8; 32]);
         let (mut wire, mut answer) = (Vec::new(), Vec::new());
         self.session.transmit(self.now, &mut wire);
         other
@@ -231,7 +264,7 @@ impl Victim {
         }
         self.transmit();
         let taken = MEMORY.peak_usage().saturating_sub(before);
-        let most = MEMORY_MIN + self.came * MEMORY_PER_BYTE;
+        let most = MEMORY_MIN + self.came * self.memory_per_byte;
         if taken > most {
             return Err(format!(
                 "{taken} bytes of memory for {} that came",
@@ -361,7 +394,7 @@ impl Victim {
             let errors: Vec<_> = self.errors().collect();
             return Err(format!("the connection goes on ({failure:?}, {errors:?})"));
         };
-        self.check_violation(case, violation)?;
+        check_violation(case, violation)?;
         let last = self
             .said
             .last()
@@ -375,14 +408,6 @@ impl Victim {
             && error.text.ends_with(&rule_text(case));
         if !told || self.last_error != Some(case.code) || !self.session.is_finished() {
             return Err(format!("it says {error:?}, counts {:?}", self.last_error));
-        }
-        Ok(())
-    }
-
-    fn check_violation(&self, case: &Case, violation: &Violation) -> Result<(), String> {
-        if violation.rule().as_str() != case.rule || violation.code() != case.code {
-            let (rule, code) = (violation.rule(), violation.code());
-            return Err(format!("{rule}, {code}: {violation}"));
         }
         Ok(())
     }
@@ -449,6 +474,14 @@ impl Victim {
         }
         Ok(())
     }
+}
+
+fn check_violation(case: &Case, violation: &Violation) -> Result<(), String> {
+    if violation.rule().as_str() != case.rule || violation.code() != case.code {
+        let (rule, code) = (violation.rule(), violation.code());
+        return Err(format!("{rule}, {code}: {violation}"));
+    }
+    Ok(())
 }
 
 fn rule_text(case: &Case) -> String {

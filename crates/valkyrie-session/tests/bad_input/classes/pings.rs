@@ -36,20 +36,21 @@ pub fn cases() -> Vec<Case> {
             let name = format!("pings/{what} to the {side:?}");
             given(Given::Ready(side), name).keepalive(SECOND)
         };
+        // A second until it is asked, and seven timeouts of a second each before the first answer.
         cases.push(
-            silent("three intervals of silence")
-                .wait(SECOND * 3)
+            silent("eight seconds of silence")
+                .wait(SECOND * 8)
                 .ends_connection("R-14.2", ErrorCode::TIMEOUT),
         );
         cases.push(
-            silent("a moment less than three intervals of silence")
-                .wait(Duration::from_millis(2999))
+            silent("a moment less than eight seconds of silence")
+                .wait(Duration::from_millis(7999))
                 .keeps("R-14.2"),
         );
         let half = ping().bytes();
         cases.push(
             silent("a frame that comes a byte an interval")
-                .flood(5, SECOND, move |n| vec![half[n as usize]])
+                .flood(9, SECOND, move |n| vec![half[n as usize]])
                 .ends_connection("R-14.2", ErrorCode::TIMEOUT),
         );
     }
