@@ -5,10 +5,12 @@
 //! keep the short ones behind it waiting.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use valkyrie_frame::{Correlation, Flags, MessageType, StreamClass, StreamId};
 
 use crate::limits::{WAITING_BYTES_MAX, WAITING_MESSAGES_MAX};
+use crate::on_demand::Resting;
 
 /// A message of which not everything was sent.
 #[derive(Debug)]
@@ -177,6 +179,17 @@ impl Lanes {
             StreamClass::Data => &mut self.data,
             StreamClass::Logs => &mut self.logs,
         }
+    }
+}
+
+impl Resting for Lanes {
+    fn resting() -> &'static Self {
+        static RESTING: LazyLock<Lanes> = LazyLock::new(Lanes::default);
+        &RESTING
+    }
+
+    fn is_resting(&self) -> bool {
+        self.is_empty()
     }
 }
 

@@ -46,6 +46,7 @@ pub mod limits;
 mod moving;
 mod negotiate;
 mod observe;
+mod on_demand;
 mod outbox;
 mod passing;
 mod receive;

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 
 use valkyrie_frame::{Header, MessageType, StreamId};
 
+use crate::on_demand::OnDemand;
 use crate::outbox::{Outbox, Place};
 use crate::session::Session;
 
 /// What has to be given out before a frame, and the frame.
 #[derive(Debug)]
 pub(crate) struct Passing {
-    before: Outbox,
-    mark: Outbox,
+    before: OnDemand<Outbox>,
+    mark: OnDemand<Outbox>,
     then: Then,
 }
 
@@ -33,7 +34,7 @@ impl Session {
     pub(crate) fn send_behind_all(&mut self, header: Header, body: &[u8], then: Then) {
         let length = u32::try_from(body.len()).expect("bodies of stream 0 are checked before");
         let header = Header { length, ..header };
-        let mut mark = Outbox::default();
+        let mut mark = OnDemand::<Outbox>::default();
         mark.append(Place::CONTROL, |out| {
             header.append(out);
             out.extend_from_slice(body);
@@ -85,7 +86,7 @@ impl Passing {
         }
     }
 
-    pub(crate) fn leaving_mut(&mut self) -> &mut Outbox {
+    pub(crate) fn leaving_mut(&mut self) -> &mut OnDemand<Outbox> {
         match self.before.is_empty() {
             true => &mut self.mark,
             false => &mut self.before,

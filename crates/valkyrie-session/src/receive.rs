@@ -325,7 +325,9 @@ impl Session {
 
     /// What was half sent or half received of a call of this side.
     pub(crate) fn forget_call(&mut self, stream: StreamId, call: Correlation) {
-        self.lanes.drop_call(stream, MessageType::CALL, call);
+        if let Some(lanes) = self.lanes.present() {
+            lanes.drop_call(stream, MessageType::CALL, call);
+        }
         self.joins.drop_join(JoinKey {
             stream,
             correlation: call,
@@ -440,7 +442,9 @@ impl Session {
             kind: MessageType::CALL,
         });
         // Also of a call that was answered: the answer may still wait here.
-        self.lanes.drop_call(stream, MessageType::REPLY, call);
+        if let Some(lanes) = self.lanes.present() {
+            lanes.drop_call(stream, MessageType::REPLY, call);
+        }
         if !self.incoming.cancel(call, stream.class()) {
             return self.skip();
         }

@@ -376,7 +376,7 @@ impl Session {
 
     /// Sends the next fragment of the lane in front; `None` when it has no credit.
     fn send_fragment(&mut self, class: StreamClass) -> Option<Done> {
-        let lane = self.lanes.front(class)?;
+        let lane = self.lanes.present()?.front(class)?;
         let stream = lane.stream;
         let message = lane.messages.front_mut()?;
         let left = message.body.len() - message.sent;
@@ -388,7 +388,7 @@ impl Session {
             return None;
         }
         self.spend(stream, count as u64);
-        let message = self.lanes.front(class)?.messages.front_mut()?;
+        let message = self.lanes.present()?.front(class)?.messages.front_mut()?;
         let start = message.sent;
         message.sent += count;
         let extensions = std::mem::take(&mut message.extensions);

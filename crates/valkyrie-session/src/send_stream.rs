@@ -379,7 +379,7 @@ impl Session {
             return;
         };
         let final_offset = open.flow.send.position();
-        if self.lanes.end(stream) {
+        if self.lanes.present().is_some_and(|lanes| lanes.end(stream)) {
             return;
         }
         let close = StreamClose {
@@ -418,7 +418,9 @@ impl Session {
 
     /// Drops what waits on a stream in either direction.
     pub(crate) fn forget_stream(&mut self, stream: StreamId) {
-        self.lanes.drop_stream(stream);
+        if let Some(lanes) = self.lanes.present() {
+            lanes.drop_stream(stream);
+        }
         self.joins.drop_stream(stream);
         self.blocked.retain(|id| *id != stream);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::limits::{
 };
 use crate::moving::Move;
 use crate::negotiate::Negotiation;
+use crate::on_demand::OnDemand;
 use crate::outbox::{Outbox, Place};
 use crate::passing;
 use crate::receive::Fault;
@@ -43,7 +45,7 @@ use crate::streams::Streams;
 #[derive(Debug)]
 pub struct Session {
     pub(crate) side: Side,
-    pub(crate) config: SessionConfig,
+    pub(crate) config: Arc<SessionConfig>,
     pub(crate) random: [u8; 32],
     pub(crate) phase: Phase,
     pub(crate) now: Time,
@@ -54,10 +56,10 @@ pub struct Session {
     pub(crate) agreement: Option<Box<Agreement>>,
     pub(crate) own: Limits,
     pub(crate) peer: Limits,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: OnDemand<Outbox>,
     /// Frames that stand behind all that was sent before them.
     pub(crate) passing: passing::Queue,
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: OnDemand<Lanes>,
     pub(crate) streams: Streams,
     pub(crate) send: SendCredit,
     pub(crate) receive: ReceiveCredit,
@@ -77,7 +79,7 @@ pub struct Session {
     pub(crate) credit_due: Vec<StreamId>,
     /// Streams whose caller waits for credit.
     pub(crate) blocked: Vec<StreamId>,
-    pub(crate) failure: Option<SessionError>,
+    pub(crate) failure: Option<Box<SessionError>>,
     partial: Partial,
     pub(crate) piece: Option<Piece>,
 }
@@ -119,7 +121,8 @@ impl Session {
     /// A new session. The initiator has its HELLO waiting; `random` must be fresh, unguessable
     /// bytes.
     #[must_use]
-    pub fn new(side: Side, config: SessionConfig, random: [u8; 32]) -> Self {
+    pub fn new(side: Side, config: impl Into<Arc<SessionConfig>>, random: [u8; 32]) -> Self {
+        let config = config.into();
         let own = config.limits;
         let peer = Limits::default();
         let mut session = Self {
@@ -135,9 +138,9 @@ impl Session {
             agreement: None,
             own,
             peer,
-            outbox: Outbox::default(),
+            outbox: OnDemand::default(),
             passing: passing::Queue::new(),
-            lanes: Lanes::default(),
+            lanes: OnDemand::default(),
             streams: Streams::new(side.parity(), &own, &peer),
             send: SendCredit::new(0),
             receive: ReceiveCredit::new(u64::from(own.connection_window())),
@@ -181,7 +184,7 @@ impl Session {
                 return Ok(Some(event));
             }
             if let Some(failure) = &self.failure {
-                return Err(failure.clone());
+                return Err((**failure).clone());
             }
             if self.piece.is_some() {
                 if let Some(event) = self.go_on_piece(input) {
@@ -282,7 +285,9 @@ impl Session {
             self.fill_from_lanes();
         }
         self.say_close(now);
-        self.outbox.prepare(now)
+        self.outbox
+            .present()
+            .map_or(0, |outbox| outbox.prepare(now))
     }
 
     /// Names what [`prepare`](Self::prepare) decided on, in as many of `slices` as it takes, and
@@ -408,8 +413,8 @@ impl Session {
 
     /// Why the connection is over, if it is because of an error.
     #[must_use]
-    pub const fn failure(&self) -> Option<&SessionError> {
-        self.failure.as_ref()
+    pub fn failure(&self) -> Option<&SessionError> {
+        self.failure.as_deref()
     }
 
     /// What was agreed; `None` before `Ready`.
@@ -434,20 +439,26 @@ impl Session {
         self.streams.take_counts(each);
     }
 
-    /// Lends the session an empty buffer to encode frames into, so that it need not own one.
-    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
-        self.outbox.lend(buffer);
+    /// Lends the session an empty buffer to encode frames into, if it has use for one, so that it
+    /// need not own one.
+    pub fn lend_buffer(&mut self, take: impl FnOnce() -> Vec<u8>) {
+        if let Some(outbox) = self.outbox.present() {
+            outbox.lend(take);
+        }
     }
 
     /// Takes the buffers that hold nothing back; some of them may have no capacity.
     pub fn reclaim_buffers(&mut self, each: impl FnMut(Vec<u8>)) {
-        self.outbox.reclaim(each);
+        if let Some(outbox) = self.outbox.present() {
+            outbox.reclaim(each);
+        }
     }
 
     /// Gives back buffers that hold nothing, so that an idle connection costs little. To be called
     /// when the connection has been quiet for a while.
     pub fn release_buffers(&mut self) {
-        self.outbox.release();
+        self.outbox.rest();
+        self.lanes.rest();
         self.streams.release();
         self.counters.release();
         self.credit_due.shrink_to_fit();
@@ -523,7 +534,9 @@ impl Session {
         }
         self.counters.count_error(violation.code(), Origin::Local);
         self.drop_passing();
-        self.outbox.keep_control_only();
+        if let Some(outbox) = self.outbox.present() {
+            outbox.keep_control_only();
+        }
         let text = violation.text();
         self.control(MessageType::ERROR, |out| {
             let flags = ErrorFlags::CONNECTION_ENDS;
@@ -539,7 +552,7 @@ impl Session {
     /// Ends the connection without a word to the peer.
     pub(crate) fn end(&mut self, error: SessionError) {
         self.phase = Phase::Failed;
-        self.failure = Some(error);
+        self.failure = Some(Box::new(error));
     }
 
     fn check_handshake(&mut self, now: Time) {
@@ -731,9 +744,9 @@ impl Session {
     /// dropped.
     pub fn abandon(&mut self) {
         self.phase = Phase::Failed;
-        self.outbox = Outbox::default();
+        self.outbox = OnDemand::default();
         self.passing.clear();
-        self.lanes = Lanes::default();
+        self.lanes = OnDemand::default();
         self.joins = Joins::default();
         self.events.clear();
     }

@@ -42,6 +42,9 @@ const LOW_WATER_MAX: usize = 256 * 1024;
 const SHORT_REST: usize = 64 * 1024;
 const LOOKS_MAX: u32 = 256;
 
+/// After this long without a byte a connection gives back what it can do without.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// Bytes waiting for a slow peer at which nothing more is read from it. More than credit can ever
 /// let through, so two honest peers cannot end up waiting for each other.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -75,6 +78,8 @@ pub(crate) struct Driver<H> {
     stalled_since: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
+    /// When the connection will have been quiet for a while, unless something is moved before.
+    quiet_at: Option<Time>,
     turn: Turn,
 }
 
@@ -110,6 +115,7 @@ impl<H: Handler> Driver<H> {
             stalled_since: None,
             timer: None,
             timer_at: None,
+            quiet_at: None,
             turn: Turn::None,
         }
     }
@@ -207,6 +213,7 @@ impl<H: Handler> Driver<H> {
             match self.read_once(cx, now) {
                 Poll::Ready(Ok(())) => {
                     reads += 1;
+                    self.quiet_at = Some(now + QUIET);
                     idle::note_read();
                 }
                 Poll::Ready(Err(reason)) => return self.over(cx, now, reason),
@@ -448,6 +455,7 @@ impl<H: Handler> Driver<H> {
                 Poll::Ready(Ok(count)) => {
                     session.written(count);
                     self.stalled_since = None;
+                    self.quiet_at = Some(now + QUIET);
                     if session.has_left() {
                         if self.connection.turn_write().is_err() {
                             return Poll::Ready(CloseReason::Lost);
@@ -503,10 +511,11 @@ impl<H: Handler> Driver<H> {
         let mut session = self.link.driver_session();
         if session.poll_timeout().is_some_and(|at| at <= now) {
             session.handle_timeout(now);
-            if session.is_idle() {
-                // Most often this is the keepalive of a quiet connection.
-                session.release_buffers();
-            }
+        }
+        if self.quiet_at.is_some_and(|at| at <= now) {
+            session.reclaim_buffers(buffers::give_write);
+            session.release_buffers();
+            self.quiet_at = None;
         }
     }
 
@@ -517,7 +526,8 @@ impl<H: Handler> Driver<H> {
             return Poll::Ready(CloseReason::WriteStalled);
         }
         let session = self.link.driver_session().poll_timeout();
-        let Some(at) = [stall, session].into_iter().flatten().min() else {
+        let deadlines = [stall, session, self.quiet_at];
+        let Some(at) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };
         // A timer that is set earlier stays: it wakes once too often, but most deadlines move with

@@ -158,7 +158,7 @@ impl Link {
         // The clock is read once for all that is sent before the driver has its turn.
         if self.inner.turn.get() == Turn::Others {
             session.tick(clock::now());
-            session.lend_buffer(buffers::take_write());
+            session.lend_buffer(buffers::take_write);
         }
         SessionMut {
             session,
@@ -281,7 +281,7 @@ impl Link {
     /// The driver begins its tick.
     pub(crate) fn begin_tick(&self, waker: &Waker) {
         if self.inner.turn.replace(Turn::Driver) == Turn::Others {
-            self.driver_session().lend_buffer(buffers::take_write());
+            self.driver_session().lend_buffer(buffers::take_write);
         }
         let mut known = self.inner.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {

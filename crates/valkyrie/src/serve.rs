@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_local;
 use valkyrie_frame::{ErrorCode, features};
-use valkyrie_session::{Session, Side};
+use valkyrie_session::{Session, SessionConfig, Side};
 use valkyrie_transport::{Connection, Endpoint, Listener};
 
 use crate::config::{Admission, LinkConfig};
@@ -29,7 +29,7 @@ pub async fn connect(
 ) -> Result<Link, ConnectError> {
     let random = random().map_err(ConnectError::Random)?;
     let connection = valkyrie_transport::connect(endpoint).await?;
-    let link = link(&connection, Side::Initiator, &config, random);
+    let link = link(&connection, Side::Initiator, &shared(&config), random);
     let (sender, ready) = oneshot::channel();
     let driver = Driver::new(link.clone(), connection, handler, &config).tell_ready(sender);
     spawn_local(driver.run());
@@ -68,6 +68,7 @@ pub async fn serve<H: Handler>(
     config: LinkConfig,
     mut make: impl FnMut(&Link) -> H,
 ) -> Result<(), ServeError> {
+    let session = shared(&config);
     let room = Arc::new(Semaphore::new(config.connections_max as usize));
     loop {
         // The semaphore is never closed, so there is always a permit in the end.
@@ -78,7 +79,7 @@ pub async fn serve<H: Handler>(
             continue;
         }
         let random = random().map_err(ServeError::Random)?;
-        let link = link(&connection, Side::Acceptor, &config, random);
+        let link = link(&connection, Side::Acceptor, &session, random);
         tracing::debug!(conn = link.id(), peer = %connection.peer(), "connection accepted");
         let handler = make(&link);
         let driver = Driver::new(link, connection, handler, &config);
@@ -98,13 +99,23 @@ fn admits(admission: Admission, uid: Option<u32>) -> bool {
     }
 }
 
-fn link(connection: &Connection, side: Side, config: &LinkConfig, random: [u8; 32]) -> Link {
+/// What the sessions of a configuration share.
+fn shared(config: &LinkConfig) -> Arc<SessionConfig> {
     let mut session = config.session.clone();
     match config.upgrade {
         Upgrade::Never => session.features &= !features::UPGRADE,
         Upgrade::Offer | Upgrade::Take => session.features |= features::UPGRADE,
     }
-    let session = Session::new(side, session, random);
+    Arc::new(session)
+}
+
+fn link(
+    connection: &Connection,
+    side: Side,
+    config: &Arc<SessionConfig>,
+    random: [u8; 32],
+) -> Link {
+    let session = Session::new(side, Arc::clone(config), random);
     Link::new(session, connection.peer().clone())
 }
 

@@ -11,12 +11,14 @@
 mod rope;
 
 use std::io::IoSlice;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use valkyrie_frame::limits::FRAGMENT_SHARED_BYTES;
 use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamClass, Time};
 
 use crate::limits::{CLASS_ACTIVE, PASSED_OVER_MAX, TRANSMIT_BYTES};
+use crate::on_demand::Resting;
 use rope::Rope;
 
 /// A share of the connection.
@@ -165,6 +167,17 @@ pub(crate) struct Outbox {
     spare: Vec<u8>,
 }
 
+impl Resting for Outbox {
+    fn resting() -> &'static Self {
+        static RESTING: LazyLock<Outbox> = LazyLock::new(Outbox::default);
+        &RESTING
+    }
+
+    fn is_resting(&self) -> bool {
+        self.is_empty()
+    }
+}
+
 impl Outbox {
     /// Encodes a frame behind those of its place.
     #[inline]
@@ -203,9 +216,11 @@ impl Outbox {
         queue
     }
 
-    /// Takes an empty buffer, to encode into.
-    pub(crate) fn lend(&mut self, buffer: Vec<u8>) {
-        self.spare = buffer;
+    /// Takes an empty buffer to encode into, if it has none.
+    pub(crate) fn lend(&mut self, take: impl FnOnce() -> Vec<u8>) {
+        if self.spare.capacity() == 0 {
+            self.spare = take();
+        }
     }
 
     /// Gives the buffers that hold nothing back.
@@ -260,14 +275,6 @@ impl Outbox {
             FRAGMENT_SHARED_BYTES as usize
         } else {
             alone
-        }
-    }
-
-    /// Gives back buffers that hold nothing.
-    pub(crate) fn release(&mut self) {
-        if self.is_empty() {
-            self.queues = Vec::new();
-            self.staged = Rope::default();
         }
     }
 
