@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 use valkyrie_frame::{
     ClosePayload, CompressedBody, ErrorPayload, ExtensionWriter, Extensions, FileChunk,
-    FileComplete, FileStart, Flags, Frame, FrameLimits, LogEntry, LogRecords, PayloadError, Ping,
-    StreamAck, StreamClose, StreamReset, TraceContext,
+    FileComplete, FileStart, Flags, Frame, FrameLimits, LogEntry, LogRecords, Metadata,
+    PayloadError, Ping, StreamAck, StreamClose, StreamReset, TraceContext,
     limits::{HEADER_BYTES, LOG_RECORD_BYTES_MAX},
 };
 
@@ -83,7 +83,15 @@ pub(crate) fn extensions(data: &[u8]) {
         extensions.deadline_ms(),
         extensions.idempotency_key(),
     );
-    let _ = extensions.trace_context();
+    let _ = (extensions.trace_context(), extensions.content_type());
+    if let Ok(metadata) = extensions.metadata() {
+        let mut written = Metadata::new();
+        for (name, value) in metadata.iter() {
+            let inserted = written.insert(name, value);
+            inserted.expect("what was read can be written");
+        }
+        assert_eq!(written.view(), metadata);
+    }
     if let Some(kind) = extensions.unknown_critical() {
         assert!(!kind.is_known());
         assert!(extensions.get(kind).is_some());

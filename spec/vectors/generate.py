@@ -57,6 +57,11 @@ def entry(number, value, critical=False):
     return u8(number | (0x80 if critical else 0)) + u16(len(value)) + value
 
 
+def metadata(*pairs):
+    """Extension 10."""
+    return b"".join(u8(len(name)) + name + u16(len(value)) + value for name, value in pairs)
+
+
 def block(*entries):
     joined = b"".join(entries)
     return u16(len(joined)) + joined
@@ -147,11 +152,17 @@ def extension_vector(name, entries, body=b"body", **values):
     listed = [{"number": number, "critical": critical, "value": value.hex()}
               for number, value, critical in entries]
     payload = block(*(entry(*e) for e in entries)) + body
-    unknown = [number for number, _, critical in entries if critical and not 1 <= number <= 9]
+    unknown = [number for number, _, critical in entries if critical and not 1 <= number <= 10]
     read = {"unknown_critical": unknown[0] if unknown else None, "method": None,
-            "deadline_ms": None, "idempotency_key": None, "trace_context": False}
+            "deadline_ms": None, "idempotency_key": None, "trace_context": False,
+            "content_type": None, "metadata": []}
     return {"name": name, "payload": payload.hex(), "entries": listed, "body": body.hex()} \
         | read | values
+
+
+def metadata_vector(name, *pairs):
+    listed = [{"name": key.decode(), "value": value.hex()} for key, value in pairs]
+    return extension_vector(name, [(10, metadata(*pairs), False)], metadata=listed)
 
 
 def extensions():
@@ -178,6 +189,15 @@ def extensions():
         extension_vector("64 entries", [(n, b"", False) for n in range(10, 74)]),
         extension_vector("block of 8,192 bytes", [(3, b"b" * 8189, False)]),
         extension_vector("method of 255 bytes", [(9, b"m" * 255, False)], method="m" * 255),
+        extension_vector("content type", [method, (8, b"application/json", False)],
+                         method="demo.Echo/Say", content_type="application/json"),
+        metadata_vector("metadata of no entry"),
+        metadata_vector("metadata", (b"retries", b"3"), (b"tenant", b"blue")),
+        metadata_vector("every character of a name", (b"-.0123456789_abcdefghijklmnopqrstuvwxyz", b"")),
+        metadata_vector("a value of any bytes", (b"a", bytes(range(256)))),
+        metadata_vector("names where one begins the other", (b"a", b""), (b"a-b", b""), (b"ab", b"")),
+        metadata_vector("64 entries of metadata", *((b"n%02d" % n, b"v") for n in range(64))),
+        metadata_vector("metadata of 7,168 bytes", (b"n" * 255, b"v" * (7168 - 258))),
     ]
 
 
@@ -490,6 +510,11 @@ def invalid_payloads():
     yield invalid("key of 15 bytes", "extensions", block(entry(7, b"\0" * 15)), 100, "R-5.6")
     yield invalid("method that is not text", "extensions", block(entry(9, b"\xFF")), 100, "R-5.6")
     yield invalid("method of 256 bytes", "extensions", block(entry(9, b"m" * 256)), 103, "R-5.6")
+    yield invalid("content type that is not text", "extensions", block(entry(8, b"\xFF")), 100,
+                  "R-5.6")
+    yield invalid("content type of 256 bytes", "extensions", block(entry(8, b"m" * 256)), 103,
+                  "R-5.6")
+    yield from invalid_metadata()
     yield invalid("error of 5 bytes", "error", u16(100) + b"\0\0\0", 100, "R-15.8")
     yield invalid("error text that is not text", "error", b"\0" * 8 + b"\xC3", 100, "R-15.8")
     yield invalid("error text of 1,025 bytes", "error", b"\0" * 8 + b"x" * 1025, 103, "R-15.8")
@@ -513,6 +538,22 @@ def invalid_payloads():
     yield invalid("chunk past the last offset", "file_chunk", u64(2**64 - 1) + b"x", 100, "R-13.2")
     yield invalid("complete of 31 bytes", "file_complete", b"\0" * 31, 100, "R-13.6")
     yield invalid("complete of 33 bytes", "file_complete", b"\0" * 33, 100, "R-13.6")
+
+
+def invalid_metadata():
+    def broken(name, value):
+        return invalid(name, "extensions", block(entry(10, value)), 100, "R-5.9")
+    one = metadata((b"b", b"value"))
+    for cut in range(1, len(one)):
+        yield broken(f"metadata that ends after {cut} bytes", one[:cut])
+    yield broken("a name of no character", metadata((b"", b"")))
+    for byte in (b"A", b" ", b"/", b":", b"\0", b"\x7F", b"\xC3\xA9"):
+        yield broken(f"a name with {byte.hex()}", metadata((b"a" + byte, b"")))
+    yield broken("a name twice", metadata((b"b", b"1"), (b"b", b"2")))
+    yield broken("names out of order", metadata((b"b", b""), (b"a", b"")))
+    yield broken("65 entries of metadata",
+                 metadata(*((b"n%02d" % n, b"") for n in range(65))))
+    yield broken("metadata of 7,169 bytes", metadata((b"n", b"v" * 7165)))
 
 
 def invalid_logs():

@@ -31,6 +31,8 @@ impl ExtensionType {
     pub const CONTENT_TYPE: Self = Self(8);
     /// `package.Service/Method` of a CALL or MESSAGE.
     pub const METHOD: Self = Self(9);
+    /// [`Metadata`](crate::Metadata) of the application.
+    pub const METADATA: Self = Self(10);
 
     /// The highest number there is.
     pub const MAX: Self = Self(0x7F);
@@ -38,7 +40,7 @@ impl ExtensionType {
     /// Whether this version gives the number a meaning.
     #[must_use]
     pub const fn is_known(self) -> bool {
-        matches!(self.0, 1..=9)
+        matches!(self.0, 1..=10)
     }
 }
 
@@ -54,6 +56,7 @@ impl fmt::Display for ExtensionType {
             Self::IDEMPOTENCY_KEY => "idempotency_key",
             Self::CONTENT_TYPE => "content_type",
             Self::METHOD => "method",
+            Self::METADATA => "metadata",
             Self(other) => return write!(f, "unknown({other})"),
         };
         f.write_str(name)
@@ -228,6 +231,15 @@ impl<'b> Extensions<'b> {
         self.entries.is_empty()
     }
 
+    /// A copy of the block, with its length in front.
+    #[must_use]
+    pub fn to_block(&self) -> Box<[u8]> {
+        let length =
+            u16::try_from(self.entries.len()).expect("split() holds the block under 8 KiB");
+        let entries = self.entries.iter().copied();
+        length.to_be_bytes().into_iter().chain(entries).collect()
+    }
+
     /// The first entry that is critical and has no meaning here; the message has to be refused
     /// with error 106.
     #[must_use]
@@ -286,6 +298,28 @@ impl<'b> Extensions<'b> {
         let mut reader = Reader::new(value);
         let key = reader.array("idempotency key")?;
         reader.end("idempotency key").map(|()| Some(key))
+    }
+
+    /// Media type of the body.
+    ///
+    /// # Errors
+    /// The value is not text, or longer than
+    /// [`CONTENT_TYPE_BYTES_MAX`](crate::limits::CONTENT_TYPE_BYTES_MAX).
+    pub fn content_type(&self) -> Result<Option<&'b str>, PayloadError> {
+        let max = crate::limits::CONTENT_TYPE_BYTES_MAX;
+        let value = self.get(ExtensionType::CONTENT_TYPE);
+        value
+            .map(|value| Reader::new(value).text("content type", max))
+            .transpose()
+    }
+
+    /// Names and values of the application.
+    ///
+    /// # Errors
+    /// The value breaks rule.
+    pub fn metadata(&self) -> Result<crate::MetadataView<'b>, crate::MetadataError> {
+        let value = self.get(ExtensionType::METADATA).unwrap_or_default();
+        crate::MetadataView::parse(value)
     }
 
     /// The trace context; a bad one is as good as none.

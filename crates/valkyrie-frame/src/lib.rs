@@ -33,6 +33,7 @@ mod header;
 mod kind;
 pub mod limits;
 pub mod log;
+mod metadata;
 pub mod payload;
 mod read;
 mod stream;
@@ -49,6 +50,7 @@ pub use handshake::{SecurityMode, VERSION, features, th0};
 pub use header::{Header, MAGIC, VERSION_MAJOR};
 pub use kind::MessageType;
 pub use log::{LogChannel, LogEntry, LogRecord, LogRecords};
+pub use metadata::{Metadata, MetadataError, MetadataView};
 pub use payload::{
     ClosePayload, CompressedBody, Compression, ErrorFlags, ErrorPayload, PayloadError, Ping,
     StreamAck, StreamClose, StreamReset,

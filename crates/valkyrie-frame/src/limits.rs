@@ -27,8 +27,12 @@ pub const EXTENSIONS_MAX: usize = 64;
 pub const METHOD_BYTES_MAX: usize = 255;
 /// Longest node name in HELLO.
 pub const NODE_BYTES_MAX: usize = 255;
-/// Most entries of STREAM_OPEN's metadata.
+/// Longest content type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// Most entries of metadata, in an extension block or in STREAM_OPEN.
 pub const METADATA_MAX: usize = 64;
+/// Longest metadata in an extension block.
+pub const METADATA_BYTES_MAX: usize = 7 * 1024;
 /// Longest text of an ERROR.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 /// Longest name of a transferred file.
@@ -94,7 +98,10 @@ const _: () = {
     assert!(EXTENSIONS_BYTES_MAX + 2 < PRE_AUTH_PAYLOAD_BYTES_MAX as usize);
     // A type is seven bits, each at most once.
     assert!(EXTENSIONS_MAX <= 128);
-    assert!(METHOD_BYTES_MAX < EXTENSIONS_BYTES_MAX);
+    // Metadata, method, content type, trace context, deadline and key fit one block together,
+    // each behind its three bytes of type and length.
+    let fixed = METHOD_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + crate::TraceContext::BYTES + 4 + 16;
+    assert!(METADATA_BYTES_MAX + fixed + 6 * 3 <= EXTENSIONS_BYTES_MAX);
     // Every side takes a whole message about itself, however small its own limits are.
     assert!(OBSERVE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_FLOOR as usize);
     // One whole record, with the offset in front, fits the smallest frame a peer may ask for.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use valkyrie_frame::{Correlation, ErrorCode, MessageType, StreamClass, StreamId, v2};
 
 use crate::config::Agreement;
+use crate::envelope::Envelope;
 use crate::resume::Resume;
 
 /// Bytes of a message: in the input where it came in one frame, joined where it came in several.
@@ -56,6 +57,15 @@ pub enum End {
     Yes,
 }
 
+/// Whether a message goes on in the next frame of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum More {
+    /// The message ends with these bytes.
+    No,
+    /// More of the same message follows.
+    Yes,
+}
+
 /// Something that happened. Borrows only from the input, so the session can be used meanwhile.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -74,6 +84,8 @@ pub enum Event<'b> {
         body: Payload<'b>,
         /// How long the caller still waits.
         deadline: Option<Duration>,
+        /// What else the caller says.
+        envelope: Envelope<'b>,
     },
     /// A call of this side was answered.
     Reply {
@@ -81,6 +93,8 @@ pub enum Event<'b> {
         call: Correlation,
         /// The answer.
         body: Payload<'b>,
+        /// What the answer says beside it.
+        envelope: Envelope<'b>,
     },
     /// A call of this side failed: the peer said so, or its deadline passed (105).
     CallFailed {
@@ -92,6 +106,8 @@ pub enum Event<'b> {
         retry: Retry,
         /// For people.
         text: Cow<'b, str>,
+        /// What the peer says beside it.
+        envelope: Envelope<'b>,
     },
     /// The peer no longer wants the answer. Still end the call with `reply` or `reply_error`: it
     /// counts against the peer's limit until then, and nothing is sent.
@@ -107,6 +123,8 @@ pub enum Event<'b> {
         method: Cow<'b, str>,
         /// The message.
         body: Payload<'b>,
+        /// What the sender says beside it.
+        envelope: Envelope<'b>,
     },
     /// The peer opened a stream; answer with `accept` or `reset`.
     Opened {
@@ -114,6 +132,8 @@ pub enum Event<'b> {
         stream: StreamId,
         /// What for.
         open: v2::StreamOpen,
+        /// What the opener says beside it.
+        envelope: Envelope<'b>,
     },
     /// The peer took a stream of this side.
     Accepted {
@@ -127,12 +147,17 @@ pub enum Event<'b> {
         /// The stream.
         stream: StreamId,
     },
-    /// Bytes of a stream; give their credit back with `consume`.
+    /// Bytes of a stream, or of a message on it; give their credit back with `consume`. A message
+    /// of no bytes has taken the credit of one.
     Data {
         /// The stream.
         stream: StreamId,
         /// The bytes.
         bytes: Payload<'b>,
+        /// Whether the message goes on. Of no meaning where a stream is just bytes.
+        more: More,
+        /// What the message says beside them, where it says anything.
+        envelope: Option<Box<Envelope<'b>>>,
     },
     /// A job message. JOB_REQUEST opens its stream.
     Job {
@@ -219,6 +244,8 @@ pub enum Event<'b> {
         stream: StreamId,
         /// [`ErrorCode::NONE`] when it ended well.
         status: ErrorCode,
+        /// What the peer says beside it, where it says anything.
+        envelope: Option<Box<Envelope<'b>>>,
     },
     /// A stream ended at once in both directions, by the peer or because the peer broke a rule.
     Reset {
@@ -239,6 +266,8 @@ pub enum Event<'b> {
         retry: Retry,
         /// For people.
         text: Cow<'b, str>,
+        /// What the peer says beside it.
+        envelope: Envelope<'b>,
     },
     /// Metrics of the peer.
     Metrics(Box<v2::MetricsReport>),

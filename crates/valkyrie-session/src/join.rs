@@ -1,10 +1,10 @@
 //! Messages that come in several fragments.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use valkyrie_frame::{Correlation, Header, MessageType, StreamId, Time};
 
+use crate::envelope::Envelope;
 use crate::limits::{FRAGMENT_TIMEOUT, JOIN_BYTES_MAX, JOINS_MAX};
 
 /// Which message a fragment belongs to. The type is part of it because each side numbers its own
@@ -26,16 +26,10 @@ impl JoinKey {
     }
 }
 
-/// What the first fragment said about its message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Opening {
-    pub(crate) method: String,
-    pub(crate) deadline: Option<Duration>,
-}
-
 #[derive(Debug)]
 struct Join {
-    opening: Opening,
+    /// What the first fragment said about its message.
+    envelope: Envelope<'static>,
     bytes: Vec<u8>,
     touched: Time,
 }
@@ -79,7 +73,7 @@ impl Joins {
     pub(crate) fn begin(
         &mut self,
         key: JoinKey,
-        opening: Opening,
+        envelope: Envelope<'static>,
         bytes: &[u8],
         now: Time,
     ) -> Result<(), JoinError> {
@@ -93,7 +87,7 @@ impl Joins {
         self.open.insert(
             key,
             Join {
-                opening,
+                envelope,
                 bytes: bytes.to_vec(),
                 touched: now,
             },
@@ -134,14 +128,14 @@ impl Joins {
         bytes: &[u8],
         max: u32,
         now: Time,
-    ) -> Result<(Opening, Vec<u8>), JoinError> {
+    ) -> Result<(Envelope<'static>, Vec<u8>), JoinError> {
         self.add(key, bytes, max, now)?;
         let join = self.open.remove(&key);
-        let join = join
-            .map(|join| (join.opening, join.bytes))
-            .unwrap_or_default();
-        self.bytes -= join.1.len();
-        Ok(join)
+        let (envelope, bytes) = join.map_or((Envelope::EMPTY, Vec::new()), |join| {
+            (join.envelope, join.bytes)
+        });
+        self.bytes -= bytes.len();
+        Ok((envelope, bytes))
     }
 
     /// Forgets a message.
@@ -212,10 +206,10 @@ mod tests {
     fn fragments_of_different_messages_interleave() {
         let mut joins = Joins::default();
         joins
-            .begin(key(1), Opening::default(), b"a", Time::ZERO)
+            .begin(key(1), Envelope::EMPTY, b"a", Time::ZERO)
             .unwrap();
         joins
-            .begin(key(2), Opening::default(), b"x", Time::ZERO)
+            .begin(key(2), Envelope::EMPTY, b"x", Time::ZERO)
             .unwrap();
         joins.add(key(1), b"b", 100, Time::ZERO).unwrap();
         assert_eq!(
@@ -233,7 +227,7 @@ mod tests {
     fn too_long_too_many_and_too_slow_messages_are_forgotten() {
         let mut joins = Joins::default();
         joins
-            .begin(key(1), Opening::default(), b"aaaa", Time::ZERO)
+            .begin(key(1), Envelope::EMPTY, b"aaaa", Time::ZERO)
             .unwrap();
         assert_eq!(
             joins.add(key(1), b"b", 4, Time::ZERO),
@@ -242,10 +236,10 @@ mod tests {
         assert!(!joins.contains(key(1)));
         for number in 0..JOINS_MAX as u16 {
             joins
-                .begin(key(number), Opening::default(), b"", Time::ZERO)
+                .begin(key(number), Envelope::EMPTY, b"", Time::ZERO)
                 .unwrap();
         }
-        let many = joins.begin(key(4000), Opening::default(), b"", Time::ZERO);
+        let many = joins.begin(key(4000), Envelope::EMPTY, b"", Time::ZERO);
         assert_eq!(
             many,
             Err(JoinError::TooMany {
@@ -263,7 +257,7 @@ mod tests {
     fn a_stream_that_ends_takes_its_half_messages_along() {
         let mut joins = Joins::default();
         joins
-            .begin(key(1), Opening::default(), b"aaaa", Time::ZERO)
+            .begin(key(1), Envelope::EMPTY, b"aaaa", Time::ZERO)
             .unwrap();
         joins.drop_stream(StreamId(1));
         assert_eq!(joins.bytes, 0);

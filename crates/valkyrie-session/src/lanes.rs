@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-use valkyrie_frame::{Correlation, Flags, MessageType, StreamClass, StreamId};
+use valkyrie_frame::{Correlation, Flags, MessageType, StreamClass, StreamId, TraceByte};
 
 use crate::limits::{WAITING_BYTES_MAX, WAITING_MESSAGES_MAX};
 use crate::on_demand::Resting;
@@ -21,6 +21,8 @@ pub(crate) struct Outgoing {
     pub(crate) flags: Flags,
     /// The encoded extension block, for the first fragment.
     pub(crate) extensions: Vec<u8>,
+    /// The trace byte of the first fragment.
+    pub(crate) trace: TraceByte,
     pub(crate) body: Vec<u8>,
     pub(crate) sent: usize,
 }
@@ -210,6 +212,7 @@ mod tests {
             correlation: Correlation::NONE,
             flags: Flags::NONE,
             extensions: Vec::new(),
+            trace: TraceByte::NONE,
             body: vec![0; bytes],
             sent: 0,
         }

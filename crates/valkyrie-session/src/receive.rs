@@ -10,13 +10,15 @@ use valkyrie_frame::{
 
 use crate::calls::Refused;
 use crate::counters::Origin;
+use crate::envelope::Envelope;
 use crate::error::{SessionError, Violation};
 use crate::event::{Event, Payload, Retry};
 use crate::handshake::unexpected;
-use crate::join::{JoinError, JoinKey, Opening};
+use crate::join::{JoinError, JoinKey};
 use crate::limits::{DRAIN_MAX, PRE_AUTH_FRAMES_MAX};
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
+use crate::streams::Listed;
 
 /// A rule that was broken, and how much has to end.
 #[derive(Debug)]
@@ -38,8 +40,7 @@ pub(crate) type Handled<'b> = Result<Option<Event<'b>>, Fault>;
 
 /// A message that is whole, with what its first fragment said.
 pub(crate) struct Whole<'b> {
-    /// Only of a message in several fragments; else it lies in the frame.
-    opening: Option<Opening>,
+    pub(crate) envelope: Envelope<'b>,
     pub(crate) body: Payload<'b>,
 }
 
@@ -94,6 +95,7 @@ impl Session {
             code: violation.code(),
             retry: Retry::No,
             text: violation.text().into(),
+            envelope: Envelope::EMPTY,
         })
     }
 
@@ -197,7 +199,7 @@ impl Session {
     /// Payload takes connection credit, and gives it back at once: it has left the connection's
     /// buffer when it is looked at, so no unread stream can hold up the others.
     fn charge_connection(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
-        let (stream, bytes) = (frame.header.stream, frame.body.len() as u64);
+        let (stream, bytes) = (frame.header.stream, credit_of(frame));
         let room = self.receive.room();
         if bytes > room {
             return Err(Fault::Connection(Violation::Window {
@@ -291,6 +293,8 @@ impl Session {
             return Ok(None);
         }
         let retry = retry_of(&error);
+        // What is wrong with the extensions of an ERROR is not answered with another one.
+        let envelope = Envelope::read(frame).map_err(Fault::Connection)?;
         if stream.is_channel() && !call.is_none() {
             if !self.outgoing.is_open_on(call, stream.class()) {
                 // As a late REPLY: the call was canceled or timed out.
@@ -304,7 +308,30 @@ impl Session {
                 code: error.code,
                 retry,
                 text,
+                envelope,
             }));
+        }
+        self.count_stream_error(stream)?;
+        Ok(Some(Event::PeerError {
+            stream,
+            correlation: call,
+            code: error.code,
+            retry,
+            text: error.text.into(),
+            envelope,
+        }))
+    }
+
+    /// Counts an ERROR that answers no call. The first one on a stream of this side is free: it
+    /// may be the answer.
+    fn count_stream_error(&mut self, stream: StreamId) -> Result<(), Fault> {
+        let own = self.streams.is_own(stream);
+        if let Some(open) = self.streams.get_mut(stream)
+            && own
+            && open.failed == Listed::No
+        {
+            open.failed = Listed::Yes;
+            return Ok(());
         }
         self.budgets.errors.take(self.now).map_err(|max| {
             let max = u64::from(max);
@@ -313,14 +340,7 @@ impl Session {
                 max,
                 rule: Rule::ERRORS,
             })
-        })?;
-        Ok(Some(Event::PeerError {
-            stream,
-            correlation: call,
-            code: error.code,
-            retry,
-            text: error.text.into(),
-        }))
+        })
     }
 
     /// What was half sent or half received of a call of this side.
@@ -372,10 +392,10 @@ impl Session {
         if call.is_none() {
             return Err(value(frame, "a call needs a correlation", Rule::CORRELATION).into());
         }
-        let Some(mut whole) = self.join(frame, opening_of)? else {
+        let Some(whole) = self.join(frame)? else {
             return Ok(None);
         };
-        let (method, deadline) = whole.request(frame)?;
+        let method = whole.method(frame)?;
         if self.is_closing() {
             return Err(Violation::Draining.into());
         }
@@ -393,9 +413,10 @@ impl Session {
         Ok(Some(Event::Call {
             call,
             class: stream.class(),
-            deadline,
+            deadline: whole.envelope.deadline(),
             method,
             body: whole.body,
+            envelope: whole.envelope,
         }))
     }
 
@@ -404,14 +425,15 @@ impl Session {
             let problem = "a message needs a correlation";
             return Err(value(frame, problem, Rule::MESSAGE_NUMBER).into());
         }
-        let Some(mut whole) = self.join(frame, opening_of)? else {
+        let Some(whole) = self.join(frame)? else {
             return Ok(None);
         };
-        let (method, _) = whole.request(frame)?;
+        let method = whole.method(frame)?;
         Ok(Some(Event::Message {
             class: frame.header.stream.class(),
             method,
             body: whole.body,
+            envelope: whole.envelope,
         }))
     }
 
@@ -421,13 +443,14 @@ impl Session {
         if !self.outgoing.is_open_on(call, frame.header.stream.class()) {
             return self.skip();
         }
-        let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
+        let Some(whole) = self.join(frame)? else {
             return Ok(None);
         };
         self.outgoing.close(call);
         Ok(Some(Event::Reply {
             call,
             body: whole.body,
+            envelope: whole.envelope,
         }))
     }
 
@@ -452,11 +475,7 @@ impl Session {
     }
 
     /// Joins fragments; `None` until the message is whole.
-    pub(crate) fn join<'b>(
-        &mut self,
-        frame: &Frame<'b>,
-        opening: impl FnOnce(&Frame<'b>) -> Result<Opening, Violation>,
-    ) -> Result<Option<Whole<'b>>, Violation> {
+    pub(crate) fn join<'b>(&mut self, frame: &Frame<'b>) -> Result<Option<Whole<'b>>, Violation> {
         let header = &frame.header;
         let more = header.flags.contains(Flags::MORE_FRAGMENTS);
         let key = JoinKey::of(header);
@@ -479,16 +498,14 @@ impl Session {
         let begun = self.joins.contains(key);
         let joined = match (begun, more) {
             (false, false) => {
+                let envelope = Envelope::read(frame)?;
                 let body = Payload::Borrowed(frame.body);
-                return Ok(Some(Whole {
-                    opening: None,
-                    body,
-                }));
+                return Ok(Some(Whole { envelope, body }));
             }
             (false, true) => {
-                let opening = opening(frame)?;
+                let envelope = Envelope::read(frame)?.into_owned();
                 self.joins
-                    .begin(key, opening, frame.body, now)
+                    .begin(key, envelope, frame.body, now)
                     .map(|()| None)
             }
             (true, true) => self.joins.add(key, frame.body, max, now).map(|()| None),
@@ -511,26 +528,19 @@ impl Session {
                 rule: Rule::HALF_SENT,
             },
         })?;
-        Ok(joined.map(|(opening, bytes)| Whole {
-            opening: Some(opening),
+        Ok(joined.map(|(envelope, bytes)| Whole {
+            envelope,
             body: Payload::Joined(bytes),
         }))
     }
 }
 
-impl Whole<'_> {
-    /// Method and deadline. The method is borrowed where it lies in the frame, so that a call in
-    /// one frame costs no copy.
-    fn request<'b>(
-        &mut self,
-        frame: &Frame<'b>,
-    ) -> Result<(Cow<'b, str>, Option<Duration>), Violation> {
-        let (method, deadline) = match self.opening.take() {
-            Some(opening) => (Cow::Owned(opening.method), opening.deadline),
-            None => {
-                let (method, deadline) = request_of(frame)?;
-                (Cow::Borrowed(method), deadline)
-            }
+impl<'b> Whole<'b> {
+    /// The method, borrowed where it lies in the frame, so that a call in one frame costs no copy.
+    fn method(&self, frame: &Frame<'b>) -> Result<Cow<'b, str>, Violation> {
+        let method = match self.envelope.borrowed_method() {
+            Some(method) => Cow::Borrowed(method),
+            None => Cow::Owned(self.envelope.method().to_owned()),
         };
         if method.is_empty() {
             return Err(value(
@@ -539,32 +549,8 @@ impl Whole<'_> {
                 Rule::METHOD,
             ));
         }
-        Ok((method, deadline))
+        Ok(method)
     }
-}
-
-fn request_of<'b>(frame: &Frame<'b>) -> Result<(&'b str, Option<Duration>), Violation> {
-    let method = frame
-        .extensions
-        .method()
-        .map_err(|error| body(frame, error))?;
-    let deadline = frame
-        .extensions
-        .deadline_ms()
-        .map_err(|error| body(frame, error))?;
-    // Whoever serves the call looks at the key; that it is one is checked for every call.
-    let key = frame.extensions.idempotency_key();
-    key.map_err(|error| body(frame, error))?;
-    let deadline = deadline.map(|ms| Duration::from_millis(u64::from(ms)));
-    Ok((method.unwrap_or_default(), deadline))
-}
-
-fn opening_of(frame: &Frame<'_>) -> Result<Opening, Violation> {
-    let (method, deadline) = request_of(frame)?;
-    Ok(Opening {
-        method: method.to_owned(),
-        deadline,
-    })
 }
 
 /// Types whose payload takes credit.
@@ -579,6 +565,15 @@ pub(crate) const fn is_charged(kind: MessageType) -> bool {
             | MessageType::MESSAGE
     ) || kind.is_job()
         || kind.is_observe()
+}
+
+/// What a frame of a charged type takes: its body, and one byte for a message of a stream that has
+/// none, or such messages would be free.
+pub(crate) fn credit_of(frame: &Frame<'_>) -> u64 {
+    let empty_message = frame.body.is_empty()
+        && frame.header.kind == MessageType::STREAM_DATA
+        && frame.header.flags.contains(Flags::EXTENSIONS);
+    frame.body.len() as u64 + u64::from(empty_message)
 }
 
 /// Flags and extensions that this side cannot honour.

@@ -4,9 +4,9 @@ use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, VERSION_MAJOR};
 use valkyrie_frame::{Extensions, Flags, Frame, Header, MAGIC, MessageType, StreamId, Time};
 
-use crate::event::{Event, Payload};
+use crate::event::{Event, More, Payload};
 use crate::limits::PIECES_FROM;
-use crate::receive_stream::Admitted;
+use crate::receive_stream::{Admitted, finished};
 use crate::session::{Phase, Session};
 use crate::state::{Change, StreamState};
 use crate::streams::Counting;
@@ -281,13 +281,19 @@ impl Session {
                 self.streams.change(stream, Change::ReceiveEnd);
                 if wanted {
                     let status = ErrorCode::NONE;
-                    self.events.push_back(Event::Finished { stream, status });
+                    self.events.push_back(finished(stream, status));
                 }
             }
         }
+        let more = match left > 0 || flags.contains(Flags::MORE_FRAGMENTS) {
+            true => More::Yes,
+            false => More::No,
+        };
         wanted.then_some(Event::Data {
             stream,
             bytes: Payload::Borrowed(bytes),
+            more,
+            envelope: None,
         })
     }
 

@@ -100,7 +100,7 @@ fn on_file_chunk<'b>(open: &mut Stream, frame: &Frame<'b>) -> Result<Event<'b>, 
         .receive
         .receive(bytes)
         .map_err(|excess| Violation::Window { stream, excess })?;
-    open.count_empty(chunk.bytes, end_of(frame))?;
+    open.count_empty(chunk.bytes.len() as u64, end_of(frame))?;
     Ok(Event::FileChunk {
         stream,
         offset: chunk.offset,

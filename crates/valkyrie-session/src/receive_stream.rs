@@ -2,15 +2,17 @@
 
 use valkyrie_frame::limits::{METADATA_MAX, METHOD_BYTES_MAX, STREAM_WINDOW_BYTES_MAX};
 use valkyrie_frame::{
-    Correlation, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamReset, v2,
+    Correlation, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamId,
+    StreamReset, v2,
 };
 
+use crate::envelope::Envelope;
 use crate::error::Violation;
-use crate::event::{End, Event, Payload};
+use crate::event::{End, Event, More, Payload};
 use crate::handshake::{decode, unexpected};
-use crate::join::{JoinKey, Opening};
+use crate::join::JoinKey;
 use crate::limits::{OPENING_BYTES_MAX, UNACCEPTED_MAX, UNANSWERED_MAX};
-use crate::receive::{Fault, Handled, body, is_charged, value};
+use crate::receive::{Fault, Handled, body, credit_of, is_charged, value};
 use crate::rule::Rule;
 use crate::session::Session;
 use crate::state::{Change, StreamState};
@@ -56,7 +58,7 @@ impl Session {
     /// What the peer had credit for was rightly sent before it saw the reset, in frames as short
     /// as it likes; more than that is skipped like anything without meaning.
     pub(crate) fn late<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
-        let (stream, bytes) = (frame.header.stream, frame.body.len() as u64);
+        let (stream, bytes) = (frame.header.stream, credit_of(frame));
         let rightful = bytes > 0
             && is_charged(frame.header.kind)
             && self
@@ -195,8 +197,8 @@ impl Session {
 
     pub(crate) fn on_stream_open<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let stream = frame.header.stream;
-        let open = match opening(frame) {
-            Ok(open) => open,
+        let (open, envelope) = match opening(frame) {
+            Ok(opening) => opening,
             Err(violation) => return self.refuse_opening(frame, violation),
         };
         if self.admit_opening(frame)? == Admitted::Late {
@@ -212,7 +214,11 @@ impl Session {
         if frame.header.flags.contains(Flags::END_OF_STREAM) {
             self.streams.change(stream, Change::ReceiveEnd);
         }
-        Ok(Some(Event::Opened { stream, open }))
+        Ok(Some(Event::Opened {
+            stream,
+            open,
+            envelope,
+        }))
     }
 
     pub(crate) fn on_data<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
@@ -221,6 +227,7 @@ impl Session {
             return self.late(frame);
         }
         let end = end_of(frame);
+        let envelope = boxed_envelope(frame)?;
         let Some(open) = self.streams.get_mut(stream) else {
             return Ok(None);
         };
@@ -229,22 +236,33 @@ impl Session {
                 unexpected(frame, "on a stream that carries a file", Rule::FILE_ORDER).into(),
             );
         }
+        let credit = credit_of(frame);
+        let more = match frame.header.flags.contains(Flags::MORE_FRAGMENTS) {
+            true if bytes.is_empty() && credit > 0 => {
+                let problem = "a fragment without a byte";
+                return Err(value(frame, problem, Rule::EMPTY_FRAGMENT).into());
+            }
+            true => More::Yes,
+            false => More::No,
+        };
         open.flow
             .receive
-            .receive(bytes.len() as u64)
+            .receive(credit)
             .map_err(|excess| Violation::Window { stream, excess })?;
-        open.count_empty(bytes, end)?;
+        open.count_empty(credit, end)?;
         if end == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
-            let status = valkyrie_frame::ErrorCode::NONE;
-            if bytes.is_empty() {
-                return Ok(Some(Event::Finished { stream, status }));
+            let finished = finished(stream, valkyrie_frame::ErrorCode::NONE);
+            if credit == 0 {
+                return Ok(Some(finished));
             }
-            self.events.push_back(Event::Finished { stream, status });
+            self.events.push_back(finished);
         }
-        Ok((!bytes.is_empty()).then_some(Event::Data {
+        Ok((credit > 0).then_some(Event::Data {
             stream,
             bytes: Payload::Borrowed(bytes),
+            more,
+            envelope,
         }))
     }
 
@@ -271,10 +289,12 @@ impl Session {
             }
             .into());
         }
+        let envelope = boxed_envelope(frame)?;
         self.streams.change(stream, Change::ReceiveEnd);
         Ok(Some(Event::Finished {
             stream,
             status: close.status,
+            envelope,
         }))
     }
 
@@ -357,7 +377,7 @@ impl Session {
         if self.joins.is_inside_another(JoinKey::of(&frame.header)) {
             return Err(unexpected(frame, "inside another message", Rule::HALF_SENT).into());
         }
-        let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
+        let Some(whole) = self.join(frame)? else {
             return Ok(None);
         };
         if end == End::Yes {
@@ -403,11 +423,11 @@ impl Session {
             .receive
             .receive(entry.records.len() as u64)
             .map_err(|excess| Violation::Window { stream, excess })?;
-        open.count_empty(entry.records, end_of(frame))?;
+        open.count_empty(entry.records.len() as u64, end_of(frame))?;
         if end_of(frame) == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
             let status = valkyrie_frame::ErrorCode::NONE;
-            self.events.push_back(Event::Finished { stream, status });
+            self.events.push_back(finished(stream, status));
         }
         Ok(Some(Event::Log {
             stream,
@@ -429,8 +449,8 @@ pub(crate) fn check_ack_body(frame: &Frame<'_>) -> Result<(), Violation> {
     ))
 }
 
-/// The body of STREAM_OPEN.
-fn opening(frame: &Frame<'_>) -> Result<v2::StreamOpen, Violation> {
+/// The body of STREAM_OPEN, and what stands beside it.
+fn opening<'b>(frame: &Frame<'b>) -> Result<(v2::StreamOpen, Envelope<'b>), Violation> {
     check_length(frame, "STREAM_OPEN", frame.body.len(), OPENING_BYTES_MAX)?;
     let open: v2::StreamOpen = decode(frame)?;
     check_length(frame, "its method", open.method.len(), METHOD_BYTES_MAX)?;
@@ -438,7 +458,28 @@ fn opening(frame: &Frame<'_>) -> Result<v2::StreamOpen, Violation> {
         let problem = "more than 64 metadata entries";
         return Err(value(frame, problem, Rule::METADATA));
     }
-    Ok(open)
+    Ok((open, Envelope::read(frame)?))
+}
+
+/// What a frame says beside its body; most say nothing and cost no allocation.
+fn boxed_envelope<'b>(frame: &Frame<'b>) -> Result<Option<Box<Envelope<'b>>>, Violation> {
+    if frame.extensions.is_empty() {
+        return Ok(None);
+    }
+    Envelope::read(frame).map(|envelope| Some(Box::new(envelope)))
+}
+
+/// The end of the peer's direction, which says nothing else.
+pub(crate) const fn finished(
+    stream: StreamId,
+    status: valkyrie_frame::ErrorCode,
+) -> Event<'static> {
+    let envelope = None;
+    Event::Finished {
+        stream,
+        status,
+        envelope,
+    }
 }
 
 fn check_length(

@@ -74,6 +74,7 @@ rules! {
     STRUCTURED_BODY = "R-4.5";
     CRITICAL = "R-5.5";
     EXTENSION_VALUE = "R-5.6";
+    METADATA_ENTRIES = "R-5.9";
     HALF_SENT = "R-6.2";
     MESSAGE_LENGTH = "R-6.3";
     COMPRESSED = "R-6.7";

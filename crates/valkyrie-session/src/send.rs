@@ -2,34 +2,50 @@
 
 use std::time::Duration;
 
-use valkyrie_frame::limits::{FRAGMENT_SHARED_BYTES, METHOD_BYTES_MAX};
+use valkyrie_frame::limits::FRAGMENT_SHARED_BYTES;
 use valkyrie_frame::{
-    Correlation, ErrorCode, ErrorFlags, ExtensionError, ExtensionType, ExtensionWriter, Flags,
-    Header, MessageType, Priority, StreamClass, StreamId,
+    Correlation, ErrorCode, Flags, Header, MessageType, MetadataView, Priority, StreamClass,
+    StreamId,
 };
 
-use crate::calls::{Wanted, deadline_ms};
+use crate::calls::Wanted;
 use crate::error::SendError;
+use crate::event::Retry;
 use crate::lanes::{Done, Outgoing};
 use crate::limits::TRANSMIT_BYTES;
+use crate::options::{
+    Block, CallOptions, ReplyOptions, Urgency, check_content_type, check_request,
+};
 use crate::outbox::Band;
 use crate::session::{Phase, Session};
 use crate::streams::Listed;
 
-/// What a CALL or MESSAGE says in its extensions.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    method: &'a str,
-    deadline: Option<Duration>,
+/// Why a call or a stream of the peer fails, for [`Session::reply_failure`] and
+/// [`Session::fail_stream`].
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// Why.
+    pub code: ErrorCode,
+    /// Whether to try again, and when.
+    pub retry: Retry,
+    /// For people; longer than 1 KiB is cut. No program decides anything by it.
+    pub text: &'a str,
+    /// Names and values for the receiver's application.
+    pub metadata: MetadataView<'a>,
 }
 
-/// The extensions of a frame that is about to be sent.
-#[derive(Clone, Copy)]
-pub(crate) enum Block<'a> {
-    None,
-    Request(Request<'a>),
-    /// Encoded before, when its message had to wait.
-    Encoded(&'a [u8]),
+impl<'a> Failure<'a> {
+    /// A failure that says nothing else and would come again.
+    #[must_use]
+    pub const fn new(code: ErrorCode, text: &'a str) -> Self {
+        let (retry, metadata) = (Retry::No, MetadataView::EMPTY);
+        Self {
+            code,
+            retry,
+            text,
+            metadata,
+        }
+    }
 }
 
 /// A message that is about to be sent, without its body.
@@ -87,10 +103,24 @@ impl Session {
         body: &[u8],
         deadline: Option<Duration>,
     ) -> Result<Correlation, SendError> {
+        self.call_with(class, method, body, &deadline.into())
+    }
+
+    /// The same, with everything that a call can say.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn call_with(
+        &mut self,
+        class: StreamClass,
+        method: &str,
+        body: &[u8],
+        options: &CallOptions<'_>,
+    ) -> Result<Correlation, SendError> {
         self.check_new()?;
         self.check_message(class, MessageType::CALL, body.len())?;
-        let request = Request::new(method, deadline)?;
-        let until = deadline.map(|deadline| self.now + deadline);
+        check_request(method, options.content_type)?;
+        let until = options.deadline.map(|deadline| self.now + deadline);
         let max = self.peer.calls_max();
         let call = self
             .outgoing
@@ -100,8 +130,8 @@ impl Session {
             kind: MessageType::CALL,
             stream: class.channel(),
             correlation: call,
-            flags: Flags::NONE,
-            block: Block::Request(request),
+            flags: options.flags(),
+            block: Block::Request(method, options),
         };
         self.send_message(head, &body);
         Ok(call)
@@ -123,7 +153,21 @@ impl Session {
     /// # Errors
     /// The call is not open, or the answer is too large; the call stays open then.
     pub fn reply(&mut self, call: Correlation, body: &[u8]) -> Result<(), SendError> {
+        self.reply_with(call, body, &ReplyOptions::default())
+    }
+
+    /// The same, with everything that an answer can say.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn reply_with(
+        &mut self,
+        call: Correlation,
+        body: &[u8],
+        options: &ReplyOptions<'_>,
+    ) -> Result<(), SendError> {
         let (class, wanted) = self.open_call(call)?;
+        check_content_type(options.content_type)?;
         self.check_message(class, MessageType::REPLY, body.len())?;
         self.incoming.close(call);
         if wanted == Wanted::Yes {
@@ -132,7 +176,7 @@ impl Session {
                 stream: class.channel(),
                 correlation: call,
                 flags: Flags::NONE,
-                block: Block::None,
+                block: Block::Reply(options),
             };
             self.send_message(head, &body);
         }
@@ -149,12 +193,34 @@ impl Session {
         code: ErrorCode,
         text: &str,
     ) -> Result<(), SendError> {
+        self.reply_failure(call, &Failure::new(code, text))
+    }
+
+    /// The same, with everything that a failure can say.
+    ///
+    /// # Errors
+    /// The call is not open.
+    pub fn reply_failure(
+        &mut self,
+        call: Correlation,
+        failure: &Failure<'_>,
+    ) -> Result<(), SendError> {
         let (class, wanted) = self.open_call(call)?;
         self.incoming.close(call);
         if wanted == Wanted::Yes {
-            self.send_error(class.channel(), call, code, ErrorFlags::NONE, text);
+            self.send_failure(class.channel(), call, failure);
         }
         Ok(())
+    }
+
+    /// Ends this side's direction of a stream with a failure; nothing happens if it has ended.
+    ///
+    /// Not a reset, of which a peer takes few: failures of an application are no misuse.
+    pub fn fail_stream(&mut self, stream: StreamId, failure: &Failure<'_>) {
+        if self.can_send(stream) {
+            self.send_failure(stream, Correlation::NONE, failure);
+            self.finish_as(stream, failure.code, MetadataView::EMPTY);
+        }
     }
 
     /// Sends a message that wants no answer.
@@ -167,7 +233,7 @@ impl Session {
         method: &str,
         body: &[u8],
     ) -> Result<(), SendError> {
-        self.plain_message(class, method, body, Flags::NONE)
+        self.message_with(class, method, body, &CallOptions::default())
     }
 
     /// The same, sent before the waiting frames of every class but control.
@@ -180,19 +246,27 @@ impl Session {
         method: &str,
         body: &[u8],
     ) -> Result<(), SendError> {
-        self.plain_message(class, method, body, Flags::URGENT)
+        let options = CallOptions {
+            urgency: Urgency::Urgent,
+            ..CallOptions::default()
+        };
+        self.message_with(class, method, body, &options)
     }
 
-    fn plain_message(
+    /// The same, with everything that a message can say.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`].
+    pub fn message_with(
         &mut self,
         class: StreamClass,
         method: &str,
         body: &[u8],
-        flags: Flags,
+        options: &CallOptions<'_>,
     ) -> Result<(), SendError> {
         self.check_new()?;
         self.check_message(class, MessageType::MESSAGE, body.len())?;
-        let request = Request::new(method, None)?;
+        check_request(method, options.content_type)?;
         let stream = class.channel();
         // Numbered because any message may end up in fragments: it needs only to find no credit.
         self.message_number = self.message_number.next();
@@ -201,8 +275,8 @@ impl Session {
             kind: MessageType::MESSAGE,
             stream,
             correlation,
-            flags,
-            block: Block::Request(request),
+            flags: options.flags(),
+            block: Block::Request(method, options),
         };
         self.send_message(head, &body);
         Ok(())
@@ -217,7 +291,7 @@ impl Session {
         text: &str,
     ) {
         if self.phase == Phase::Ready {
-            self.send_error(stream, correlation, code, ErrorFlags::NONE, text);
+            self.send_failure(stream, correlation, &Failure::new(code, text));
         }
     }
 
@@ -317,6 +391,7 @@ impl Session {
             ..
         } = head;
         let (mut extensions, mut waiting) = (Vec::new(), Vec::with_capacity(bytes));
+        let trace = block.trace();
         block.append(&mut extensions);
         body.append(&mut waiting);
         let message = Outgoing {
@@ -324,6 +399,7 @@ impl Session {
             correlation,
             flags,
             extensions,
+            trace,
             body: waiting,
             sent: 0,
         };
@@ -331,16 +407,16 @@ impl Session {
     }
 
     fn encode(&mut self, head: Head<'_>, body: impl FnOnce(&mut Vec<u8>)) {
-        let flags = match head.block {
-            Block::None | Block::Encoded([]) => head.flags,
-            Block::Request(_) | Block::Encoded(_) => head.flags | Flags::EXTENSIONS,
+        let flags = head.flags | head.block.flag();
+        let header = Header {
+            trace: head.block.trace(),
+            ..Header::new(head.kind, head.stream, 0)
+                .with_flags(flags)
+                .with_correlation(head.correlation)
         };
         if head.kind == MessageType::JOB_REQUEST {
             self.streams.number(head.stream);
         }
-        let header = Header::new(head.kind, head.stream, 0)
-            .with_flags(flags)
-            .with_correlation(head.correlation);
         let priority = self.priority(head.stream);
         self.frame(Header { priority, ..header }, |out| {
             head.block.append(out);
@@ -392,6 +468,7 @@ impl Session {
         let start = message.sent;
         message.sent += count;
         let extensions = std::mem::take(&mut message.extensions);
+        let trace = std::mem::take(&mut message.trace);
         let body = std::mem::take(&mut message.body);
         let done = if start + count == body.len() {
             Done::Yes
@@ -404,7 +481,7 @@ impl Session {
             Done::No => Flags::MORE_FRAGMENTS,
         };
         let fragment = body.get(start..start + count).unwrap_or_default();
-        let block = Block::Encoded(&extensions);
+        let block = Block::Encoded(&extensions, trace);
         let head = Head {
             kind,
             stream,
@@ -434,44 +511,6 @@ impl Session {
         {
             flow.listed = Listed::Yes;
             self.credit_due.push(stream);
-        }
-    }
-}
-
-impl<'a> Request<'a> {
-    /// Checks the length of the method.
-    const fn new(method: &'a str, deadline: Option<Duration>) -> Result<Self, SendError> {
-        let (bytes, max) = (method.len(), METHOD_BYTES_MAX);
-        if bytes > max {
-            return Err(SendError::TooLarge { bytes, max });
-        }
-        Ok(Self { method, deadline })
-    }
-
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), ExtensionError> {
-        let mut block = ExtensionWriter::new(out);
-        block.put(ExtensionType::METHOD, self.method.as_bytes())?;
-        if let Some(deadline) = self.deadline {
-            block.put(
-                ExtensionType::DEADLINE,
-                &deadline_ms(deadline).to_be_bytes(),
-            )?;
-        }
-        block.finish();
-        Ok(())
-    }
-}
-
-impl Block<'_> {
-    fn append(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::None => {}
-            Self::Request(request) => {
-                request
-                    .append(out)
-                    .expect("two entries, under 8 KiB together");
-            }
-            Self::Encoded(block) => out.extend_from_slice(block),
         }
     }
 }

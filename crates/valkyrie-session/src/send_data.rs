@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use valkyrie_frame::limits::{FRAGMENT_SHARED_BYTES, HEADER_BYTES};
-use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamId};
+use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamId, TraceByte};
 
 use crate::counters::Counters;
 use crate::error::SendError;
 use crate::event::End;
 use crate::limits::{BATCH_MESSAGE_BYTES_MAX, SHARED_BYTES_MIN};
+use crate::options::{Block, ReplyOptions, check_content_type};
 use crate::outbox::Place;
+use crate::send_stream::end_flag;
 use crate::session::Session;
 use crate::streams::Counting;
 
@@ -17,6 +19,7 @@ struct Room {
     /// Bytes, by both levels of credit.
     bytes: usize,
     priority: Priority,
+    trace: TraceByte,
 }
 
 impl Session {
@@ -125,6 +128,82 @@ impl Session {
         Ok(sent)
     }
 
+    /// Sends a message, or the rest of one, on a stream: as much of it as credit allows, and
+    /// returns how much that was. If it was not all, [`Writable`](crate::Event::Writable) follows
+    /// when there is credit, and the caller goes on with the rest. `options` are said with the
+    /// first byte, so they are given until one was taken. `end` is the end of this side's
+    /// direction, behind the message.
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`]; [`SendError::NoCredit`] for a message without a byte
+    /// that finds no credit, with a `Writable` to follow.
+    pub fn send(
+        &mut self,
+        stream: StreamId,
+        message: &[u8],
+        options: &ReplyOptions<'_>,
+        end: End,
+    ) -> Result<usize, SendError> {
+        check_content_type(options.content_type)?;
+        let room = self.data_room(stream)?;
+        if message.is_empty() {
+            if room.bytes == 0 {
+                return Err(self.no_credit(stream));
+            }
+            self.send_part(stream, &room, &[], Block::Message(options), end_flag(end));
+            // It takes the credit of one byte, or such messages would be free.
+            self.spend(stream, 1);
+            self.sent_end(stream, end);
+            return Ok(0);
+        }
+        let count = message.len().min(room.bytes);
+        let (mut left, rest) = message.split_at_checked(count).unwrap_or((message, &[]));
+        let fragment = self.data_fragment(stream, count);
+        let mut block = Block::Reply(options);
+        while !left.is_empty() {
+            let (piece, behind) = left.split_at_checked(fragment).unwrap_or((left, &[]));
+            let flags = match behind.is_empty() && rest.is_empty() {
+                true => end_flag(end),
+                false => Flags::MORE_FRAGMENTS,
+            };
+            self.send_part(stream, &room, piece, block, flags);
+            block = Block::None;
+            left = behind;
+        }
+        self.spend(stream, count as u64);
+        if rest.is_empty() {
+            self.sent_end(stream, end);
+        } else {
+            self.block(stream);
+        }
+        Ok(count)
+    }
+
+    /// One frame of a message.
+    fn send_part(
+        &mut self,
+        stream: StreamId,
+        room: &Room,
+        bytes: &[u8],
+        block: Block<'_>,
+        flags: Flags,
+    ) {
+        let header = Header {
+            trace: room.trace,
+            priority: room.priority,
+            ..Header::new(MessageType::STREAM_DATA, stream, bytes.len() as u32)
+                .with_flags(flags | block.flag())
+        };
+        let write = |out: &mut Vec<u8>| {
+            block.append(out);
+            out.extend_from_slice(bytes);
+        };
+        match block.is_none() {
+            true => self.frame_of(header, write),
+            false => self.frame(header, write),
+        }
+    }
+
     fn data_room(&mut self, stream: StreamId) -> Result<Room, SendError> {
         let connection = self.send.available();
         let open = self.sendable(stream)?;
@@ -136,6 +215,7 @@ impl Session {
         Ok(Room {
             bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             priority: open.priority,
+            trace: open.trace,
         })
     }
 

@@ -2,14 +2,15 @@
 
 use valkyrie_frame::{
     Correlation, ErrorCode, FileChunk, FileComplete, FileStart, Flags, Header, LogEntry,
-    LogRecords, MessageType, Priority, StreamAck, StreamClass, StreamClose, StreamId, StreamReset,
-    v2,
+    LogRecords, MessageType, MetadataView, StreamAck, StreamClass, StreamClose, StreamId,
+    StreamReset, TraceByte, v2,
 };
 
 use crate::error::SendError;
 use crate::event::End;
 use crate::limits::OPENING_BYTES_MAX;
-use crate::send::{Block, Head, Structured};
+use crate::options::{Block, CallOptions, ReplyOptions, check_content_type};
+use crate::send::{Head, Structured};
 use crate::session::Session;
 use crate::state::{Change, StreamState};
 use crate::streams::{Counting, Listed, Stream};
@@ -26,20 +27,21 @@ impl Session {
         class: StreamClass,
         open: &v2::StreamOpen,
     ) -> Result<StreamId, SendError> {
-        self.open_at(class, open, Priority::NORMAL)
+        self.open_with(class, open, &CallOptions::default())
     }
 
-    /// The same with a priority: inside their class, frames of streams with a higher one leave
-    /// first, in both directions.
+    /// The same, with what the opening can say beside method and metadata, which are in `open`.
     ///
     /// # Errors
     /// Nothing was sent: see [`SendError`].
-    pub fn open_at(
+    pub fn open_with(
         &mut self,
         class: StreamClass,
         open: &v2::StreamOpen,
-        priority: Priority,
+        options: &CallOptions<'_>,
     ) -> Result<StreamId, SendError> {
+        check_content_type(options.content_type)?;
+        let block = Block::Opening(options);
         let mut open = open.clone();
         // The peer takes the number as it stands, so it must be the one that is held here.
         open.window = open.window.min(self.own.window(class));
@@ -53,14 +55,23 @@ impl Session {
         }
         let stream = self.new_stream(class, MessageType::STREAM_OPEN)?;
         if let Some(entry) = self.streams.get_mut(stream) {
-            entry.priority = priority;
+            entry.priority = options.priority;
             if open.window != 0 {
                 let window = u64::from(open.window);
                 entry.flow.receive = crate::credit::ReceiveCredit::new(window);
             }
+            if let Some(trace) = &options.trace {
+                entry.trace = TraceByte::INHERIT.describing(trace);
+            }
         }
         self.streams.number(stream);
-        self.on_stream(MessageType::STREAM_OPEN, stream, Flags::NONE, |out| {
+        let header = Header {
+            trace: block.trace(),
+            priority: options.priority,
+            ..Header::new(MessageType::STREAM_OPEN, stream, 0).with_flags(block.flag())
+        };
+        self.frame(header, |out| {
+            block.append(out);
             out.extend_from_slice(&bytes);
         });
         Ok(stream)
@@ -375,6 +386,27 @@ impl Session {
 
     /// Ends this side's direction of a stream; nothing happens if it has ended.
     pub fn finish(&mut self, stream: StreamId) {
+        self.finish_with(stream, MetadataView::EMPTY);
+    }
+
+    /// The same, with names and values for the peer's application.
+    pub fn finish_with(&mut self, stream: StreamId, metadata: MetadataView<'_>) {
+        self.finish_as(stream, ErrorCode::NONE, metadata);
+    }
+
+    /// Whether this side may still send on a stream.
+    #[must_use]
+    pub fn can_send(&self, stream: StreamId) -> bool {
+        let open = self.streams.get(stream);
+        self.check_open().is_ok() && open.is_some_and(|open| open.state.can_send())
+    }
+
+    pub(crate) fn finish_as(
+        &mut self,
+        stream: StreamId,
+        status: ErrorCode,
+        metadata: MetadataView<'_>,
+    ) {
         let Ok(open) = self.sendable(stream) else {
             return;
         };
@@ -384,10 +416,17 @@ impl Session {
         }
         let close = StreamClose {
             final_offset,
-            status: ErrorCode::NONE,
+            status,
         };
-        self.on_stream(MessageType::STREAM_CLOSE, stream, Flags::NONE, |out| {
-            close.append(out)
+        let options = ReplyOptions {
+            metadata,
+            ..ReplyOptions::default()
+        };
+        let block = Block::Reply(&options);
+        let flags = block.flag();
+        self.on_stream(MessageType::STREAM_CLOSE, stream, flags, |out| {
+            block.append(out);
+            close.append(out);
         });
         self.sent_end(stream, End::Yes);
     }
@@ -501,7 +540,7 @@ impl Session {
         }
     }
 
-    fn no_credit(&mut self, stream: StreamId) -> SendError {
+    pub(crate) fn no_credit(&mut self, stream: StreamId) -> SendError {
         self.block(stream);
         SendError::NoCredit { stream }
     }
@@ -553,7 +592,7 @@ const fn on(stream: StreamId, kind: MessageType, flags: Flags) -> Head<'static> 
     }
 }
 
-const fn end_flag(end: End) -> Flags {
+pub(crate) const fn end_flag(end: End) -> Flags {
     match end {
         End::No => Flags::NONE,
         End::Yes => Flags::END_OF_STREAM,

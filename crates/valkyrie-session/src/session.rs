@@ -12,10 +12,11 @@ use valkyrie_frame::{
 };
 
 use crate::budget::Budgets;
-use crate::calls::{Incoming, Outgoing};
+use crate::calls::{Incoming, Outgoing, deadline_ms};
 use crate::config::{Agreement, Limits, SessionConfig, Side};
 use crate::counters::{Counters, Origin, StreamCount};
 use crate::credit::{ReceiveCredit, SendCredit};
+use crate::envelope::Envelope;
 use crate::error::{SessionError, Violation};
 use crate::event::{Event, Retry};
 use crate::join::Joins;
@@ -27,12 +28,14 @@ use crate::limits::{
 use crate::moving::Move;
 use crate::negotiate::Negotiation;
 use crate::on_demand::OnDemand;
+use crate::options::{Block, ReplyOptions};
 use crate::outbox::{Outbox, Place};
 use crate::passing;
 use crate::receive::Fault;
 use crate::receive_batch::Piece;
 use crate::round_trip::RoundTrip;
 use crate::rule::Rule;
+use crate::send::Failure;
 use crate::state::StreamState;
 use crate::streams::Streams;
 
@@ -478,6 +481,24 @@ impl Session {
         self.keepalive.round_trip()
     }
 
+    /// The time that was told last.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Whether the peer takes one more call now.
+    #[must_use]
+    pub const fn has_call_room(&self) -> bool {
+        self.outgoing.len() < self.peer.calls_max()
+    }
+
+    /// First credit that this side gives for a stream of a class.
+    #[must_use]
+    pub fn window(&self, class: StreamClass) -> u32 {
+        self.own.window(class)
+    }
+
     /// Streams that are not closed.
     #[must_use]
     pub fn streams_open(&self) -> usize {
@@ -584,6 +605,7 @@ impl Session {
                 code: ErrorCode::TIMEOUT,
                 retry: Retry::No,
                 text: "no answer within the deadline".into(),
+                envelope: Envelope::EMPTY,
             });
         }
     }
@@ -713,12 +735,17 @@ impl Session {
             return None;
         }
         let code = violation.code();
-        let flags = if violation.is_retryable() {
-            ErrorFlags::RETRYABLE
+        let retry = if violation.is_retryable() {
+            Retry::After(Duration::ZERO)
         } else {
-            ErrorFlags::NONE
+            Retry::No
         };
-        self.send_error(stream, correlation, code, flags, &violation.text());
+        let text = violation.text();
+        let failure = Failure {
+            retry,
+            ..Failure::new(code, &text)
+        };
+        self.send_failure(stream, correlation, &failure);
         if stream.is_channel() || state.is_none() {
             return None;
         }
@@ -752,20 +779,33 @@ impl Session {
     }
 
     /// Sends an ERROR about a stream or a message on it.
-    pub(crate) fn send_error(
+    pub(crate) fn send_failure(
         &mut self,
         stream: StreamId,
         correlation: Correlation,
-        code: ErrorCode,
-        flags: ErrorFlags,
-        text: &str,
+        failure: &Failure<'_>,
     ) {
-        let header = Header::new(MessageType::ERROR, stream, 0).with_correlation(correlation);
-        let priority = self.priority(stream);
-        self.frame(Header { priority, ..header }, |out| {
+        let options = ReplyOptions {
+            metadata: failure.metadata,
+            ..ReplyOptions::default()
+        };
+        let block = Block::Reply(&options);
+        let header = Header {
+            priority: self.priority(stream),
+            ..Header::new(MessageType::ERROR, stream, 0)
+                .with_correlation(correlation)
+                .with_flags(block.flag())
+        };
+        let (flags, retry_after_ms) = match failure.retry {
+            Retry::No => (ErrorFlags::NONE, 0),
+            Retry::After(wait) => (ErrorFlags::RETRYABLE, deadline_ms(wait)),
+        };
+        self.frame(header, |out| {
+            block.append(out);
             ErrorPayload {
                 flags,
-                ..ErrorPayload::new(code, text)
+                retry_after_ms,
+                ..ErrorPayload::new(failure.code, failure.text)
             }
             .append(out);
         });

@@ -1,6 +1,6 @@
 //! The open streams of a connection, and the channels beside them.
 
-use valkyrie_frame::{Parity, Priority, StreamClass, StreamId};
+use valkyrie_frame::{Parity, Priority, StreamClass, StreamId, TraceByte};
 
 use crate::config::Limits;
 use crate::counters::StreamCount;
@@ -52,6 +52,10 @@ pub(crate) struct Stream {
     pub(crate) priority: Priority,
     /// Whether the caller waits for `Writable`.
     pub(crate) blocked: Listed,
+    /// Trace byte of this side's messages.
+    pub(crate) trace: TraceByte,
+    /// Whether the peer has reported an error about it.
+    pub(crate) failed: Listed,
     /// Frames without a byte in a row.
     pub(crate) empty_frames: u8,
     /// Size of the file that this side sends.
@@ -73,9 +77,9 @@ pub(crate) struct Offer {
 impl Stream {
     /// Counts a frame of data that may be empty; too many in a row are a flood. The last one of a
     /// direction may well be.
-    pub(crate) fn count_empty(&mut self, bytes: &[u8], end: End) -> Result<(), Violation> {
-        self.empty_frames = match (bytes.is_empty(), end) {
-            (true, End::No) => self.empty_frames.saturating_add(1),
+    pub(crate) fn count_empty(&mut self, credit: u64, end: End) -> Result<(), Violation> {
+        self.empty_frames = match (credit, end) {
+            (0, End::No) => self.empty_frames.saturating_add(1),
             _ => 0,
         };
         if self.empty_frames > EMPTY_FRAMES_MAX {
@@ -230,6 +234,8 @@ impl Streams {
             receiving: counting,
             priority: Priority::NORMAL,
             blocked: Listed::No,
+            failed: Listed::No,
+            trace: TraceByte::NONE,
             empty_frames: 0,
             file_sent: 0,
             offer: None,

@@ -30,6 +30,7 @@ fn a_call_is_answered_on_its_channel_in_either_direction() {
                 method,
                 body,
                 deadline,
+                ..
             },
         ] = &events[..]
         else {
@@ -43,7 +44,7 @@ fn a_call_is_answered_on_its_channel_in_either_direction() {
         pair.server.reply(*theirs, b"world").unwrap();
         let events = pair.reach_client();
         assert!(
-            matches!(&events[..], [Event::Reply { call: c, body }] if *c == call && body[..] == *b"world")
+            matches!(&events[..], [Event::Reply { call: c, body, .. }] if *c == call && body[..] == *b"world")
         );
 
         let back = pair.server.call(class, "demo.Echo/Say", b"", None).unwrap();
@@ -55,7 +56,7 @@ fn a_call_is_answered_on_its_channel_in_either_direction() {
             .unwrap();
         let events = pair.reach_server();
         assert!(
-            matches!(&events[..], [Event::CallFailed { call: c, code: ErrorCode::OVERLOADED, retry: Retry::No, text }] if *c == back && text == "busy")
+            matches!(&events[..], [Event::CallFailed { call: c, code: ErrorCode::OVERLOADED, retry: Retry::No, text, .. }] if *c == back && text == "busy")
         );
         assert!(pair.client.is_idle() && pair.server.is_idle());
     }

@@ -89,7 +89,7 @@ impl Node {
                 assert_eq!(body.len(), MESSAGE_BYTES);
                 self.messages += 1;
             }
-            Event::Data { stream, bytes } => {
+            Event::Data { stream, bytes, .. } => {
                 self.bytes += bytes.len() as u64;
                 self.session.consume(stream, bytes.len());
             }

@@ -152,7 +152,7 @@ impl Peer {
                 self.session.accept(stream, 0);
                 self.take_stream(stream);
             }
-            Event::Data { stream, bytes } => {
+            Event::Data { stream, bytes, .. } => {
                 let at = self.received.get_mut(&stream).unwrap();
                 assert_eq!(bytes[..], pattern(*at, bytes.len()), "order of {stream}");
                 *at += bytes.len() as u64;
@@ -172,7 +172,7 @@ impl Peer {
                 assert_eq!(body[..], pattern(0, body.len()));
                 self.session.reply(call, &body).unwrap();
             }
-            Event::Reply { call, body } => {
+            Event::Reply { call, body, .. } => {
                 let asked = self
                     .calls
                     .remove(&call)

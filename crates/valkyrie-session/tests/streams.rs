@@ -38,9 +38,23 @@ fn stream_data_stops_at_the_credit_and_goes_on_when_it_comes_back() {
     let status = ErrorCode::NONE;
     let events = pair.reach_server();
     assert_eq!(data_len(&events[0]), 500);
-    assert_eq!(events[1], Event::Finished { stream, status });
+    assert_eq!(
+        events[1],
+        Event::Finished {
+            stream,
+            status,
+            envelope: None
+        }
+    );
     pair.server.finish(stream);
-    assert_eq!(pair.reach_client(), [Event::Finished { stream, status }]);
+    assert_eq!(
+        pair.reach_client(),
+        [Event::Finished {
+            stream,
+            status,
+            envelope: None
+        }]
+    );
     assert_eq!(
         (pair.client.streams_open(), pair.server.streams_open()),
         (0, 0)
@@ -296,7 +310,8 @@ fn a_log_arrives_in_order_and_what_is_durable_is_told_even_with_the_end() {
         pair.reach_server(),
         [Event::Finished {
             stream,
-            status: ErrorCode::NONE
+            status: ErrorCode::NONE,
+            envelope: None,
         }]
     );
     pair.server.log_durable(stream, next);

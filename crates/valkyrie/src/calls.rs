@@ -1,11 +1,16 @@
-//! Calls that a task waits for.
+//! Calls of this side that someone waits for.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
-use valkyrie_frame::{Correlation, ErrorCode};
-use valkyrie_session::{Event, Retry, SendError};
+use slab::Slab;
+use valkyrie_frame::{Correlation, ErrorCode, Metadata};
+use valkyrie_session::{Envelope, Event, Payload, Retry, SendError};
 
 use crate::error::CloseReason;
 use crate::link::Link;
@@ -26,77 +31,232 @@ pub enum CallError {
         retry: Retry,
         /// For people.
         text: String,
+        /// What the peer's application says beside it.
+        metadata: Metadata,
     },
     /// The connection ended first; whether the peer has handled the call is not known.
     #[error("call lost: {0}")]
     Closed(CloseReason),
 }
 
-type Answer = Result<Bytes, CallError>;
+/// An answer where it lies in the read buffer.
+#[derive(Debug)]
+pub struct Reply<'b> {
+    /// The answer.
+    pub body: Payload<'b>,
+    /// What the peer says beside it.
+    pub envelope: Envelope<'b>,
+}
 
-/// Calls of one link that a task waits for.
-#[derive(Debug, Default)]
+/// An answer for keeping.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) body: Bytes,
+    /// What stands beside it, where anything does.
+    pub(crate) envelope: Option<Box<Envelope<'static>>>,
+}
+
+/// Takes the answer of a call on the connection's own turn.
+pub(crate) type Then = Box<dyn FnOnce(Result<Reply<'_>, CallError>)>;
+
+/// The calls of one link.
+///
+/// An answer waits for its reader after the slot of its correlation has gone to the next call, so
+/// readers have a slab of their own.
+#[derive(Default)]
 pub(crate) struct Waiting {
-    open: HashMap<Correlation, oneshot::Sender<Answer>>,
+    /// The call that has a slot, and who waits for it.
+    calls: Vec<(Correlation, usize)>,
+    waiters: Slab<Waiter>,
+    /// Who waits until a call may be begun.
+    starved: VecDeque<Waker>,
+}
+
+enum Waiter {
+    Task(Option<Waker>),
+    Answered(Result<Answer, CallError>),
+    Then(Then),
 }
 
 impl Waiting {
-    pub(crate) fn insert(&mut self, call: Correlation) -> oneshot::Receiver<Answer> {
-        let (sender, receiver) = oneshot::channel();
-        self.open.insert(call, sender);
-        receiver
-    }
-
-    pub(crate) fn remove(&mut self, call: Correlation) -> bool {
-        self.open.remove(&call).is_some()
-    }
-
-    /// Hands an answer to the task that waits for it; gives other events back.
-    pub(crate) fn take<'b>(&mut self, event: Event<'b>) -> Option<Event<'b>> {
-        if self.open.is_empty() {
-            return Some(event);
+    fn add(&mut self, call: Correlation, waiter: Waiter) -> usize {
+        let number = usize::from(call.slot());
+        if number >= self.calls.len() {
+            self.calls.resize(number + 1, (Correlation::NONE, 0));
         }
+        let key = self.waiters.insert(waiter);
+        if let Some(place) = self.calls.get_mut(number) {
+            *place = (call, key);
+        }
+        key
+    }
+
+    /// Who waits for a call, which ends with this.
+    fn end(&mut self, call: Correlation) -> Option<usize> {
+        let place = self.calls.get_mut(usize::from(call.slot()))?;
+        if place.0 != call {
+            return None;
+        }
+        place.0 = Correlation::NONE;
+        Some(place.1)
+    }
+
+    fn poll(&mut self, key: usize, cx: &Context<'_>) -> Poll<Result<Answer, CallError>> {
+        match self.waiters.get_mut(key) {
+            Some(Waiter::Task(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            // The answer stays until the future that polls is dropped.
+            Some(Waiter::Answered(answer)) => {
+                let taken = Err(CallError::Closed(CloseReason::Lost));
+                Poll::Ready(mem::replace(answer, taken))
+            }
+            Some(Waiter::Then(_)) | None => Poll::Ready(Err(CallError::Closed(CloseReason::Lost))),
+        }
+    }
+}
+
+fn answer_of(event: Event<'_>) -> Result<Reply<'_>, CallError> {
+    match event {
+        Event::Reply { body, envelope, .. } => Ok(Reply { body, envelope }),
+        Event::CallFailed {
+            code,
+            retry,
+            text,
+            envelope,
+            ..
+        } => Err(CallError::Failed {
+            code,
+            retry,
+            text: text.into_owned(),
+            metadata: envelope.metadata().to_metadata(),
+        }),
+        _ => Err(CallError::Closed(CloseReason::Lost)),
+    }
+}
+
+impl Reply<'_> {
+    fn into_answer(self) -> Answer {
+        let said = self.envelope != Envelope::EMPTY;
+        Answer {
+            body: self.body.into_bytes(),
+            envelope: said.then(|| Box::new(self.envelope.into_owned())),
+        }
+    }
+}
+
+impl Link {
+    /// A future for the answer of a call that was just sent. Dropping it cancels the call.
+    pub(crate) fn answer(&self, call: Correlation) -> Call {
+        let key = self.calls().add(call, Waiter::Task(None));
+        let link = self.clone();
+        Call { link, call, key }
+    }
+
+    /// Hands the answer of a call that was just sent to `then`.
+    pub(crate) fn answer_then(&self, call: Correlation, then: Then) {
+        self.calls().add(call, Waiter::Then(then));
+    }
+
+    /// Whether another call can be begun; else `cx` is woken when one has ended.
+    pub(crate) fn poll_call_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_closed() || self.driver_session().has_call_room() {
+            return Poll::Ready(());
+        }
+        self.calls().starved.push_back(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Hands an answer to whoever waits for it; gives other events back.
+    pub(crate) fn take_answer<'b>(&self, event: Event<'b>) -> Option<Event<'b>> {
         let call = match &event {
             Event::Reply { call, .. } | Event::CallFailed { call, .. } => *call,
             _ => return Some(event),
         };
-        let Some(sender) = self.open.remove(&call) else {
+        let Some(key) = self.calls().end(call) else {
             return Some(event);
         };
-        let answer = match event {
-            Event::Reply { body, .. } => Ok(body.into_bytes()),
-            Event::CallFailed {
-                code, retry, text, ..
-            } => Err(CallError::Failed {
-                code,
-                retry,
-                text: text.into_owned(),
-            }),
-            other => return Some(other),
-        };
-        // A task that went away has canceled its call; the answer crossed it.
-        drop(sender.send(answer));
+        self.settle(key, answer_of(event));
+        self.wake_starved();
         None
     }
 
-    /// Fails every call.
-    pub(crate) fn fail_all(&mut self, reason: &CloseReason) {
-        for (_, sender) in self.open.drain() {
-            drop(sender.send(Err(CallError::Closed(reason.clone()))));
+    fn settle(&self, key: usize, answer: Result<Reply<'_>, CallError>) {
+        let mut calls = self.calls();
+        match calls.waiters.get_mut(key) {
+            Some(waiter @ Waiter::Task(_)) => {
+                let answered = Waiter::Answered(answer.map(Reply::into_answer));
+                if let Waiter::Task(Some(waker)) = mem::replace(waiter, answered) {
+                    drop(calls);
+                    waker.wake();
+                }
+            }
+            Some(Waiter::Then(_)) => {
+                // What `then` does may be another call.
+                let waiter = calls.waiters.remove(key);
+                drop(calls);
+                if let Waiter::Then(then) = waiter {
+                    then(answer);
+                }
+            }
+            Some(Waiter::Answered(_)) | None => {}
         }
+    }
+
+    /// Gives a call up whose answer nobody wants any more; nothing happens if it has ended.
+    fn cancel_call(&self, call: Correlation) {
+        if self.calls().end(call).is_some() {
+            self.session().cancel(call);
+            self.wake_starved();
+        }
+    }
+
+    fn wake_starved(&self) {
+        let starved = self.calls().starved.pop_front();
+        if let Some(waker) = starved {
+            waker.wake();
+        }
+    }
+
+    /// Fails every call.
+    pub(crate) fn fail_calls(&self, reason: &CloseReason) {
+        let calls = mem::take(&mut self.calls().calls);
+        for (call, key) in calls {
+            if !call.is_none() {
+                self.settle(key, Err(CallError::Closed(reason.clone())));
+            }
+        }
+        let starved = mem::take(&mut self.calls().starved);
+        starved.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Cancels a call whose task goes away.
-pub(crate) struct CancelOnDrop<'l> {
-    pub(crate) link: &'l Link,
-    pub(crate) call: Correlation,
+/// The answer of a call, when it comes. Dropping it cancels the call at the peer.
+pub(crate) struct Call {
+    link: Link,
+    call: Correlation,
+    key: usize,
 }
 
-impl Drop for CancelOnDrop<'_> {
+impl Future for Call {
+    type Output = Result<Answer, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.link.calls().poll(self.key, cx)
+    }
+}
+
+impl Drop for Call {
     fn drop(&mut self) {
-        if self.link.forget_call(self.call) {
-            self.link.session().cancel(self.call);
-        }
+        let waiter = self.link.calls().waiters.try_remove(self.key);
+        drop(waiter);
+        self.link.cancel_call(self.call);
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Waiting({})", self.waiters.len())
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Driver<H> {
     /// The beginning of a frame whose rest has not come.
     carry: Vec<u8>,
     stalled_since: Option<Time>,
+    /// When the handler wants its next turn.
+    wake_at: Option<Time>,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
     /// When the connection will have been quiet for a while, unless something is moved before.
@@ -113,6 +115,7 @@ impl<H: Handler> Driver<H> {
             ready: None,
             carry: Vec::new(),
             stalled_since: None,
+            wake_at: None,
             timer: None,
             timer_at: None,
             quiet_at: None,
@@ -199,6 +202,7 @@ impl<H: Handler> Driver<H> {
         let mut reads = 0;
         loop {
             self.deliver_queued();
+            self.wake_at = self.handler.poll(&self.link, cx);
             if let Poll::Ready(reason) = self.flush(cx, now) {
                 return Poll::Ready(reason);
             }
@@ -526,7 +530,7 @@ impl<H: Handler> Driver<H> {
             return Poll::Ready(CloseReason::WriteStalled);
         }
         let session = self.link.driver_session().poll_timeout();
-        let deadlines = [stall, session, self.quiet_at];
+        let deadlines = [stall, session, self.quiet_at, self.wake_at];
         let Some(at) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };

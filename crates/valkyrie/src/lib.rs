@@ -48,15 +48,17 @@ mod driver;
 mod error;
 mod health;
 mod idle;
+pub mod limits;
 mod link;
 mod meter;
 mod pipes;
+mod rpc;
 mod serve;
 mod shard;
 mod told;
 mod upgrade;
 
-pub use calls::CallError;
+pub use calls::{CallError, Reply};
 pub use clock::now;
 pub use config::{Admission, LinkConfig, Reads};
 pub use error::{CloseReason, ConnectError, ServeError};
@@ -64,18 +66,22 @@ pub use health::Health;
 pub use idle::Idle;
 pub use link::{Handler, Link, Peer, SessionMut};
 pub use meter::Meter;
+pub use rpc::*;
 pub use serve::{connect, serve};
 pub use shard::{Shard, ShardError, block_on, block_on_with};
 pub use told::{HealthError, Receivers};
 pub use upgrade::{OfferError, Upgrade};
 
+pub use bytes::Bytes;
 pub use valkyrie_frame as frame;
 pub use valkyrie_frame::{
-    Correlation, ErrorCode, MessageType, StreamClass, StreamId, Time, WallTime, v2,
+    Correlation, ErrorClass, ErrorCode, MessageType, Metadata, Recovery, StreamClass, StreamId,
+    Time, TraceContext, WallTime, v2,
 };
 pub use valkyrie_session::{
-    Agreement, Batch, End, Event, HealthStatus, Limits, Messages, Payload, Proposal, Retry, Role,
-    RoundTrip, SendError, Session, SessionConfig, SessionError, Violation,
+    Agreement, Batch, CallOptions, End, Envelope, Event, Failure, HealthStatus, Limits, Messages,
+    More, Payload, Proposal, ReplyOptions, Retry, Role, RoundTrip, SendError, Session,
+    SessionConfig, SessionError, Violation,
 };
 pub use valkyrie_transport::{
     Endpoint, EndpointError, ListenError, Listener, PeerAddress, TransportKind, listen,

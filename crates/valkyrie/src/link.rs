@@ -5,17 +5,17 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use valkyrie_frame::{Correlation, ErrorCode, StreamClass};
-use valkyrie_session::{Batch, Event, Payload, Role, Session};
+use valkyrie_frame::{ErrorCode, StreamClass, Time};
+use valkyrie_session::{Batch, Event, More, Payload, Role, Session};
 use valkyrie_transport::{Connection, PeerAddress, TransportKind};
 
 use crate::buffers;
-use crate::calls::{CallError, CancelOnDrop, Waiting};
+use crate::calls::{CallError, Waiting};
 use crate::clock;
 use crate::error::CloseReason;
 use crate::told::Told;
@@ -33,9 +33,22 @@ pub trait Handler: 'static {
     fn batch(&mut self, link: &Link, batch: Batch<'_>) {
         let stream = batch.stream();
         for message in batch {
-            let bytes = Payload::Borrowed(message);
-            self.event(link, Event::Data { stream, bytes });
+            let event = Event::Data {
+                stream,
+                bytes: Payload::Borrowed(message),
+                more: More::No,
+                envelope: None,
+            };
+            self.event(link, event);
         }
+    }
+
+    /// Has its turn in every tick of the connection, behind the events and before the write, for
+    /// work of the handler's own; `cx` wakes the connection. Returns when it wants to be called
+    /// again at the latest.
+    fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Option<Time> {
+        let _ = (link, cx);
+        None
     }
 
     /// The connection is over; nothing comes after this.
@@ -183,12 +196,7 @@ impl Link {
             return Err(CallError::Closed(reason));
         }
         let call = self.session().call(class, method, body, Some(deadline))?;
-        let answer = self.inner.calls.borrow_mut().insert(call);
-        let guard = CancelOnDrop { link: self, call };
-        let answer = answer.await;
-        drop(guard);
-        // The sender is only dropped without an answer when the whole link is.
-        answer.unwrap_or(Err(CallError::Closed(CloseReason::Lost)))
+        self.answer(call).await.map(|answer| answer.body)
     }
 
     /// Starts the orderly end: nothing new is taken, what runs may end within `drain`.
@@ -230,13 +238,8 @@ impl Link {
         }
     }
 
-    pub(crate) fn forget_call(&self, call: Correlation) -> bool {
-        self.inner.calls.borrow_mut().remove(call)
-    }
-
-    /// Takes the answers that tasks wait for out of the events.
-    pub(crate) fn take_answer<'b>(&self, event: Event<'b>) -> Option<Event<'b>> {
-        self.inner.calls.borrow_mut().take(event)
+    pub(crate) fn calls(&self) -> RefMut<'_, Waiting> {
+        self.inner.calls.borrow_mut()
     }
 
     pub(crate) fn from_inner(inner: Rc<Inner>) -> Self {
@@ -302,7 +305,7 @@ impl Link {
     pub(crate) fn set_closed(&self, reason: &CloseReason) {
         *self.inner.closed.borrow_mut() = Some(reason.clone());
         self.inner.waker.borrow_mut().take();
-        self.inner.calls.borrow_mut().fail_all(reason);
+        self.fail_calls(reason);
         self.inner.closed_notify.notify_waiters();
     }
 }

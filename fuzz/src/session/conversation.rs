@@ -92,7 +92,7 @@ impl Peer {
                 ..
             } => self.streams.push(*stream),
             Event::Call { call, .. } => return self.calls.push_back(*call),
-            Event::Data { stream, bytes } => {
+            Event::Data { stream, bytes, .. } => {
                 *self.unread.entry(*stream).or_default() += bytes.len();
                 return;
             }

@@ -15,11 +15,11 @@ pub(super) fn react(session: &mut Session, event: Event<'_>) {
             };
         }
         Event::CallCanceled { call } => drop(session.reply(call, b"late")),
-        Event::Opened { stream, open } => {
+        Event::Opened { stream, open, .. } => {
             session.accept(stream, u64::from(open.window));
             let _ = session.data(stream, open.method.as_bytes(), End::No);
         }
-        Event::Data { stream, bytes } => {
+        Event::Data { stream, bytes, .. } => {
             session.consume(stream, bytes.len());
             let _ = session.data(stream, &bytes, End::No);
         }

@@ -35,7 +35,7 @@ impl Process {
     ) {
         match event {
             Event::Call { call, body, .. } => self.register(conn, call, &body, world),
-            Event::Opened { stream, open } => self.opened(conn, stream, &open, logs, world),
+            Event::Opened { stream, open, .. } => self.opened(conn, stream, &open, logs, world),
             Event::Job {
                 stream,
                 kind,

@@ -100,7 +100,7 @@ impl Handler for LinkHandler {
         let shared = &self.shared;
         match event {
             Event::Ready(_) => self.register(link),
-            Event::Reply { call, body } if self.registering == Some(call) => {
+            Event::Reply { call, body, .. } if self.registering == Some(call) => {
                 self.registered(link, &body);
             }
             Event::CallFailed {
@@ -130,7 +130,7 @@ impl Handler for LinkHandler {
             Event::FileChunk { stream, bytes, .. } => {
                 shared.with_download(stream, |download| download.chunk(link, stream, bytes));
             }
-            Event::Data { stream, bytes } => {
+            Event::Data { stream, bytes, .. } => {
                 shared.blobs_came(stream, Incoming::Data(bytes.into_bytes()));
             }
             Event::Finished { stream, .. } => shared.blobs_came(stream, Incoming::Finished),

@@ -318,7 +318,7 @@ impl Handler for Connection {
             Event::Call {
                 call, method, body, ..
             } => self.call(link, call, &method, &body),
-            Event::Opened { stream, open } => self.opened(link, stream, &open),
+            Event::Opened { stream, open, .. } => self.opened(link, stream, &open),
             Event::Job {
                 stream,
                 kind,

@@ -73,7 +73,7 @@ impl Handler for RunnerHandler {
             Event::Call {
                 call, method, body, ..
             } => self.call(link, call, &method, &body),
-            Event::Opened { stream, open } => self.opened(link, stream, &open),
+            Event::Opened { stream, open, .. } => self.opened(link, stream, &open),
             Event::Job {
                 stream,
                 kind,
@@ -111,7 +111,7 @@ impl Handler for RunnerHandler {
             Event::FileAcked { stream } => drop(self.sources.remove(&stream)),
             Event::Finished { stream, .. } => self.finished(link, stream),
             Event::Reset { stream, .. } => self.gone(link, stream),
-            Event::Data { stream, bytes } if !self.transfers.data(link, stream, &bytes) => {
+            Event::Data { stream, bytes, .. } if !self.transfers.data(link, stream, &bytes) => {
                 link.session().consume(stream, bytes.len());
             }
             _ => {}

@@ -1,5 +1,5 @@
 use serde::Deserialize;
-use valkyrie_frame::{Extension, ExtensionType, ExtensionWriter, Extensions, Need};
+use valkyrie_frame::{Extension, ExtensionType, ExtensionWriter, Extensions, Metadata, Need};
 
 use crate::{Hex, load};
 
@@ -14,6 +14,14 @@ struct Vector {
     deadline_ms: Option<u32>,
     idempotency_key: Option<Hex>,
     trace_context: bool,
+    content_type: Option<String>,
+    metadata: Vec<Pair>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    name: String,
+    value: Hex,
 }
 
 #[derive(Deserialize)]
@@ -83,5 +91,18 @@ fn known_extensions_have_their_meaning() {
             vector.trace_context,
             "{name}"
         );
+        let content_type = vector.content_type.as_deref();
+        assert_eq!(extensions.content_type(), Ok(content_type), "{name}");
+        let metadata = extensions.metadata().unwrap();
+        let pairs = vector
+            .metadata
+            .iter()
+            .map(|pair| (pair.name.as_str(), pair.value.0.as_slice()));
+        assert!(metadata.iter().eq(pairs.clone()), "{name}");
+        let mut written = Metadata::new();
+        for (name, value) in pairs.rev() {
+            written.insert(name, value).unwrap();
+        }
+        assert_eq!(written.view(), metadata, "{name}");
     }
 }

@@ -1,7 +1,8 @@
 use serde::Deserialize;
 use valkyrie_frame::{
-    ClosePayload, CompressedBody, ErrorPayload, Extensions, FileChunk, FileComplete, FileStart,
-    Frame, FrameLimits, LogEntry, PayloadError, Ping, StreamAck, StreamClose, StreamReset,
+    ClosePayload, CompressedBody, ErrorCode, ErrorPayload, Extensions, FileChunk, FileComplete,
+    FileStart, Frame, FrameLimits, LogEntry, PayloadError, Ping, StreamAck, StreamClose,
+    StreamReset,
 };
 
 use crate::{Hex, load};
@@ -31,15 +32,22 @@ fn frame_refusal(vector: &Vector) -> Option<(u16, &'static str)> {
     }
 }
 
-fn extensions_error(payload: &[u8]) -> Option<PayloadError> {
+fn extensions_error(payload: &[u8]) -> Option<ErrorCode> {
     let (extensions, _) = Extensions::split(payload).expect("the structure is sound");
     let (method, deadline) = (extensions.method().err(), extensions.deadline_ms().err());
-    method.or(deadline).or(extensions.idempotency_key().err())
+    let (key, kind) = (
+        extensions.idempotency_key().err(),
+        extensions.content_type().err(),
+    );
+    let error = method.or(deadline).or(key).or(kind);
+    let metadata = extensions.metadata().err();
+    error
+        .map(|error| error.code())
+        .or(metadata.map(|error| error.code()))
 }
 
 fn payload_error(kind: &str, body: &[u8]) -> Option<PayloadError> {
     match kind {
-        "extensions" => extensions_error(body),
         "error" => ErrorPayload::parse(body).err(),
         "ping" => Ping::parse(body).err(),
         "close" => ClosePayload::parse(body).err(),
@@ -63,6 +71,7 @@ fn invalid_bytes_are_refused_with_their_code_and_frames_with_their_rule() {
                 assert_eq!(rule, vector.rule, "{}", vector.name);
                 code
             }),
+            "extensions" => extensions_error(&vector.bytes.0).map(|code| code.0),
             kind => payload_error(kind, &vector.bytes.0).map(|error| error.code().0),
         };
         assert_eq!(code, Some(vector.code), "{}", vector.name);

@@ -13,10 +13,10 @@ pub use health::HealthStatus;
 
 use crate::error::{SendError, Violation};
 use crate::event::Event;
-use crate::join::Opening;
+use crate::options::Block;
 use crate::receive::{Fault, Handled, value};
 use crate::rule::Rule;
-use crate::send::{Block, Head, Structured};
+use crate::send::{Head, Structured};
 use crate::session::Session;
 
 /// A message of this chapter.
@@ -148,7 +148,7 @@ impl Session {
 
     fn take_told<'b, M: Told>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let kind = M::KIND;
-        let Some(whole) = self.join(frame, |_| Ok(Opening::default()))? else {
+        let Some(whole) = self.join(frame)? else {
             return Ok(None);
         };
         if whole.body.len() > OBSERVE_BYTES_MAX {

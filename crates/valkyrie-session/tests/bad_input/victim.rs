@@ -301,7 +301,7 @@ impl Victim {
             Event::Call { call, .. } => Seen::Call(call),
             Event::Reply { call, .. } => Seen::Reply(call),
             Event::CallFailed { call, code, .. } => Seen::Failed(call, code),
-            Event::Data { stream, bytes } => Seen::Data(stream, bytes.len()),
+            Event::Data { stream, bytes, .. } => Seen::Data(stream, bytes.len()),
             Event::Reset { stream, code } => Seen::Reset(stream, code),
             _ => Seen::Other,
         }

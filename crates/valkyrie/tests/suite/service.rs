@@ -34,8 +34,8 @@ impl Handler for Service {
             Event::Call {
                 call, method, body, ..
             } => answer(link, call, &method, &body),
-            Event::Opened { stream, open } => self.opened(link, stream, &open.method),
-            Event::Data { stream, bytes } => {
+            Event::Opened { stream, open, .. } => self.opened(link, stream, &open.method),
+            Event::Data { stream, bytes, .. } => {
                 self.echo
                     .entry(stream)
                     .or_default()
@@ -202,7 +202,7 @@ impl Handler for Recorder {
     fn event(&mut self, link: &Link, event: Event<'_>) {
         let seen = match event {
             Event::Ready(_) => Seen::Ready,
-            Event::Data { stream, bytes } => {
+            Event::Data { stream, bytes, .. } => {
                 link.session().consume(stream, bytes.len());
                 Seen::Data(bytes.to_vec())
             }
