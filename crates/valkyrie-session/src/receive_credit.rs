@@ -57,7 +57,7 @@ impl Session {
     /// The peer took a stream of this side and says where to begin.
     fn on_accepted(&mut self, stream: StreamId, ack: StreamAck) -> Option<Event<'static>> {
         let open = self.streams.get_mut(stream)?;
-        if is_log_to_begin(open) {
+        if open.is_log_to_begin() {
             open.flow.send.begin(ack);
         } else {
             open.flow.send.raise(ack.limit);
@@ -128,14 +128,9 @@ impl Session {
     }
 }
 
-/// The first acknowledgement of a log says where it goes on.
-fn is_log_to_begin(open: &Stream) -> bool {
-    open.state.is_opening() && open.sending == Counting::Log && open.flow.send.position() == 0
-}
-
 /// How far the peer can have consumed what this side sends on a stream.
 fn may_be_consumed(open: &Stream) -> u64 {
-    if is_log_to_begin(open) {
+    if open.is_log_to_begin() {
         return u64::MAX;
     }
     match open.sending {

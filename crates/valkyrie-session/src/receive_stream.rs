@@ -231,7 +231,10 @@ impl Session {
         let Some(open) = self.streams.get_mut(stream) else {
             return Ok(None);
         };
-        if open.receiving != Counting::Bytes && stream.class() != StreamClass::Logs {
+        // An end without a byte ends a file too, also one whose beginning its sender does not know.
+        let only_end = bytes.is_empty() && end == End::Yes;
+        let is_file = open.receiving != Counting::Bytes && stream.class() != StreamClass::Logs;
+        if is_file && !only_end {
             return Err(
                 unexpected(frame, "on a stream that carries a file", Rule::FILE_ORDER).into(),
             );

@@ -410,8 +410,16 @@ impl Session {
         let Ok(open) = self.sendable(stream) else {
             return;
         };
+        // Where a log or file begins is for the peer to say; before it has, no offset is right.
+        let begun = !open.is_waiting_to_begin();
         let final_offset = open.flow.send.position();
         if self.lanes.present().is_some_and(|lanes| lanes.end(stream)) {
+            return;
+        }
+        if !begun {
+            let (kind, flags) = (MessageType::STREAM_DATA, Flags::END_OF_STREAM);
+            self.on_stream(kind, stream, flags, |_| {});
+            self.sent_end(stream, End::Yes);
             return;
         }
         let close = StreamClose {

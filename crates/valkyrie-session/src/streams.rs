@@ -75,6 +75,17 @@ pub(crate) struct Offer {
 }
 
 impl Stream {
+    /// Whether this side opened a log here: the first acknowledgement says where it goes on.
+    pub(crate) fn is_log_to_begin(&self) -> bool {
+        let opening = self.state.is_opening() && self.sending == Counting::Log;
+        opening && self.flow.send.position() == 0
+    }
+
+    /// Whether this side has not heard yet where its log or file has to begin.
+    pub(crate) fn is_waiting_to_begin(&self) -> bool {
+        self.is_log_to_begin() || self.sending == Counting::FileOffered
+    }
+
     /// Counts a frame of data that may be empty; too many in a row are a flood. The last one of a
     /// direction may well be.
     pub(crate) fn count_empty(&mut self, credit: u64, end: End) -> Result<(), Violation> {

@@ -533,3 +533,35 @@ fn a_last_message_that_waits_for_credit_still_ends_its_stream() {
     assert_eq!(pair.client.streams_open(), 0);
     assert!(pair.client.is_idle() && pair.server.is_idle());
 }
+
+#[test]
+fn a_file_or_log_that_ends_before_its_beginning_is_known_ends_well() {
+    let mut pair = Pair::new();
+    let data = pair.open(StreamClass::Data);
+    let start = FileStart {
+        id: [1; 16],
+        size: 100,
+        digest: [2; 32],
+        name: "f",
+    };
+    pair.client.file_start(data, &start).unwrap();
+    let log = pair
+        .client
+        .open(StreamClass::Logs, &v2::StreamOpen::default())
+        .unwrap();
+    pair.client.finish(data);
+    pair.client.finish(log);
+    let bytes = take(&mut pair.client, NOW);
+    let mut rest = bytes;
+    let mut ended = Vec::new();
+    while let Some(event) = pair.server.read(NOW, &mut rest).unwrap() {
+        match event {
+            Event::FileStart { stream, .. } => pair.server.file_verified(stream, 50),
+            Event::Opened { stream, .. } => pair.server.accept(stream, 1000),
+            Event::Finished { stream, status, .. } => ended.push((stream, status)),
+            other => panic!("{other:?}"),
+        }
+    }
+    ended.sort();
+    assert_eq!(ended, [(data, ErrorCode::NONE), (log, ErrorCode::NONE)]);
+}

@@ -3,7 +3,7 @@
 use valkyrie_frame::{ErrorCode, MessageType, StreamId};
 
 use crate::case::{Case, ready};
-use crate::wire::{ack, close_stream, data, error, f, log, open, reset};
+use crate::wire::{ack, close_stream, data, error, f, file_start, log, open, reset};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = not_open();
@@ -102,5 +102,20 @@ fn final_offsets() -> Vec<Case> {
     let logs = logs.send(open(10_001)).send(log(10_001, 0, 4));
     let logs = logs.send(close_stream(10_001, 18));
     cases.push(logs.ends_stream(10_001, "R-8.12", ErrorCode::MALFORMED));
+    for offset in [0, 1, 999] {
+        let case = ready(format!("ends/a log resumed at 1000 closed at {offset}"));
+        let case = case.accepts_nothing().send(open(10_001));
+        let case = case.app(|session| session.accept(StreamId(10_001), 1000));
+        let case = case.send(close_stream(10_001, offset));
+        cases.push(case.ends_stream(10_001, "R-8.12", ErrorCode::MALFORMED));
+    }
+    let log = ready("ends/a resumed log that ends without a close");
+    let log = log.accepts_nothing().send(open(10_001));
+    let log = log.app(|session| session.accept(StreamId(10_001), 1000));
+    cases.push(log.send(data(10_001, 0).end()).keeps("R-8.12"));
+    let file = ready("ends/a file that was offered ends without a close");
+    let file = file.send(open(1001)).send(file_start(1001, 100));
+    let file = file.app(|session| session.file_verified(StreamId(1001), 50));
+    cases.push(file.send(data(1001, 0).end()).keeps("R-8.12"));
     cases
 }
