@@ -107,6 +107,9 @@ def conversations():
     yield bytes([4, 1, 255]) + bytes([7, 0, 0]) + both + bytes([134, 0, 9]) + both
     yield bytes([5, 2, 255]) + both + bytes([16, 0, 0]) + both
     yield bytes([8, 0, 0]) + deliver + bytes([137, 0, 2]) + both + bytes([137, 0x40, 4]) + both
+    for what in range(16):
+        yield bytes([18, what, 9]) + both + bytes([19, what, 255]) + both
+        yield bytes([19, what, 4, 147, what, 9]) + both + both + bytes([1, 0, 9]) + both
     yield bytes([15, 0, 5]) + both + bytes([128, 0, 1]) + both + bytes([14, 0, 255])
 
 

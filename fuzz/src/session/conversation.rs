@@ -7,7 +7,7 @@ use valkyrie_frame::{
     Correlation, ErrorCode, FileStart, Frame, FrameLimits, LogChannel, LogRecord, MessageType,
     StreamClass, StreamId, Time, limits::HEADER_BYTES, v2,
 };
-use valkyrie_session::{End, Event, Origin, Session, SessionConfig, SessionError, Side};
+use valkyrie_session::{End, Event, Origin, Proposal, Session, SessionConfig, SessionError, Side};
 
 use super::{check_rule, react};
 
@@ -40,6 +40,8 @@ struct Peer {
     /// Where the next log record or chunk goes.
     offsets: HashMap<StreamId, u64>,
     unread: HashMap<StreamId, usize>,
+    /// Size and digest of the file that it sends.
+    files: HashMap<StreamId, (u64, u8)>,
 }
 
 struct Talk {
@@ -58,6 +60,7 @@ impl Peer {
             asked: VecDeque::new(),
             offsets: HashMap::new(),
             unread: HashMap::new(),
+            files: HashMap::new(),
         }
     }
 
@@ -103,7 +106,11 @@ impl Peer {
                 let next = self.offsets.entry(*stream).or_default();
                 *next = (*next).max(*offset);
             }
-            Event::Reset { stream, .. } => self.streams.retain(|known| known != stream),
+            Event::Reset { stream, .. } => {
+                self.offsets.remove(stream);
+                self.files.remove(stream);
+                self.streams.retain(|known| known != stream);
+            }
             _ => {}
         }
         react(&mut self.session, event);
@@ -121,6 +128,38 @@ impl Peer {
         }
     }
 
+    /// On a stream for logs an honest side waits to hear where to begin.
+    fn may_send(&self, stream: StreamId) -> bool {
+        stream.class() != StreamClass::Logs || self.offsets.contains_key(&stream)
+    }
+
+    fn tell(&mut self, what: u8, much: u8) {
+        let _ = match what % 3 {
+            0 => self.session.update_status(&v2::StatusUpdate {
+                load_permille: u32::from(much),
+                ..Default::default()
+            }),
+            1 => self.session.health_check(&v2::HealthCheck {
+                id: u32::from(much),
+                ..Default::default()
+            }),
+            _ => self.session.report_metrics(&v2::MetricsReport {
+                instance: vec![much; 16],
+                ..Default::default()
+            }),
+        };
+    }
+
+    fn negotiate(&mut self, what: u8, much: u8) {
+        let _ = self.session.negotiate(Proposal {
+            features: (what & 1 == 1).then_some(u64::from(much)),
+            keepalive: (what & 2 == 2).then_some(Duration::from_secs(u64::from(much))),
+            frame_max: (what & 4 == 4).then_some(65_536 + u32::from(much) * 700),
+            calls_max: (what & 8 == 8).then_some(4096),
+            ..Proposal::default()
+        });
+    }
+
     fn log(&mut self, stream: StreamId, much: u8) {
         let mut records = Vec::new();
         let record = LogRecord {
@@ -130,7 +169,9 @@ impl Peer {
             bytes: &vec![b'x'; usize::from(much)],
         };
         record.append(&mut records).expect("a short record");
-        let offset = self.offsets.entry(stream).or_default();
+        let Some(offset) = self.offsets.get_mut(&stream) else {
+            return;
+        };
         if self.session.log(stream, *offset, &records).is_ok() {
             *offset += records.len() as u64;
         }
@@ -146,18 +187,25 @@ impl Peer {
         };
         if self.session.file_start(stream, &start).is_ok() {
             self.offsets.remove(&stream);
+            self.files.insert(stream, (size, much));
         }
     }
 
+    /// A part of the file, and COMPLETE when it was the last one.
     fn chunk(&mut self, stream: StreamId, much: u8) {
+        let Some((size, digest)) = self.files.get(&stream).copied() else {
+            return;
+        };
         let offset = self.offsets.get(&stream).copied().unwrap_or_default();
-        // Half of the size is verified already, see `react`; the other half follows whole.
-        let bytes = vec![0; usize::from(much) * 100 - usize::from(much) * 100 / 2];
-        if let Ok(sent) = self.session.file_chunk(stream, offset, &bytes) {
-            self.offsets.insert(stream, offset + sent as u64);
-            if sent == bytes.len() {
-                let _ = self.session.file_complete(stream, [much; 32], End::No);
-            }
+        let left = usize::try_from(size - offset.min(size)).expect("a short file");
+        let bytes = vec![0; left.min(usize::from(much) * 100)];
+        let Ok(sent) = self.session.file_chunk(stream, offset, &bytes) else {
+            return;
+        };
+        self.offsets.insert(stream, offset + sent as u64);
+        if offset + sent as u64 == size {
+            let _ = self.session.file_complete(stream, [digest; 32], End::No);
+            self.files.remove(&stream);
         }
     }
 }
@@ -185,7 +233,7 @@ impl Talk {
         let last = if to & 0x40 == 0 { End::No } else { End::Yes };
         match what & 0x7f {
             0 => end.open(much),
-            1 => {
+            1 if end.may_send(stream) => {
                 let _ = end.session.data(stream, &bytes, last);
             }
             2 => end.session.finish(stream),
@@ -229,7 +277,10 @@ impl Talk {
                 end.session.close(ErrorCode::NONE, drain);
             }
             16 => end.session.ping(),
-            17..64 => self.deliver(from),
+            18 => end.tell(to, much),
+            19 => end.negotiate(to, much),
+            1 => {}
+            17 | 20..64 => self.deliver(from),
             change => self.change(from, change, to, much),
         }
         self.ends[from].transmit(self.now);
