@@ -19,5 +19,5 @@ macro_rules! classes {
 
 classes! {
     headers lengths bodies extensions flags handshake hello resets empty windows ids places ends fragments
-    unknown pings calls logs files acks closing errors slow metadata structured proposals told moving
+    unknown pings calls logs files acks closing errors slow metadata structured proposals told moving envelopes
 }
