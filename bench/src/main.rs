@@ -22,6 +22,7 @@ mod processes;
 mod queue;
 mod report;
 mod script;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +53,9 @@ enum Command {
     /// Started by a runner, for one job.
     #[command(name = "__job", hide = true)]
     Job { directory: PathBuf },
+    /// One end, one slice: started by the benches of Valkyrie.
+    #[command(name = "__wire", hide = true, subcommand)]
+    Wire(wire::Part),
     /// The step of the bench `logs` whose lines are timed.
     #[command(hide = true)]
     EmitLines,
@@ -114,13 +118,38 @@ const BENCHES: &[Bench] = &[
         about: "memory of idle programs, what `rustci run` adds to a step",
         run: footprint::run,
     },
+    Bench {
+        name: "messages",
+        about: "small messages one way, beside other protocols",
+        run: |report| wire::run("messages", report),
+    },
+    Bench {
+        name: "calls",
+        about: "calls on one connection with 256 in flight, beside other protocols",
+        run: |report| wire::run("calls", report),
+    },
+    Bench {
+        name: "latency",
+        about: "one message there and back, beside other protocols",
+        run: |report| wire::run("latency", report),
+    },
+    Bench {
+        name: "bulk",
+        about: "many bytes one way, and urgent messages among them, beside other protocols",
+        run: |report| wire::run("bulk", report),
+    },
+    Bench {
+        name: "connections",
+        about: "opening a connection, and holding many, beside other protocols",
+        run: |report| wire::run("connections", report),
+    },
 ];
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::List => {
             for bench in BENCHES {
-                report::line(&format!("{:<10} {}", bench.name, bench.about));
+                report::line(&format!("{:<11} {}", bench.name, bench.about));
             }
         }
         Command::Run { names, json } => {
@@ -132,6 +161,7 @@ fn main() -> Result<ExitCode> {
             run(&names, form)?;
         }
         Command::Job { directory } => return Ok(rustci_runner::job::main(&directory)),
+        Command::Wire(part) => part.run()?,
         Command::EmitLines => logs::emit()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -42,13 +42,15 @@ impl Process {
 
     /// Resident memory in MB.
     pub(crate) fn rss_mb(&self) -> Result<f64> {
+        Ok(self.rss_kib()? * 1024.0 / 1e6)
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: f64 = line
-            .and_then(|line| line.split_whitespace().next())
-            .context("no VmRSS")?
-            .parse()?;
-        Ok(kib * 1024.0 / 1e6)
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.context("no VmRSS")?.parse()?)
     }
 }
 

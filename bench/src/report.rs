@@ -62,6 +62,24 @@ impl Report {
         });
     }
 
+    /// Adds a figure of what ours is measured against, and how many times as much `ours` is.
+    pub(crate) fn beside(
+        &mut self,
+        peer: &'static str,
+        metric: &'static str,
+        value: f64,
+        unit: &'static str,
+        ours: f64,
+    ) {
+        self.add(&Row {
+            peer,
+            metric,
+            value,
+            unit,
+            target: Some(format!("ours is {:.2} times as much", ours / value)),
+        });
+    }
+
     /// Prints a figure as soon as it is known: a bench that fails later has said what it had.
     fn add(&self, row: &Row) {
         match self.form {
@@ -76,7 +94,7 @@ impl Report {
                 .to_string(),
             ),
             Form::Table => line(&format!(
-                "{:<10} {:<9} {:<26} {:>14} {:<4} {}",
+                "{:<11} {:<11} {:<26} {:>14} {:<4} {}",
                 self.bench,
                 row.peer,
                 row.metric,
@@ -116,4 +134,10 @@ pub(crate) fn percentile(samples: &mut [f64], share: f64) -> f64 {
 #[expect(clippy::print_stdout, reason = "the figures are this program's output")]
 pub(crate) fn line(text: &str) {
     println!("{text}");
+}
+
+/// Prints a remark for whoever watches, beside the figures.
+#[expect(clippy::print_stderr, reason = "remarks are no figures")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
 }
