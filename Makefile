@@ -18,4 +18,4 @@ fmt:
 
 # All benchmarks of docs/benchmarks.md.
 bench:
-	cargo run --release -q -p rustci-bench -- run all
+	@scripts/bench.sh all

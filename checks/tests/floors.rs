@@ -31,7 +31,22 @@ const FLOORS: &[(&str, (u64, u64, u64), &str)] = &[
     ),
 ];
 
-fn locked() -> Vec<(String, (u64, u64, u64))> {
+/// Banned crate, and the crates that may depend on it all the same; deny.toml says why.
+const BANNED: &[(&str, &[&str])] = &[
+    ("ring", &["rustls-webpki"]),
+    ("openssl-sys", &[]),
+    ("native-tls", &[]),
+    ("serde_yaml", &["zenoh-config"]),
+    ("bincode", &["tokio-serde"]),
+];
+
+struct Locked {
+    name: String,
+    version: (u64, u64, u64),
+    depends_on: Vec<String>,
+}
+
+fn locked() -> Vec<Locked> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let text = std::fs::read_to_string(path).unwrap();
     let field = |block: &str, key: &str| {
@@ -39,19 +54,28 @@ fn locked() -> Vec<(String, (u64, u64, u64))> {
         line.map(|line| line.split('"').nth(1).unwrap().to_owned())
     };
     text.split("[[package]]")
-        .filter_map(|block| Some((field(block, "name = ")?, field(block, "version = ")?)))
-        .map(|(name, version)| {
+        .filter_map(|block| {
+            let name = field(block, "name = ")?;
+            let version = field(block, "version = ")?;
             let plain = version.split(['-', '+']).next().unwrap();
             let mut parts = plain.split('.').map(|part| part.parse().unwrap());
             let mut next = || parts.next().unwrap();
-            (name, (next(), next(), next()))
+            // One line each: its name, and its version where there are several of that name.
+            let depends_on = block.lines().filter_map(|line| line.strip_prefix(" \""));
+            let depends_on =
+                depends_on.map(|line| line.split([' ', '"']).next().unwrap().to_owned());
+            Some(Locked {
+                name,
+                version: (next(), next(), next()),
+                depends_on: depends_on.collect(),
+            })
         })
         .collect()
 }
 
 #[test]
 fn no_locked_version_is_below_its_floor() {
-    for (name, version) in locked() {
+    for Locked { name, version, .. } in locked() {
         for (floored, floor, reason) in FLOORS {
             assert!(
                 name != *floored || version >= *floor,
@@ -63,11 +87,15 @@ fn no_locked_version_is_below_its_floor() {
 
 #[test]
 fn banned_crates_are_absent() {
-    let banned = ["ring", "openssl-sys", "native-tls", "serde_yaml", "bincode"];
-    for (name, _) in locked() {
-        assert!(
-            !banned.contains(&name.as_str()),
-            "{name} is banned; deny.toml says why"
-        );
+    for Locked {
+        name, depends_on, ..
+    } in locked()
+    {
+        for (banned, but_of) in BANNED {
+            assert!(
+                !depends_on.iter().any(|other| other == banned) || but_of.contains(&name.as_str()),
+                "{name} depends on {banned}, which is banned; deny.toml says why"
+            );
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+#[cfg(feature = "peers")]
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -33,6 +35,9 @@ pub(crate) struct Idle {
 pub(crate) enum Server {
     /// This program.
     Own(fn(TcpListener) -> Result<()>),
+    /// Another, started to listen at a port of the loopback interface.
+    #[cfg(feature = "peers")]
+    Program(fn(u16, &Path) -> Result<Process>),
 }
 
 impl Idle {
@@ -46,6 +51,8 @@ impl Idle {
                 let arguments = ["__wire", "serve", case, &port.to_string()];
                 Process::start(&std::env::current_exe()?, &arguments, directory.path())?
             }
+            #[cfg(feature = "peers")]
+            Server::Program(start) => start(port, directory.path())?,
         };
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         wait_for("a server that listens", || TcpStream::connect(at).is_ok())?;
@@ -70,6 +77,8 @@ impl Idle {
         raise_descriptors()?;
         match self.server {
             Server::Own(serve) => serve(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?),
+            #[cfg(feature = "peers")]
+            Server::Program(_) => bail!("this is served by another program"),
         }
     }
 }

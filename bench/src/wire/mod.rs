@@ -11,6 +11,8 @@ mod limit;
 mod measure;
 mod memory;
 mod metric;
+#[cfg(feature = "peers")]
+mod peers;
 mod place;
 mod raw;
 mod slice;
@@ -112,6 +114,9 @@ impl Work {
 const OWN: &[Entrant] = &[raw::RAW, raw::STD, limit::LIMIT];
 
 /// Other projects; one that cannot run here is left out, with the reason.
+#[cfg(feature = "peers")]
+const PEERS: &[Entrant] = peers::PEERS;
+#[cfg(not(feature = "peers"))]
 const PEERS: &[Entrant] = &[];
 
 /// Measures all that take part in `bench` and reports their figures.
