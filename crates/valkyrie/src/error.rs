@@ -75,6 +75,9 @@ pub enum ConnectError {
     /// The system has no randomness to give.
     #[error("no randomness: {0}")]
     Random(String),
+    /// There is no thread for the connection.
+    #[error("no thread for the connection: {0}")]
+    Thread(io::Error),
 }
 
 /// Why serving ended.

@@ -18,7 +18,7 @@ mod tasks;
 mod work;
 
 pub use body::Body;
-pub use client::{Calling, ClientBuilder, LocalClient, Stub};
+pub use client::{Asked, Calling, Client, ClientBuilder, LocalClient, Stub};
 pub use codec::{Codec, Decode, Encode, Json, Prost, Raw};
 pub use request::{MethodName, Parts, Request, Response};
 pub use router::{Router, Service};

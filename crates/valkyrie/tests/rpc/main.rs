@@ -4,6 +4,8 @@
 
 mod ends;
 mod flow;
+mod middleware;
+mod remote;
 mod service;
 mod unary;
 

@@ -132,8 +132,16 @@ async fn echo_stream(
 
 /// All methods that the tests use.
 pub(crate) fn router(probe: &Probe) -> Router {
-    let (never, sink, ticks, deaf) = (probe.clone(), probe.clone(), probe.clone(), probe.clone());
-    let service = Service::new("test.Probe", Raw)
+    let service = with_streams(with_calls(Service::new("test.Probe", Raw), probe), probe);
+    let math = Service::new("test.Math", Json).unary("Square", async |request: Request<i64>| {
+        Ok(Response::new(request.get_ref() * request.get_ref()))
+    });
+    Router::new().with(service).with(math)
+}
+
+fn with_calls(service: Service, probe: &Probe) -> Service {
+    let (never, sink) = (probe.clone(), probe.clone());
+    service
         .unary("Echo", echo)
         .unary("Fail", fail)
         .unary("Left", async |request: Request<Bytes>| {
@@ -167,6 +175,11 @@ pub(crate) fn router(probe: &Probe) -> Router {
                 sink.inner.changed.notify_waiters();
             }
         })
+}
+
+fn with_streams(service: Service, probe: &Probe) -> Service {
+    let (ticks, deaf) = (probe.clone(), probe.clone());
+    service
         .client_stream("Total", total)
         .client_stream("Deaf", move |request: Request<Streaming<Bytes>>| {
             let running = deaf.run();
@@ -201,9 +214,5 @@ pub(crate) fn router(probe: &Probe) -> Router {
             let bad = futures_util::stream::iter([Err(Status::new(ErrorCode(452), "broken"))]);
             Ok(Response::new(good.chain(bad)))
         })
-        .bidirectional("EchoStream", echo_stream);
-    let math = Service::new("test.Math", Json).unary("Square", async |request: Request<i64>| {
-        Ok(Response::new(request.get_ref() * request.get_ref()))
-    });
-    Router::new().with(service).with(math)
+        .bidirectional("EchoStream", echo_stream)
 }

@@ -1,6 +1,7 @@
 //! Clients.
 
 mod local;
+mod remote;
 mod stub;
 
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::serve;
 
 pub use local::{Calling, LocalClient};
+pub use remote::{Asked, Client};
 pub use stub::Stub;
 
 /// What a client does with requests that do not say otherwise.
