@@ -58,15 +58,26 @@ const METRICS: &[Metric] = &[
     metric("latency", "syscalls_per_round_trip", "", "as raw"),
     metric("latency", "tcp_spin_p50_us", "us", ""),
     metric("latency", "tcp_spin_p99_us", "us", "<= 30"),
+    metric(
+        "latency",
+        "tcp_spin_shared_p50_us",
+        "us",
+        "<= tcp_pinned_p50_us x 1.3",
+    ),
+    metric("latency", "ack_pinned_p99_us", "us", "< 100"),
+    metric("latency", "ack_spin_p99_us", "us", "< 100"),
     metric("latency", "shm_spin_p50_us", "us", "<= 3"),
     metric("bulk", "tcp_256k_gb_per_s", "GB/s", ">= 2.5; raw x 0.85"),
     metric("bulk", "tcp_bulk_gb_per_s", "GB/s", ">= 5; raw x 0.85"),
     metric("bulk", "shm_gb_per_s", "GB/s", ""),
     metric("bulk", "file_1mb_ms", "ms", "< 5"),
+    metric("bulk", "stream_open_p99_us", "us", "< 500"),
     metric("bulk", "urgent_p99_us", "us", "<= 100"),
     metric("bulk", "bulk_kept_ratio", "", ">= 0.75"),
     metric("connections", "connect_p50_us", "us", "< raw x 1.5"),
     metric("connections", "tcp_kib_per_connection", "KiB", "<= 2"),
+    metric("connections", "inprocess_connections", "", "1,000,000"),
+    metric("connections", "inprocess_kib_per_connection", "KiB", ""),
 ];
 
 /// What the slices of every entrant gave.

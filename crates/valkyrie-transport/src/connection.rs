@@ -70,6 +70,19 @@ impl Connection {
         }
     }
 
+    /// Bytes that can be read now, where the transport can tell; else more than any reader wants.
+    #[must_use]
+    pub fn readable_bytes(&self) -> usize {
+        let known = match &self.io {
+            Io::Tcp(stream) => rustix::io::ioctl_fionread(stream).ok(),
+            Io::Unix(stream) => rustix::io::ioctl_fionread(stream).ok(),
+            Io::Mem(_) => None,
+        };
+        known.map_or(usize::MAX, |bytes| {
+            usize::try_from(bytes).unwrap_or(usize::MAX)
+        })
+    }
+
     /// Wakes a reader only when as many bytes have come, or the end: for bytes that are sure to
     /// come, so that many of them cost one wake-up. 1, the default, wakes it for any. Transports
     /// that have no such mark ignore it.

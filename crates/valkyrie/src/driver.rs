@@ -36,11 +36,9 @@ const SLICES_MAX: usize = 16;
 const READS_PER_TICK: u32 = 8;
 
 /// Most bytes to wait for at once; more would keep a reader idle that could make room already.
-const LOW_WATER_MAX: usize = 256 * 1024;
-
-/// A rest of a frame that is looked for again, and how often before the shard sleeps after all.
-const SHORT_REST: usize = 64 * 1024;
-const LOOKS_MAX: u32 = 256;
+const GATHERED_MAX: usize = 256 * 1024;
+/// How often the shard looks for them before it sleeps: about 100 us.
+const LOOKS_MAX: u32 = 100;
 
 /// After this long without a byte a connection gives back what it can do without.
 const QUIET: Duration = Duration::from_millis(100);
@@ -67,7 +65,7 @@ pub(crate) struct Driver<H> {
     upgrade: Upgrade,
     write_stall: Duration,
     reads: Reads,
-    /// How often a short rest was looked for.
+    /// How often the rest of a frame was looked for.
     looks: u32,
     limits: Limits,
     began: Time,
@@ -213,7 +211,9 @@ impl<H: Handler> Driver<H> {
                 cx.waker().wake_by_ref();
                 break;
             }
-            self.set_low_water();
+            if self.gathers(cx) {
+                break;
+            }
             match self.read_once(cx, now) {
                 Poll::Ready(Ok(())) => {
                     reads += 1;
@@ -221,10 +221,7 @@ impl<H: Handler> Driver<H> {
                     idle::note_read();
                 }
                 Poll::Ready(Err(reason)) => return self.over(cx, now, reason),
-                Poll::Pending => {
-                    self.look_again(cx);
-                    break;
-                }
+                Poll::Pending => break,
             }
             now = clock::now();
         }
@@ -253,27 +250,26 @@ impl<H: Handler> Driver<H> {
         result
     }
 
-    /// Lets the rest of a long frame cost one wake-up, where that is wanted.
-    fn set_low_water(&mut self) {
-        if self.reads == Reads::Gathered {
-            let expected = self.link.driver_session().expected_bytes();
-            self.connection
-                .set_read_low_water(expected.min(LOW_WATER_MAX));
+    /// Whether to leave what is there for a moment: the rest of a long frame, where reads are
+    /// gathered, is about to come, and one read of all of it costs less than several. Sleeping
+    /// until then would cost its sender a wake-up, so the shard looks a few times first.
+    fn gathers(&mut self, cx: &Context<'_>) -> bool {
+        if self.reads == Reads::Soon {
+            return false;
         }
-    }
-
-    /// Looks again for a short rest of a long frame, which is about to come: sleeping until then
-    /// would cost its sender a wake-up.
-    fn look_again(&mut self, cx: &Context<'_>) {
         let expected = self.link.driver_session().expected_bytes();
-        if self.reads == Reads::Gathered && (1..SHORT_REST).contains(&expected) {
-            self.looks += 1;
-            if self.looks <= LOOKS_MAX {
-                cx.waker().wake_by_ref();
-            }
-        } else {
+        let wanted = expected.min(GATHERED_MAX);
+        if wanted == 0 || self.connection.readable_bytes() >= wanted {
             self.looks = 0;
+            return false;
         }
+        if self.looks < LOOKS_MAX {
+            self.looks += 1;
+            cx.waker().wake_by_ref();
+            return true;
+        }
+        self.connection.set_read_low_water(wanted);
+        false
     }
 
     /// Why the bytes of the peer have ended.

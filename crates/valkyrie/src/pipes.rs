@@ -48,6 +48,11 @@ impl Pipes {
         self.present.peer()
     }
 
+    /// See [`Connection::readable_bytes`].
+    pub(crate) fn readable_bytes(&mut self) -> usize {
+        self.reader().readable_bytes()
+    }
+
     /// See [`Connection::set_read_low_water`].
     pub(crate) fn set_read_low_water(&mut self, bytes: usize) {
         self.reader().set_read_low_water(bytes);

@@ -1,0 +1,143 @@
+//! Opening connections and streams, and holding many that do nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::runtime::Runtime;
+use tokio::task::{LocalSet, spawn_local};
+use valkyrie::{Endpoint, Event, Handler, Idle, Link, LinkConfig, StreamClass, block_on};
+use valkyrie::{listen, serve as serve_links, v2};
+
+use super::node::{CLASS, ECHO, Sink, client, run, sink};
+use crate::wire::measure::{Figures, Hist, WARM_UP, ensure_echo, message};
+use crate::wire::memory::Held;
+use crate::wire::place::{Place, runtime};
+
+const CONNECTS: u64 = 1_000;
+const CONNECTS_TO_WARM_UP: u64 = 50;
+const WAIT: Duration = Duration::from_secs(10);
+const STREAMS: usize = 20_000;
+
+/// From opening a connection to the answer of its first call.
+pub(super) fn connect() -> Result<Figures> {
+    let at = sink(Place::TwoCores, Idle::Park, LinkConfig::default)?;
+    run(Place::TwoCores, Idle::Park, async {
+        let mut hist = Hist::new(CONNECTS as usize);
+        for index in 0..CONNECTS + CONNECTS_TO_WARM_UP {
+            let start = Instant::now();
+            let (link, _waker) = client(&at, LinkConfig::default()).await?;
+            if index >= CONNECTS_TO_WARM_UP {
+                hist.since(start);
+            }
+            first_call(&link, index).await?;
+            link.abort();
+        }
+        Ok(vec![("connect_p50_us", hist.us(0.5))])
+    })
+}
+
+async fn first_call(link: &Link, index: u64) -> Result<()> {
+    let answer = link.call(CLASS, ECHO, &message(index), WAIT).await?;
+    ensure_echo(&answer, index)
+}
+
+/// From asking for a stream to the peer's word that it is ready, with both ends on one core.
+pub(super) fn open_streams() -> Result<Figures> {
+    let at = sink(Place::OneCore, Idle::Park, LinkConfig::default)?;
+    run(Place::OneCore, Idle::Park, async {
+        let (link, waker) = client(&at, LinkConfig::default()).await?;
+        let mut hist = Hist::new(STREAMS);
+        for round in 0..STREAMS + WARM_UP {
+            let open = v2::StreamOpen::default();
+            let start = Instant::now();
+            let stream = link.session().open(StreamClass::Data, &open)?;
+            waker.notify.notified().await;
+            if round >= WARM_UP {
+                hist.since(start);
+            }
+            link.session().reset(stream, valkyrie::ErrorCode::NONE);
+            tokio::time::sleep(Duration::ZERO).await;
+        }
+        Ok(vec![("stream_open_p99_us", hist.us(0.99))])
+    })
+}
+
+/// Serves those that do nothing.
+pub(super) fn serve(listener: TcpListener) -> Result<()> {
+    let at = listener.local_addr()?;
+    // The product listens by endpoint; the port stays ours between the two.
+    drop(listener);
+    let config = LinkConfig {
+        connections_max: 1_000_000,
+        ..LinkConfig::default()
+    };
+    block_on(async {
+        let endpoint: Endpoint = format!("valkyrie+tcp://{at}").parse()?;
+        let listener = listen(&endpoint).await?;
+        Ok(serve_links(listener, config, |_| Sink::default()).await?)
+    })?
+}
+
+/// Opens connections, each of which has carried a call.
+pub(super) fn open(at: SocketAddr, count: usize) -> Result<Held> {
+    let endpoint: Endpoint = format!("valkyrie+tcp://{at}").parse()?;
+    let (runtime, local): (Runtime, LocalSet) = (runtime()?, LocalSet::new());
+    let held = local.block_on(&runtime, async {
+        let mut held = Vec::with_capacity(count);
+        for index in 0..count as u64 {
+            let (link, waker) = client(&endpoint, LinkConfig::default()).await?;
+            first_call(&link, index).await?;
+            held.push((link, waker));
+        }
+        anyhow::Ok(held)
+    })?;
+    Ok(Box::new((held, local, runtime)))
+}
+
+const IN_PROCESS: u64 = 1_000_000;
+
+/// Wants nothing.
+struct Quiet;
+
+impl Handler for Quiet {
+    fn event(&mut self, _link: &Link, _event: Event<'_>) {}
+}
+
+/// A million connections with both ends in this process.
+pub(super) fn in_process() -> Result<Figures> {
+    block_on(async {
+        let endpoint: Endpoint = "valkyrie+mem://million".parse()?;
+        let listener = listen(&endpoint).await?;
+        let config = LinkConfig {
+            connections_max: u32::MAX,
+            ..LinkConfig::default()
+        };
+        spawn_local(serve_links(listener, config, |_| Sink::default()));
+        let mut held = Vec::with_capacity(IN_PROCESS as usize);
+        let before = resident_kib()?;
+        for index in 0..IN_PROCESS {
+            let link = valkyrie::connect(&endpoint, LinkConfig::default(), Quiet).await?;
+            // A sample of them is used, so that they are known to work.
+            if index % 1_000 == 0 {
+                first_call(&link, index).await?;
+            }
+            held.push(link);
+        }
+        let kib = (resident_kib()? - before) / IN_PROCESS as f64;
+        for (index, link) in held.iter().enumerate().step_by(50_000) {
+            first_call(link, index as u64).await?;
+        }
+        Ok(vec![
+            ("inprocess_connections", held.len() as f64),
+            ("inprocess_kib_per_connection", kib),
+        ])
+    })?
+}
+
+fn resident_kib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.unwrap_or("0").parse()?)
+}
