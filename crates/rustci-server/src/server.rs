@@ -305,9 +305,9 @@ impl EngineShard {
         let (stop, stopped) = watch::channel(false);
         let (ready, started) = oneshot::channel();
         let thread = Shard::spawn("engine", move || async move {
-            let spans = traces.map(|to| SpanQueue::new(Exporter::new(to)));
-            let spans = spans.map(|(queue, sender)| {
-                tokio::task::spawn_local(sender.run());
+            let spans = traces.map(|to| {
+                let (queue, receiver) = SpanQueue::new();
+                tokio::task::spawn_local(receiver.export(Exporter::new(to)));
                 queue
             });
             let links = link_config(&config.metrics, spans);

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -13,6 +14,7 @@ use valkyrie_frame::{Correlation, ErrorCode, Metadata};
 use valkyrie_session::{Envelope, Event, Payload, Retry, SendError};
 
 use crate::error::CloseReason;
+use crate::latency::Latencies;
 use crate::link::Link;
 
 /// Why a call has no answer.
@@ -68,6 +70,7 @@ pub(crate) struct Waiting {
     /// The call that has a slot, and who waits for it.
     calls: Vec<(Correlation, usize)>,
     waiters: Slab<Waiter>,
+    latencies: Latencies,
     /// Who waits until a call may be begun.
     starved: VecDeque<Waker>,
 }
@@ -149,6 +152,7 @@ impl Reply<'_> {
 impl Link {
     /// A future for the answer of a call that was just sent. Dropping it cancels the call.
     pub(crate) fn answer(&self, call: Correlation) -> Call {
+        self.measure(call);
         let key = self.calls().add(call, Waiter::Task(None));
         let link = self.clone();
         Call { link, call, key }
@@ -156,7 +160,21 @@ impl Link {
 
     /// Hands the answer of a call that was just sent to `then`.
     pub(crate) fn answer_then(&self, call: Correlation, then: Then) {
+        self.measure(call);
         self.calls().add(call, Waiter::Then(then));
+    }
+
+    /// Notes when a call was sent, if it is one of those that are measured.
+    fn measure(&self, call: Correlation) {
+        if Latencies::wants(call) {
+            let now = self.driver_session().now();
+            self.calls().latencies.begin(call, now);
+        }
+    }
+
+    /// Times from call to answer that were measured since the last time.
+    pub(crate) fn take_latencies(&self) -> Vec<Duration> {
+        self.calls().latencies.take()
     }
 
     /// Whether another call can be begun; else `cx` is woken when one has ended.
@@ -177,6 +195,10 @@ impl Link {
         let Some(key) = self.calls().end(call) else {
             return Some(event);
         };
+        if Latencies::wants(call) {
+            let now = self.driver_session().now();
+            self.calls().latencies.end(call, now);
+        }
         self.settle(key, answer_of(event));
         self.wake_starved();
         None

@@ -227,7 +227,10 @@ impl<H: Handler> Driver<H> {
         }
         let mut session = self.link.driver_session();
         match &self.meter {
-            Some(meter) => meter.collect(&mut session),
+            Some(meter) => {
+                meter.collect(&mut session);
+                meter.answered(&self.link.take_latencies());
+            }
             None => session.counters().take(|_| {}, |_| {}),
         }
         session.reclaim_buffers(buffers::give_write);

@@ -48,6 +48,7 @@ mod driver;
 mod error;
 mod health;
 mod idle;
+mod latency;
 pub mod limits;
 mod link;
 mod meter;

@@ -102,6 +102,13 @@ impl Meter {
         metrics.answered(MessageType::PING, round_trip);
     }
 
+    /// Calls were answered after these times.
+    pub(crate) fn answered(&self, elapsed: &[Duration]) {
+        for elapsed in elapsed {
+            self.shard.metrics.answered(MessageType::CALL, *elapsed);
+        }
+    }
+
     /// The peer sent an alert.
     pub(crate) fn alert(&self, severity: &'static str) {
         self.shard.metrics.alert(severity);

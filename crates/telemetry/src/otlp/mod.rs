@@ -14,5 +14,5 @@ mod span;
 
 pub use config::{Headers, OtlpConfig, OtlpConfigError};
 pub use exporter::{ExportError, Exporter};
-pub use queue::{SpanQueue, SpanSender};
+pub use queue::{SpanQueue, SpanReceiver};
 pub use span::{Span, SpanKind, SpanStatus, Value};

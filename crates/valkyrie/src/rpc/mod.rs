@@ -15,6 +15,7 @@ mod server;
 mod status;
 mod streaming;
 mod tasks;
+mod traced;
 mod work;
 
 pub use body::Body;
@@ -25,3 +26,4 @@ pub use router::{Router, Service};
 pub use server::{Server, ServerBuilder};
 pub use status::Status;
 pub use streaming::{Closed, Iter, Receiver, Sender, Streaming, channel, iter};
+pub use traced::{Traced, TracedAnswer, TracedService};

@@ -7,6 +7,7 @@ mod flow;
 mod middleware;
 mod remote;
 mod service;
+mod traced;
 mod unary;
 
 use std::future::Future;

@@ -6,6 +6,7 @@ mod bad_input;
 mod behaviour;
 mod closing;
 mod moving;
+mod scrape;
 mod service;
 mod told;
 
