@@ -74,6 +74,7 @@ pub use told::{HealthError, Receivers};
 pub use upgrade::{OfferError, Upgrade};
 
 pub use bytes::Bytes;
+pub use futures_core::Stream;
 pub use valkyrie_frame as frame;
 pub use valkyrie_frame::{
     Correlation, ErrorClass, ErrorCode, MessageType, Metadata, Recovery, StreamClass, StreamId,

@@ -19,7 +19,7 @@ mod traced;
 mod work;
 
 pub use body::Body;
-pub use client::{Asked, Calling, Client, ClientBuilder, LocalClient, Stub};
+pub use client::{Asked, Calling, Channel, Client, ClientBuilder, LocalClient, Stub};
 pub use codec::{Codec, Decode, Encode, Json, Prost, Raw};
 pub use request::{MethodName, Parts, Request, Response};
 pub use router::{Router, Service};

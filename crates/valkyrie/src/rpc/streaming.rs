@@ -222,6 +222,12 @@ impl<T> Sender<T> {
         sent.map_err(|_| Closed)
     }
 
+    /// Whether both send to the same stream.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
+    }
+
     /// Waits until the other side wants no more.
     pub async fn closed(&self) {
         self.sender.closed().await;

@@ -20,7 +20,7 @@ use crate::serve;
 
 pub use local::{Calling, LocalClient};
 pub use remote::{Asked, Client};
-pub use stub::Stub;
+pub use stub::{Channel, Stub};
 
 /// What a client does with requests that do not say otherwise.
 #[derive(Debug, Clone, Copy)]

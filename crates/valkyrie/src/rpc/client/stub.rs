@@ -14,7 +14,25 @@ use crate::rpc::request::{Expects, MethodName, Request, Response};
 use crate::rpc::status::Status;
 use crate::rpc::streaming::Streaming;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Whatever answers requests: a client, or middleware around one. Implemented for every `tower`
+/// service that does.
+pub trait Channel:
+    TowerService<
+        Request<Body>,
+        Response = Response<Body>,
+        Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    > + Clone
+{
+}
+
+impl<S> Channel for S where
+    S: TowerService<
+            Request<Body>,
+            Response = Response<Body>,
+            Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        > + Clone
+{
+}
 
 /// Calls methods with messages that a codec reads and writes, over a client or any other `tower`
 /// service: middleware goes around it with [`layer`](Self::layer).
@@ -75,12 +93,7 @@ impl<S, C> Stub<S, C> {
     }
 }
 
-impl<S, C> Stub<S, C>
-where
-    S: TowerService<Request<Body>, Response = Response<Body>> + Clone,
-    S::Error: Into<BoxError>,
-    C: Codec,
-{
+impl<S: Channel, C: Codec> Stub<S, C> {
     async fn send(
         &self,
         method: MethodName,
