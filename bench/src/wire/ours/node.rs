@@ -89,6 +89,7 @@ impl Handler for Sink {
     fn event(&mut self, link: &Link, event: Event<'_>) {
         match event {
             Event::Opened { stream, .. } => link.session().accept(stream, 0),
+            Event::Finished { stream, .. } => link.session().finish(stream),
             Event::Data { stream, bytes, .. } => {
                 self.count([&bytes[..]].into_iter());
                 link.session().consume(stream, bytes.len());
@@ -186,6 +187,7 @@ impl Handler for Waker {
             Event::Writable { .. }
             | Event::JobAcked { .. }
             | Event::FileAcked { .. }
+            | Event::Finished { .. }
             | Event::Reset { .. } => {}
             _ => return,
         }
