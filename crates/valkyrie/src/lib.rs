@@ -1,4 +1,29 @@
-//! The Valkyrie engine: shards, connections, calls, handlers.
+//! Valkyrie: services, calls and streams over TCP, Unix sockets and in process.
+//!
+//! Start with the [`guide`]. In short: a [`Server`] serves the [`Service`]s of a [`Router`], a
+//! [`LocalClient`] (on one thread) or a [`Client`] (from any) calls them, a [`Stub`] with typed
+//! messages.
+//!
+//! ```
+//! use valkyrie::{Bytes, Endpoint, LocalClient, Raw, Request, Response, Router, Server, Service};
+//!
+//! valkyrie::block_on(async {
+//!     let hello = async |request: Request<Bytes>| {
+//!         let name = String::from_utf8_lossy(request.get_ref());
+//!         Ok(Response::new(Bytes::from(format!("hello {name}"))))
+//!     };
+//!     let router = Router::new().with(Service::new("demo.Greeter", Raw).unary("Hello", hello));
+//!     let endpoint: Endpoint = "valkyrie+mem://doc-hello".parse()?;
+//!     let _server = Server::builder().listen(&endpoint, router).await?;
+//!     let client = LocalClient::connect(&endpoint).await?;
+//!     let answer = client.call("demo.Greeter/Hello", Request::new("ann".into())).await?;
+//!     assert_eq!(answer.get_ref(), "hello ann");
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The engine below
 //!
 //! A *shard* is one thread with everything that belongs to its connections: their sessions, their
 //! handlers, one read buffer. Nothing is locked and nothing is sent between threads, so a message
@@ -46,6 +71,7 @@ mod clock;
 mod config;
 mod driver;
 mod error;
+pub mod guide;
 mod health;
 mod idle;
 mod latency;
