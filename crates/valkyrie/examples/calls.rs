@@ -2,6 +2,7 @@
 //!
 //! Server and client run on a thread each, over TCP on this machine, with 256 calls of 64 bytes in
 //! flight: once with a task for each, once with closures that take the answers where they lie.
+//! Then as many messages on one stream.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use valkyrie::{
     Bytes, Endpoint, LocalClient, Raw, Request, Response, Router, Server, Service, Shard, Status,
+    Streaming, Stub, iter,
 };
 
 const METHOD: &str = "demo.Echo/Say";
@@ -82,6 +84,26 @@ async fn with_closures(client: &LocalClient) {
     run.finished.notified().await;
 }
 
+/// One stream of small messages to the server, which counts them.
+async fn with_a_stream(client: &LocalClient) {
+    let messages = iter((0..CALLS).map(|_| Bytes::from_static(&[7; 64])));
+    let stub = Stub::new(client.clone(), Raw);
+    let request = Request::new(messages);
+    let counted: Response<Bytes> = stub
+        .client_stream("demo.Echo/Count", request)
+        .await
+        .expect("the server counts");
+    assert_eq!(counted.get_ref(), &CALLS.to_string());
+}
+
+async fn count(request: Request<Streaming<Bytes>>) -> Result<Response<Bytes>, Status> {
+    let (mut messages, mut count) = (request.into_inner(), 0u32);
+    while messages.message().await?.is_some() {
+        count += 1;
+    }
+    Ok(Response::new(count.to_string().into()))
+}
+
 fn report(what: &str, elapsed: Duration) {
     let per_s = f64::from(CALLS) / elapsed.as_secs_f64();
     println!(
@@ -94,7 +116,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (tell, told) = oneshot::channel::<Endpoint>();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Shard::spawn("server", move || async move {
-        let router = Router::new().with(Service::new("demo.Echo", Raw).unary("Say", echo));
+        let service = Service::new("demo.Echo", Raw)
+            .unary("Say", echo)
+            .client_stream("Count", count);
+        let router = Router::new().with(service);
         let endpoint = "valkyrie+tcp://127.0.0.1:0"
             .parse()
             .expect("it is an endpoint");
@@ -113,6 +138,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             let began = Instant::now();
             with_closures(&client).await;
             report("256 closures", began.elapsed());
+            let began = Instant::now();
+            with_a_stream(&client).await;
+            report("one stream", began.elapsed());
         }
         let _ = stop.send(());
         client.close(Duration::from_secs(1)).await;

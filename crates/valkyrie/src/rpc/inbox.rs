@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use valkyrie_frame::{ErrorCode, Metadata, StreamId};
-use valkyrie_session::More;
+use valkyrie_session::{Batch, More};
 
 use super::bell::{Bell, Note};
 use super::status::Status;
@@ -124,6 +124,37 @@ impl Inbox {
         } else {
             self.fail(state, too_many());
             return 0;
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        0
+    }
+
+    /// Takes whole messages that came in together; returns the credit that can go back at once.
+    pub(crate) fn push_batch(&self, batch: Batch<'_>) -> usize {
+        let mut state = self.lock();
+        if state.reader == Reader::Gone || state.end.is_some() {
+            return batch.bytes();
+        }
+        state.bytes.reserve(batch.bytes());
+        let mut behind = batch.bytes();
+        for message in batch {
+            behind -= message.len();
+            let Whole { bytes, credit } = std::mem::take(&mut state.partial);
+            state.bytes.extend_from_slice(message);
+            let whole = Whole {
+                bytes: bytes + message.len(),
+                credit: credit + message.len(),
+            };
+            if whole.bytes > self.message_max {
+                state.partial = whole;
+                self.fail(state, self.too_large());
+                return behind;
+            }
+            state.whole.push_back(whole);
         }
         let waker = state.waker.take();
         drop(state);

@@ -177,6 +177,10 @@ impl Handler for Connection {
         self.service.event(link, event);
     }
 
+    fn batch(&mut self, link: &Link, batch: valkyrie_session::Batch<'_>) {
+        self.service.batch(link, batch);
+    }
+
     fn poll(
         &mut self,
         link: &Link,

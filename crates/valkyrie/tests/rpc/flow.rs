@@ -1,5 +1,7 @@
 //! Streams of messages.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -169,41 +171,36 @@ fn a_reader_that_goes_away_ends_the_service() {
 fn a_slow_reader_holds_back_its_own_sender_only() {
     on_every_transport("slow", |endpoint| async move {
         let (_server, stub, probe) = start(&endpoint).await;
+        let sent = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&sent);
         let (sender, receiver) = channel(1);
-        let deaf = stub.client_stream::<_, Bytes, _>("test.Probe/Deaf", Request::new(receiver));
-        let deaf = tokio::task::spawn_local({
-            let stub = stub.clone();
-            drop(deaf);
-            async move {
-                let (sender, receiver) = channel(1);
-                let sending = async {
-                    let mut sent = 0u64;
-                    let message = Bytes::from(vec![0; 10_000]);
-                    while let Ok(Ok(())) = tokio::time::timeout(
-                        Duration::from_millis(200),
-                        sender.send(message.clone()),
-                    )
-                    .await
-                    {
-                        sent += 10_000;
-                    }
-                    sent
-                };
-                let request = Request::new(receiver);
-                let call = stub.client_stream::<_, Bytes, _>("test.Probe/Deaf", request);
-                futures_util::future::select(Box::pin(sending), Box::pin(call)).await;
-                sender
+        tokio::task::spawn_local(async move {
+            while sender.send(Bytes::from(vec![0; 10_000])).await.is_ok() {
+                counted.set(counted.get() + 10_000);
             }
         });
-        drop(sender);
-        probe.running(1).await;
-        for _ in 0..200 {
-            let request = Request::new(Bytes::from(vec![1; 1000]));
-            stub.unary::<_, Bytes>("test.Probe/Echo", request)
-                .await
-                .unwrap();
-        }
-        drop(deaf.await.unwrap());
+        let request = Request::new(receiver);
+        let deaf = stub.client_stream::<_, Bytes, _>("test.Probe/Deaf", request);
+        let others = async {
+            probe.running(1).await;
+            // Far more than the window of the stream goes by beside it.
+            for _ in 0..1000 {
+                let request = Request::new(Bytes::from(vec![1; 1000]));
+                let answer = stub.unary::<_, Bytes>("test.Probe/Echo", request).await;
+                answer.unwrap();
+            }
+        };
+        let (deaf, others) = (Box::pin(deaf), Box::pin(others));
+        let futures_util::future::Either::Right(((), deaf)) =
+            futures_util::future::select(deaf, others).await
+        else {
+            panic!("nobody answers the first");
+        };
+        // The window, and what waits at both ends of it.
+        let most = 256 * 1024 + 4 * 10_000;
+        assert!((100_000..=most).contains(&sent.get()), "{}", sent.get());
+        drop(deaf);
+        probe.dropped(1).await;
     });
 }
 

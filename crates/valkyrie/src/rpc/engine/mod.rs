@@ -12,7 +12,7 @@ use std::task::Context;
 
 use bytes::BytesMut;
 use valkyrie_frame::{ErrorCode, Time};
-use valkyrie_session::Event;
+use valkyrie_session::{Batch, Event};
 
 use super::bell::{Bell, Note};
 use super::give_up::GiveUps;
@@ -58,6 +58,11 @@ impl Handler for Service {
     fn event(&mut self, link: &Link, event: Event<'_>) {
         self.0.bell.begin();
         self.0.event(link, event);
+    }
+
+    fn batch(&mut self, link: &Link, batch: Batch<'_>) {
+        self.0.bell.begin();
+        self.0.on_batch(link, batch);
     }
 
     fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Option<Time> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use valkyrie_frame::{ErrorCode, Metadata, StreamClass, StreamId, Time, v2};
-use valkyrie_session::{Envelope, More};
+use valkyrie_session::{Batch, Envelope, More};
 
 use super::Engine;
 use crate::clock;
@@ -196,6 +196,16 @@ impl Engine {
         };
         if credit > 0 {
             link.session().consume(stream, credit);
+        }
+    }
+
+    pub(super) fn on_batch(&self, link: &Link, batch: Batch<'_>) {
+        let credit = match self.works.inbox(batch.stream()) {
+            Some(inbox) => inbox.push_batch(batch),
+            None => batch.bytes(),
+        };
+        if credit > 0 {
+            link.session().consume(batch.stream(), credit);
         }
     }
 
