@@ -37,11 +37,11 @@ impl Session {
         let mut left = now;
         while !left.is_empty() {
             let (piece, behind) = left.split_at_checked(fragment).unwrap_or((left, &[]));
-            let header = data_header(stream, room.priority, piece.len(), behind.len(), last);
+            let header = data_header(stream, &room, piece.len(), behind.len(), last);
             self.frame_of(header, |out| out.extend_from_slice(piece));
             left = behind;
         }
-        self.sent_data(stream, now.len(), room.priority, last);
+        self.sent_data(stream, now.len(), &room, last);
         if !rest.is_empty() {
             self.block(stream);
         }
@@ -66,14 +66,14 @@ impl Session {
         let mut left = bytes.split_to(count);
         while !left.is_empty() {
             let piece = left.split_to(left.len().min(fragment));
-            let header = data_header(stream, room.priority, piece.len(), left.len(), last);
+            let header = data_header(stream, &room, piece.len(), left.len(), last);
             if piece.len() < SHARED_BYTES_MIN {
                 self.frame_of(header, |out| out.extend_from_slice(&piece));
             } else {
                 self.frame_shared(header, piece);
             }
         }
-        self.sent_data(stream, count, room.priority, last);
+        self.sent_data(stream, count, &room, last);
         if !bytes.is_empty() {
             self.block(stream);
         }
@@ -96,7 +96,7 @@ impl Session {
         let (mut sent, mut bytes) = (0, 0);
         let mut result = Ok(());
         let (outbox, counters) = (&mut self.outbox, &mut self.counters);
-        let header = data_header(stream, room.priority, 0, 0, End::No);
+        let header = data_header(stream, &room, 0, 0, End::No);
         let mut tally = Tally::new(header.priority);
         outbox.append(Place::of_header(&header), |out| {
             for message in messages {
@@ -228,13 +228,13 @@ impl Session {
     }
 
     /// Takes the credit of bytes that were encoded, and says the end where nothing else did.
-    fn sent_data(&mut self, stream: StreamId, bytes: usize, priority: Priority, end: End) {
+    fn sent_data(&mut self, stream: StreamId, bytes: usize, room: &Room, end: End) {
         self.spend(stream, bytes as u64);
         if end == End::No {
             return;
         }
         if bytes == 0 {
-            let header = data_header(stream, priority, 0, 0, end);
+            let header = data_header(stream, room, 0, 0, end);
             self.frame_of(header, |_| {});
         }
         self.sent_end(stream, end);
@@ -276,20 +276,15 @@ impl Tally {
 }
 
 /// The header of a piece of a stream, with `behind` more bytes behind it.
-fn data_header(
-    stream: StreamId,
-    priority: Priority,
-    bytes: usize,
-    behind: usize,
-    end: End,
-) -> Header {
+fn data_header(stream: StreamId, room: &Room, bytes: usize, behind: usize, end: End) -> Header {
     let flags = match (behind, end) {
         (0, End::Yes) => Flags::END_OF_STREAM,
         _ => Flags::NONE,
     };
     let header = Header::new(MessageType::STREAM_DATA, stream, bytes as u32);
     Header {
-        priority,
+        priority: room.priority,
+        trace: room.trace,
         ..header.with_flags(flags)
     }
 }

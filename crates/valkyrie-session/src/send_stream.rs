@@ -2,7 +2,7 @@
 
 use valkyrie_frame::{
     Correlation, ErrorCode, FileChunk, FileComplete, FileStart, Flags, Header, LogEntry,
-    LogRecords, MessageType, MetadataView, StreamAck, StreamClass, StreamClose, StreamId,
+    LogRecords, MessageType, MetadataView, Priority, StreamAck, StreamClass, StreamClose, StreamId,
     StreamReset, TraceByte, v2,
 };
 
@@ -582,9 +582,16 @@ impl Session {
         flags: Flags,
         body: impl FnOnce(&mut Vec<u8>),
     ) {
-        let header = Header::new(kind, stream, 0).with_flags(flags);
-        let priority = self.priority(stream);
-        self.frame(Header { priority, ..header }, body);
+        let open = self.streams.get(stream);
+        let (priority, trace) = open.map_or((Priority::NORMAL, TraceByte::NONE), |open| {
+            (open.priority, open.trace)
+        });
+        let header = Header {
+            priority,
+            trace,
+            ..Header::new(kind, stream, 0).with_flags(flags)
+        };
+        self.frame(header, body);
     }
 }
 

@@ -163,9 +163,12 @@ fn a_stream_is_opened_with_options_and_its_messages_inherit_the_trace() {
         .unwrap();
     let plain = ReplyOptions::default();
     pair.client.send(stream, b"m", &plain, End::No).unwrap();
+    pair.client.data(stream, b"bytes", End::No).unwrap();
+    pair.client.finish(stream);
     let sent = take(&mut pair.client, NOW);
     let traces: Vec<_> = frames(sent).iter().map(|f| f.header.trace.mode()).collect();
-    assert_eq!(traces, [TraceMode::InFrame, TraceMode::Inherit]);
+    let inherit = TraceMode::Inherit;
+    assert_eq!(traces, [TraceMode::InFrame, inherit, inherit, inherit]);
     let events = give(&mut pair.server, NOW, sent);
     let Event::Opened { envelope, .. } = &events[0] else {
         panic!("{events:?}");
