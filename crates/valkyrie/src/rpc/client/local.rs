@@ -113,12 +113,38 @@ impl LocalClient {
     /// the server takes another call; dropping the future cancels it at the server.
     pub fn call(&self, method: impl Into<MethodName>, request: Request<Bytes>) -> Calling {
         let (parts, message) = request.with_method(method.into()).into_parts();
-        let mut calling = Calling {
-            client: self.clone(),
-            step: Step::Waits(Box::new((parts, message))),
+        let step = match self.begin(&parts, &message) {
+            Some(step) => step,
+            None => Step::Waits(Box::new((parts, message))),
         };
-        calling.begin();
-        calling
+        let client = self.clone();
+        Calling { client, step }
+    }
+
+    /// Sends a request; `None` when the server takes no further call now.
+    fn begin(&self, parts: &Parts, message: &[u8]) -> Option<Step> {
+        if let Err(status) = self.check() {
+            return Some(Step::Failed(status));
+        }
+        let mut session = self.inner.link.session();
+        let options = parts.options(session.now(), self.inner.defaults.timeout);
+        let (class, method) = (self.class_of(parts), &*parts.method);
+        if parts.expects == Expects::Nothing {
+            return Some(
+                match session.message_with(class, method, message, &options) {
+                    Ok(()) => Step::Done,
+                    Err(error) => Step::Failed(error.into()),
+                },
+            );
+        }
+        match session.call_with(class, method, message, &options) {
+            Ok(call) => {
+                drop(session);
+                Some(Step::Sent(self.inner.link.answer(call)))
+            }
+            Err(SendError::CallsExhausted) => None,
+            Err(error) => Some(Step::Failed(error.into())),
+        }
     }
 
     /// As [`call`](Self::call), but gives the answer to `then` where it lies in the read buffer:
@@ -211,38 +237,6 @@ enum Step {
     Done,
 }
 
-impl Calling {
-    /// Sends the request if the server takes it.
-    fn begin(&mut self) {
-        let Step::Waits(request) = &self.step else {
-            return;
-        };
-        let (parts, message) = request.as_ref();
-        let inner = &self.client.inner;
-        if let Err(status) = self.client.check() {
-            self.step = Step::Failed(status);
-            return;
-        }
-        let mut session = inner.link.session();
-        let options = parts.options(session.now(), inner.defaults.timeout);
-        let class = self.client.class_of(parts);
-        let sent = match parts.expects {
-            Expects::Answer => session.call_with(class, &parts.method, message, &options),
-            Expects::Nothing => {
-                let sent = session.message_with(class, &parts.method, message, &options);
-                sent.map(|()| valkyrie_frame::Correlation::NONE)
-            }
-        };
-        drop(session);
-        match sent {
-            Ok(call) if call.is_none() => self.step = Step::Done,
-            Ok(call) => self.step = Step::Sent(inner.link.answer(call)),
-            Err(SendError::CallsExhausted) => {}
-            Err(error) => self.step = Step::Failed(error.into()),
-        }
-    }
-}
-
 fn response(answer: Answer) -> Response<Bytes> {
     Response::received(answer.body, answer.envelope.as_deref())
 }
@@ -250,21 +244,25 @@ fn response(answer: Answer) -> Response<Bytes> {
 impl Future for Calling {
     type Output = Result<Response<Bytes>, Status>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { client, step } = self.get_mut();
         loop {
-            match &mut self.step {
+            match step {
                 Step::Sent(call) => {
                     let answer = ready!(Pin::new(call).poll(cx));
-                    self.step = Step::Done;
+                    *step = Step::Done;
                     return Poll::Ready(answer.map(response).map_err(Status::from));
                 }
-                Step::Waits(_) => {
-                    ready!(self.client.inner.link.poll_call_room(cx));
-                    self.begin();
+                Step::Waits(request) => {
+                    let (parts, message) = request.as_ref();
+                    ready!(client.inner.link.poll_call_room(cx));
+                    if let Some(next) = client.begin(parts, message) {
+                        *step = next;
+                    }
                 }
                 Step::Failed(status) => {
                     let status = status.clone();
-                    self.step = Step::Done;
+                    *step = Step::Done;
                     return Poll::Ready(Err(status));
                 }
                 // A message that wants no answer.
