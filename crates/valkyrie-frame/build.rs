@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "valkyrie/v2/session.proto",
         "valkyrie/v2/observe.proto",
         "valkyrie/v2/job.proto",
+        "valkyrie/v2/diagnostics.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={}", root.join(file).display());

@@ -13,6 +13,8 @@ pub struct Counters {
     pub skipped: u64,
     /// Errors reported by either side, in all.
     pub errors_total: u64,
+    /// Frames sent and received before the last [`take`](Self::take).
+    taken: [u64; 2],
 }
 
 /// Frames of one type.
@@ -85,8 +87,23 @@ impl Counters {
         entry.map_or(0, |entry| entry.received)
     }
 
+    /// Frames sent and received, in all.
+    #[must_use]
+    pub fn frames(&self) -> [u64; 2] {
+        let [sent, received] = self.taken;
+        self.types
+            .iter()
+            .fold([sent, received], |[sent, received], entry| {
+                [
+                    sent + entry.sent.iter().sum::<u64>(),
+                    received + entry.received,
+                ]
+            })
+    }
+
     /// Takes what was counted since the last call; to be called once per batch.
     pub fn take(&mut self, each: impl FnMut(&TypeCount), error: impl FnMut(ErrorNote)) {
+        self.taken = self.frames();
         self.types.iter().for_each(each);
         self.types.clear();
         self.errors.drain(..).for_each(error);

@@ -103,6 +103,16 @@ impl ReceiveCredit {
         self.position
     }
 
+    /// How much of it was taken.
+    pub(crate) const fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// The position that the peer must not pass.
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Takes `bytes` that came in.
     ///
     /// # Errors

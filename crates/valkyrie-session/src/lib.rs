@@ -66,6 +66,7 @@ mod session;
 mod state;
 mod streams;
 mod table;
+mod view;
 
 pub use config::{Agreement, LimitError, Limits, Role, SessionConfig, Side};
 pub use counters::{Counters, ErrorNote, Origin, SIZE_CLASSES, StreamCount, TypeCount};
@@ -81,3 +82,4 @@ pub use round_trip::RoundTrip;
 pub use rule::Rule;
 pub use send::Failure;
 pub use session::Session;
+pub use view::{CallsView, FlowView, StreamView};

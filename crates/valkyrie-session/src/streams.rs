@@ -173,6 +173,13 @@ impl Streams {
         self.open.ids().map(StreamId::class)
     }
 
+    /// All that are open, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.open
+            .ids()
+            .filter_map(|id| Some((id, self.open.get(id)?)))
+    }
+
     /// Streams that this side opened.
     pub(crate) const fn own(&self) -> u32 {
         self.own

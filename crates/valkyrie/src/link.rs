@@ -1,9 +1,9 @@
 //! The handle of one connection.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -211,6 +211,18 @@ impl Link {
         self.inner.wake();
     }
 
+    /// A handle that does not keep what the connection leaves behind.
+    pub(crate) fn downgrade(&self) -> WeakLink {
+        WeakLink {
+            inner: Rc::downgrade(&self.inner),
+        }
+    }
+
+    /// The session for a look at it; `None` while somebody sends on it.
+    pub(crate) fn look(&self) -> Option<Ref<'_, Session>> {
+        self.inner.session.try_borrow().ok()
+    }
+
     pub(crate) fn is_aborted(&self) -> bool {
         self.inner.abort.get() == Abort::Yes
     }
@@ -316,6 +328,21 @@ impl fmt::Debug for Link {
             .field("id", &self.inner.id)
             .field("peer", &self.inner.peer)
             .finish_non_exhaustive()
+    }
+}
+
+/// A link that may be gone.
+#[derive(Clone)]
+pub(crate) struct WeakLink {
+    inner: Weak<Inner>,
+}
+
+impl WeakLink {
+    /// The link, unless its connection is over.
+    pub(crate) fn upgrade(&self) -> Option<Link> {
+        let inner = self.inner.upgrade()?;
+        let link = Link { inner };
+        (!link.is_closed()).then_some(link)
     }
 }
 

@@ -27,8 +27,20 @@ pub async fn connect(
     config: LinkConfig,
     handler: impl Handler,
 ) -> Result<Link, ConnectError> {
-    let random = random().map_err(ConnectError::Random)?;
     let connection = valkyrie_transport::connect(endpoint).await?;
+    connect_over(connection, config, handler).await
+}
+
+/// The same over a connection of the transport that the caller has made, as its initiator.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_over(
+    connection: Connection,
+    config: LinkConfig,
+    handler: impl Handler,
+) -> Result<Link, ConnectError> {
+    let random = random().map_err(ConnectError::Random)?;
     let link = link(&connection, Side::Initiator, &shared(&config), random);
     let (sender, ready) = oneshot::channel();
     let driver = Driver::new(link.clone(), connection, handler, &config).tell_ready(sender);

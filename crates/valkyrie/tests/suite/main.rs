@@ -5,6 +5,7 @@
 mod bad_input;
 mod behaviour;
 mod closing;
+mod diagnostics;
 mod moving;
 mod scrape;
 mod service;
