@@ -14,16 +14,17 @@ need git git
 need bash bash
 need ps procps
 need curl curl
+need tshark tshark
 if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
         echo "missing: install with: sudo apt-get install -y ${packages[*]}" >&2
         exit 1
     fi
-    apt-get update -q && apt-get install -y -q --no-install-recommends "${packages[@]}"
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
 fi
 
-# The product itself: tests of the command line drive this binary.
-cargo build --quiet -p rustci
+# The products themselves: tests of documents and command lines drive these binaries.
+cargo build --quiet -p rustci -p valkyrie-cli
 cargo test --workspace --exclude rustci-bench --quiet
 # Without its peers: other projects' software, which takes long to compile.
 cargo test -p rustci-bench --no-default-features --quiet

@@ -47,11 +47,13 @@ fn program_dir() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let dir = root().join(target).join("debug");
-    assert!(
-        dir.join("rustci").is_file(),
-        "{} is not built; run: cargo build -p rustci",
-        dir.join("rustci").display()
-    );
+    for (program, package) in [("rustci", "rustci"), ("valkyrie", "valkyrie-cli")] {
+        assert!(
+            dir.join(program).is_file(),
+            "{} is not built; run: cargo build -p {package}",
+            dir.join(program).display()
+        );
+    }
     dir
 }
 
