@@ -4,13 +4,15 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::TransportKind;
 use crate::low_water::LowWater;
+use crate::proxy::ClientAddress;
+use crate::shm_stream::ShmStream;
 
 /// An open byte connection of any transport.
 ///
@@ -26,6 +28,7 @@ pub struct Connection {
 pub(crate) enum Io {
     Mem(DuplexStream),
     Unix(UnixStream),
+    Shm(ShmStream),
     Tcp(TcpStream),
 }
 
@@ -43,10 +46,22 @@ pub enum PeerAddress {
         /// Told by the kernel at `connect` time; `None` where the system cannot.
         credentials: Option<Credentials>,
     },
+    /// The other end of shared memory that was handed over a Unix socket.
+    Shm {
+        /// As of that socket.
+        credentials: Option<Credentials>,
+    },
     /// The other end of a TCP connection.
     Tcp {
         /// Its address.
         address: SocketAddr,
+    },
+    /// The other end of a TCP connection is a proxy that the listener trusts.
+    Proxied {
+        /// Who is behind it, as it says.
+        client: ClientAddress,
+        /// Its own address.
+        proxy: SocketAddr,
     },
 }
 
@@ -76,6 +91,7 @@ impl Connection {
         let known = match &self.io {
             Io::Tcp(stream) => rustix::io::ioctl_fionread(stream).ok(),
             Io::Unix(stream) => rustix::io::ioctl_fionread(stream).ok(),
+            Io::Shm(stream) => Some(stream.readable_bytes() as u64),
             Io::Mem(_) => None,
         };
         known.map_or(usize::MAX, |bytes| {
@@ -98,6 +114,32 @@ impl Connection {
         self.peer.kind()
     }
 
+    /// Reads what is there now, for callers that poll instead of sleeping.
+    ///
+    /// Shared memory costs no system call here, and its writer knows that nobody sleeps. The other
+    /// transports find what the runtime has been told of, so their callers yield to it between
+    /// two calls. A waker from an earlier [`poll_read`](AsyncRead::poll_read) may be forgotten:
+    /// call that again before sleeping. It is also what notices that a peer of shared memory died.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing is there. As for every read, 0 is
+    /// the end.
+    pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.io {
+            Io::Mem(stream) => {
+                let mut buf = ReadBuf::new(buf);
+                let mut cx = Context::from_waker(Waker::noop());
+                match Pin::new(stream).poll_read(&mut cx, &mut buf) {
+                    Poll::Ready(result) => result.map(|()| buf.filled().len()),
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+            Io::Unix(stream) => stream.try_read(buf),
+            Io::Shm(stream) => stream.try_read(buf),
+            Io::Tcp(stream) => stream.try_read(buf),
+        }
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub const fn peer(&self) -> &PeerAddress {
@@ -112,7 +154,8 @@ impl PeerAddress {
         match self {
             Self::Mem { .. } => TransportKind::Mem,
             Self::Unix { .. } => TransportKind::Unix,
-            Self::Tcp { .. } => TransportKind::Tcp,
+            Self::Shm { .. } => TransportKind::Shm,
+            Self::Tcp { .. } | Self::Proxied { .. } => TransportKind::Tcp,
         }
     }
 
@@ -120,8 +163,10 @@ impl PeerAddress {
     #[must_use]
     pub fn uid(&self) -> Option<u32> {
         match self {
-            Self::Unix { credentials } => credentials.map(|credentials| credentials.uid),
-            Self::Mem { .. } | Self::Tcp { .. } => None,
+            Self::Unix { credentials } | Self::Shm { credentials } => {
+                credentials.map(|credentials| credentials.uid)
+            }
+            Self::Mem { .. } | Self::Tcp { .. } | Self::Proxied { .. } => None,
         }
     }
 }
@@ -134,7 +179,12 @@ impl fmt::Display for PeerAddress {
                 credentials: Some(owner),
             } => write!(f, "unix:uid={}", owner.uid),
             Self::Unix { credentials: None } => f.write_str("unix"),
+            Self::Shm {
+                credentials: Some(owner),
+            } => write!(f, "shm:uid={}", owner.uid),
+            Self::Shm { credentials: None } => f.write_str("shm"),
             Self::Tcp { address } => write!(f, "tcp:{address}"),
+            Self::Proxied { client, proxy } => write!(f, "{client} by {proxy}"),
         }
     }
 }
@@ -148,6 +198,7 @@ impl AsyncRead for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Shm(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -162,6 +213,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Shm(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -174,6 +226,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Io::Shm(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
@@ -182,6 +235,7 @@ impl AsyncWrite for Connection {
         match &self.io {
             Io::Mem(stream) => stream.is_write_vectored(),
             Io::Unix(stream) => stream.is_write_vectored(),
+            Io::Shm(stream) => stream.is_write_vectored(),
             Io::Tcp(stream) => stream.is_write_vectored(),
         }
     }
@@ -190,6 +244,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Shm(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -198,6 +253,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Shm(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

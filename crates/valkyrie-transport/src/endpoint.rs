@@ -9,8 +9,8 @@ use crate::limits::{MEM_NAME_BYTES_MAX, UNIX_PATH_BYTES_MAX};
 
 /// Where to connect to or to listen on.
 ///
-/// Parses from, and displays as, `valkyrie+tcp://127.0.0.1:7443`, `valkyrie+unix:///run/ci.sock`
-/// or `valkyrie+mem://name`.
+/// Parses from, and displays as, `valkyrie+tcp://127.0.0.1:7443`, `valkyrie+unix:///run/ci.sock`,
+/// `valkyrie+shm:///run/ci.shm` or `valkyrie+mem://name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -23,6 +23,11 @@ pub enum Endpoint {
     },
     /// A Unix stream socket.
     Unix {
+        /// Absolute path of the socket file.
+        path: PathBuf,
+    },
+    /// Shared memory, handed over a Unix stream socket.
+    Shm {
         /// Absolute path of the socket file.
         path: PathBuf,
     },
@@ -39,7 +44,8 @@ pub enum Endpoint {
 pub enum EndpointError {
     /// No `valkyrie+<transport>://` in front.
     #[error(
-        "endpoint {text:?} does not begin with valkyrie+tcp://, valkyrie+unix:// or valkyrie+mem://"
+        "endpoint {text:?} does not begin with valkyrie+tcp://, valkyrie+unix://, valkyrie+shm:// \
+         or valkyrie+mem://"
     )]
     Scheme {
         /// The text given.
@@ -62,6 +68,7 @@ impl Endpoint {
         match self {
             Self::Tcp { .. } => TransportKind::Tcp,
             Self::Unix { .. } => TransportKind::Unix,
+            Self::Shm { .. } => TransportKind::Shm,
             Self::Mem { .. } => TransportKind::Mem,
         }
     }
@@ -73,7 +80,8 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let parsed = match text.split_once("://") {
             Some(("valkyrie+tcp", rest)) => parse_tcp(rest),
-            Some(("valkyrie+unix", rest)) => parse_unix(rest),
+            Some(("valkyrie+unix", rest)) => parse_path(rest).map(|path| Endpoint::Unix { path }),
+            Some(("valkyrie+shm", rest)) => parse_path(rest).map(|path| Endpoint::Shm { path }),
             Some(("valkyrie+mem", rest)) => parse_mem(rest),
             _ => {
                 return Err(EndpointError::Scheme {
@@ -112,9 +120,9 @@ fn parse_tcp(rest: &str) -> Result<Endpoint, &'static str> {
     })
 }
 
-fn parse_unix(rest: &str) -> Result<Endpoint, &'static str> {
+fn parse_path(rest: &str) -> Result<PathBuf, &'static str> {
     if !rest.starts_with('/') {
-        return Err("the path is not absolute, write valkyrie+unix:///path");
+        return Err("the path is not absolute, write three slashes before it");
     }
     if rest.len() > UNIX_PATH_BYTES_MAX {
         return Err("the path is longer than the 107 bytes that a socket address holds");
@@ -122,9 +130,7 @@ fn parse_unix(rest: &str) -> Result<Endpoint, &'static str> {
     if rest.contains('\0') {
         return Err("the path holds a NUL byte");
     }
-    Ok(Endpoint::Unix {
-        path: PathBuf::from(rest),
-    })
+    Ok(PathBuf::from(rest))
 }
 
 fn parse_mem(rest: &str) -> Result<Endpoint, &'static str> {
@@ -144,6 +150,7 @@ impl fmt::Display for Endpoint {
             }
             Self::Tcp { host, port } => write!(f, "valkyrie+tcp://{host}:{port}"),
             Self::Unix { path } => write!(f, "valkyrie+unix://{}", path.display()),
+            Self::Shm { path } => write!(f, "valkyrie+shm://{}", path.display()),
             Self::Mem { name } => write!(f, "valkyrie+mem://{name}"),
         }
     }
@@ -160,6 +167,7 @@ mod tests {
             "valkyrie+tcp://[::1]:7443",
             "valkyrie+tcp://localhost:0",
             "valkyrie+unix:///run/rustci.sock",
+            "valkyrie+shm:///run/rustci.shm",
             "valkyrie+mem://queue",
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
@@ -180,6 +188,7 @@ mod tests {
             ("valkyrie+tcp://:80", "host"),
             ("valkyrie+tcp://a/b:80", "host"),
             ("valkyrie+unix://relative", "not absolute"),
+            ("valkyrie+shm://relative", "not absolute"),
             ("valkyrie+mem://", "1 to 255"),
             ("valkyrie+mem://a/b", "1 to 255"),
         ] {

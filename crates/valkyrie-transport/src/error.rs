@@ -4,6 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use valkyrie_shm::HandshakeError;
+
+use crate::proxy::ProxyError;
 use crate::{Endpoint, TransportKind};
 
 /// Why a connection could not be opened.
@@ -34,6 +37,14 @@ pub enum ConnectError {
     PlaintextRemote {
         /// Where to.
         endpoint: Endpoint,
+    },
+    /// The memory could not be handed over.
+    #[error("cannot connect to {endpoint}: {source}")]
+    Shm {
+        /// Where to.
+        endpoint: Endpoint,
+        /// Why.
+        source: HandshakeError,
     },
     /// No listener of this process has the name.
     #[error("nobody in this process listens on {endpoint}")]
@@ -69,6 +80,14 @@ pub enum ListenError {
         /// The address that the endpoint stands for.
         address: SocketAddr,
     },
+    /// An option that the transport does not have. A mistake of the caller.
+    #[error("{endpoint} cannot have {option}, which is for TCP")]
+    Unsupported {
+        /// Where.
+        endpoint: Endpoint,
+        /// The option.
+        option: &'static str,
+    },
     /// A living process already listens there.
     #[error("{endpoint} is in use by another listener; stop it or choose another endpoint")]
     InUse {
@@ -95,4 +114,22 @@ pub enum AcceptError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Why one peer was refused before it was a connection. The listener goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedError {
+    /// The memory that it handed over cannot be used.
+    #[error(transparent)]
+    Shm(#[from] HandshakeError),
+    /// It is no proxy, or does not say properly who is behind it.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// It was gone again.
+    #[error("the peer was gone again: {0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("the peer did not say what it has to within {} ms", crate::limits::HANDSHAKE_PATIENCE.as_millis())]
+    Timeout,
 }

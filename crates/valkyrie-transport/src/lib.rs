@@ -1,4 +1,4 @@
-//! Byte transports for Valkyrie behind one trait: mem, Unix socket, TCP.
+//! Byte transports for Valkyrie behind one trait: mem, shared memory, Unix socket, TCP.
 //!
 //! A transport moves bytes and decides nothing about frames. Start with [`Endpoint`], the parsed
 //! form of `valkyrie+unix:///run/ci.sock`, and the two functions [`connect`] and [`listen`], which
@@ -24,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+mod arrivals;
 mod connection;
 mod endpoint;
 mod error;
@@ -31,6 +32,10 @@ mod limits;
 mod listener;
 mod low_water;
 mod mem;
+mod options;
+mod proxy;
+mod shm;
+mod shm_stream;
 mod tcp;
 mod unix;
 
@@ -38,12 +43,18 @@ use std::future::Future;
 
 pub use connection::{Connection, Credentials, PeerAddress};
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::{AcceptError, ConnectError, ListenError};
-pub use limits::{ACCEPT_PAUSE, MEM_BACKLOG_MAX, MEM_BUFFER_BYTES};
+pub use error::{AcceptError, ConnectError, ListenError, RefusedError};
+pub use limits::{
+    ACCEPT_PAUSE, HANDSHAKE_PATIENCE, HANDSHAKES_MAX, MEM_BACKLOG_MAX, MEM_BUFFER_BYTES,
+};
 pub use listener::Listener;
 pub use mem::Mem;
+pub use options::{Keepalive, ListenOptions, SocketOptions};
+pub use proxy::{ClientAddress, ProxyError, ProxyTrust};
+pub use shm::Shm;
 pub use tcp::Tcp;
 pub use unix::Unix;
+pub use valkyrie_shm::{HandshakeError, RingBytes, Violation};
 
 /// Which transport carries a connection; the label `transport` of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +62,8 @@ pub use unix::Unix;
 pub enum TransportKind {
     /// Two ends in one process.
     Mem,
+    /// Shared memory between two processes of one host.
+    Shm,
     /// A Unix stream socket.
     Unix,
     /// TCP with `TCP_NODELAY`.
@@ -63,6 +76,7 @@ impl TransportKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mem => "mem",
+            Self::Shm => "shm",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
         }
@@ -80,6 +94,21 @@ pub struct Capabilities {
     pub identity: Identity,
     /// Whether others on the path can read the bytes.
     pub privacy: Privacy,
+    /// How a side that sleeps is found by bytes.
+    pub waking: Waking,
+    /// Bytes that one direction can hold while nobody reads; `None` where the system decides.
+    pub buffer_bytes: Option<u32>,
+}
+
+/// How bytes find a side that sleeps, and what one that polls has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waking {
+    /// Inside the process. Polling costs no system call.
+    Task,
+    /// The writer asks the kernel, only if the reader sleeps. Polling costs no system call.
+    WhenAsleep,
+    /// Every write asks the kernel. So does polling.
+    Always,
 }
 
 /// How far the bytes of a transport can travel.
@@ -127,13 +156,18 @@ pub trait Transport {
     fn connect(
         &self,
         endpoint: &Endpoint,
+        options: &SocketOptions,
     ) -> impl Future<Output = Result<Connection, ConnectError>>;
 
     /// Starts to listen on `endpoint`.
     ///
     /// # Errors
     /// See [`ListenError`].
-    fn listen(&self, endpoint: &Endpoint) -> impl Future<Output = Result<Listener, ListenError>>;
+    fn listen(
+        &self,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
+    ) -> impl Future<Output = Result<Listener, ListenError>>;
 }
 
 /// Opens a connection over the transport that `endpoint` names.
@@ -141,10 +175,22 @@ pub trait Transport {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    connect_with(endpoint, &SocketOptions::default()).await
+}
+
+/// As [`connect`], with settings of the socket.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_with(
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+) -> Result<Connection, ConnectError> {
     match endpoint {
-        Endpoint::Mem { .. } => Mem.connect(endpoint).await,
-        Endpoint::Unix { .. } => Unix.connect(endpoint).await,
-        Endpoint::Tcp { .. } => Tcp.connect(endpoint).await,
+        Endpoint::Mem { .. } => Mem.connect(endpoint, options).await,
+        Endpoint::Shm { .. } => Shm.connect(endpoint, options).await,
+        Endpoint::Unix { .. } => Unix.connect(endpoint, options).await,
+        Endpoint::Tcp { .. } => Tcp.connect(endpoint, options).await,
     }
 }
 
@@ -153,9 +199,32 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
 /// # Errors
 /// See [`ListenError`].
 pub async fn listen(endpoint: &Endpoint) -> Result<Listener, ListenError> {
+    listen_with(endpoint, &ListenOptions::default()).await
+}
+
+/// As [`listen`], with settings of the listener and of its connections.
+///
+/// # Errors
+/// See [`ListenError`].
+pub async fn listen_with(
+    endpoint: &Endpoint,
+    options: &ListenOptions,
+) -> Result<Listener, ListenError> {
     match endpoint {
-        Endpoint::Mem { .. } => Mem.listen(endpoint).await,
-        Endpoint::Unix { .. } => Unix.listen(endpoint).await,
-        Endpoint::Tcp { .. } => Tcp.listen(endpoint).await,
+        Endpoint::Mem { .. } => Mem.listen(endpoint, options).await,
+        Endpoint::Shm { .. } => Shm.listen(endpoint, options).await,
+        Endpoint::Unix { .. } => Unix.listen(endpoint, options).await,
+        Endpoint::Tcp { .. } => Tcp.listen(endpoint, options).await,
+    }
+}
+
+/// What a transport can do.
+#[must_use]
+pub fn capabilities(kind: TransportKind) -> Capabilities {
+    match kind {
+        TransportKind::Mem => Mem.capabilities(),
+        TransportKind::Shm => Shm.capabilities(),
+        TransportKind::Unix => Unix.capabilities(),
+        TransportKind::Tcp => Tcp.capabilities(),
     }
 }

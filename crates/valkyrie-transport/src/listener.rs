@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::error::AcceptError;
 use crate::limits::ACCEPT_PAUSE;
 use crate::mem::MemListener;
+use crate::shm::ShmAccept;
 use crate::tcp::TcpAccept;
 use crate::unix::UnixAccept;
 
@@ -23,6 +24,7 @@ pub struct Listener {
 pub(crate) enum Accept {
     Mem(MemListener),
     Unix(UnixAccept),
+    Shm(ShmAccept),
     Tcp(TcpAccept),
 }
 
@@ -35,6 +37,16 @@ impl Listener {
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Peers that were refused before they were connections. Each is also logged with its reason.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        match &self.accept {
+            Accept::Mem(_) | Accept::Unix(_) => 0,
+            Accept::Shm(listener) => listener.refused(),
+            Accept::Tcp(listener) => listener.refused(),
+        }
     }
 
     /// Waits for the next connection.
@@ -52,6 +64,7 @@ impl Listener {
             let result = match &mut self.accept {
                 Accept::Mem(listener) => listener.accept().await,
                 Accept::Unix(listener) => listener.accept().await,
+                Accept::Shm(listener) => listener.accept().await,
                 Accept::Tcp(listener) => listener.accept().await,
             };
             match result {
@@ -61,7 +74,7 @@ impl Listener {
         }
     }
 
-    async fn after_failure(&self, error: io::Error) -> Result<(), AcceptError> {
+    async fn after_failure(&mut self, error: io::Error) -> Result<(), AcceptError> {
         match Failure::of(&error) {
             Failure::OneConnection => Ok(()),
             Failure::Exhausted => {

@@ -12,7 +12,8 @@ use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, ListenError};
 use crate::limits::{MEM_BACKLOG_MAX, MEM_BUFFER_BYTES};
 use crate::listener::{Accept, Listener};
-use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind};
+use crate::options::{ListenOptions, SocketOptions};
+use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind, Waking};
 
 /// The transport inside one process. Its ends may live on different threads.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,10 +34,16 @@ impl Transport for Mem {
             reach: Reach::Process,
             identity: Identity::SameProcess,
             privacy: Privacy::Local,
+            waking: Waking::Task,
+            buffer_bytes: Some(MEM_BUFFER_BYTES as u32),
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        _options: &SocketOptions,
+    ) -> Result<Connection, ConnectError> {
         let name = name_of(endpoint).ok_or_else(|| ConnectError::WrongTransport {
             endpoint: endpoint.clone(),
             transport: TransportKind::Mem,
@@ -55,7 +62,12 @@ impl Transport for Mem {
         ))
     }
 
-    async fn listen(&self, endpoint: &Endpoint) -> Result<Listener, ListenError> {
+    async fn listen(
+        &self,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
+    ) -> Result<Listener, ListenError> {
+        options.check_other_than_tcp(endpoint)?;
         let name = name_of(endpoint).ok_or_else(|| ListenError::WrongTransport {
             endpoint: endpoint.clone(),
             transport: TransportKind::Mem,
@@ -79,7 +91,7 @@ impl Transport for Mem {
 fn name_of(endpoint: &Endpoint) -> Option<&str> {
     match endpoint {
         Endpoint::Mem { name } => Some(name),
-        Endpoint::Unix { .. } | Endpoint::Tcp { .. } => None,
+        Endpoint::Unix { .. } | Endpoint::Shm { .. } | Endpoint::Tcp { .. } => None,
     }
 }
 

@@ -3,15 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
+use crate::arrivals::Arrivals;
 use crate::connection::{Connection, Io, PeerAddress};
 use crate::endpoint::Endpoint;
-use crate::error::{ConnectError, ListenError};
+use crate::error::{ConnectError, ListenError, RefusedError};
 use crate::listener::{Accept, Listener};
-use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind};
+use crate::options::{ListenOptions, SocketOptions};
+use crate::proxy::{self, ProxyTrust};
+use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind, Waking};
 
-/// TCP with `TCP_NODELAY`: the engine writes whole batches, so the kernel must not wait for more.
+/// TCP, set up as [`SocketOptions`] says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
 
@@ -22,10 +26,16 @@ impl Transport for Tcp {
             reach: Reach::Network,
             identity: Identity::None,
             privacy: Privacy::Plaintext,
+            waking: Waking::Always,
+            buffer_bytes: None,
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+    ) -> Result<Connection, ConnectError> {
         let Endpoint::Tcp { host, port } = endpoint else {
             return Err(ConnectError::WrongTransport {
                 endpoint: endpoint.clone(),
@@ -40,11 +50,16 @@ impl Transport for Tcp {
         let local = loopback_only(addresses).ok_or_else(|| ConnectError::PlaintextRemote {
             endpoint: endpoint.clone(),
         })?;
-        let stream = TcpStream::connect(local.as_slice()).await.map_err(failed)?;
-        wrap(stream).map_err(failed)
+        let stream = connect_any(&local, options).await.map_err(failed)?;
+        let address = stream.peer_addr().map_err(failed)?;
+        wrap(stream, options, PeerAddress::Tcp { address }).map_err(failed)
     }
 
-    async fn listen(&self, endpoint: &Endpoint) -> Result<Listener, ListenError> {
+    async fn listen(
+        &self,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
+    ) -> Result<Listener, ListenError> {
         let Endpoint::Tcp { host, port } = endpoint else {
             return Err(ListenError::WrongTransport {
                 endpoint: endpoint.clone(),
@@ -59,22 +74,69 @@ impl Transport for Tcp {
         if let Some(remote) = addresses.iter().find(|address| !address.ip().is_loopback()) {
             return Err(ListenError::PlaintextRemote { address: *remote });
         }
-        let listener =
-            TcpListener::bind(addresses.as_slice())
-                .await
-                .map_err(|source| match source.kind() {
-                    io::ErrorKind::AddrInUse => ListenError::InUse {
-                        endpoint: endpoint.clone(),
-                    },
-                    _ => failed(source),
-                })?;
+        let listener = bind_any(&addresses, options).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse {
+                endpoint: endpoint.clone(),
+            },
+            _ => failed(source),
+        })?;
         let port = listener.local_addr().map_err(failed)?.port();
         let endpoint = Endpoint::Tcp {
             host: host.clone(),
             port,
         };
-        Ok(Listener::new(Accept::Tcp(TcpAccept(listener)), endpoint))
+        let accept = TcpAccept {
+            listener,
+            options: options.socket,
+            proxies: options.proxy.clone().map(|trust| Proxies {
+                trust,
+                arrivals: Arrivals::default(),
+            }),
+        };
+        Ok(Listener::new(Accept::Tcp(accept), endpoint))
     }
+}
+
+/// Connects to the first of `addresses` that answers.
+async fn connect_any(addresses: &[SocketAddr], options: &SocketOptions) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        let socket = socket_for(*address, options)?;
+        match socket.connect(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Listens on the first of `addresses` that is free.
+fn bind_any(addresses: &[SocketAddr], options: &ListenOptions) -> io::Result<TcpListener> {
+    let bind = |address: SocketAddr| {
+        let socket = socket_for(address, &options.socket)?;
+        // Or the connections of an earlier listener would keep the port for a minute.
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(options.reuse_port)?;
+        socket.bind(address)?;
+        socket.listen(options.backlog)
+    };
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        match bind(*address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn socket_for(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    options.apply_buffers(SockRef::from(&socket))?;
+    Ok(socket)
 }
 
 async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -87,27 +149,70 @@ fn loopback_only(mut addresses: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     (!addresses.is_empty()).then_some(addresses)
 }
 
-fn wrap(stream: TcpStream) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    let address = stream.peer_addr()?;
-    Ok(Connection::new(
-        Io::Tcp(stream),
-        PeerAddress::Tcp { address },
-    ))
+fn wrap(stream: TcpStream, options: &SocketOptions, peer: PeerAddress) -> io::Result<Connection> {
+    options.apply_tcp(&stream)?;
+    Ok(Connection::new(Io::Tcp(stream), peer))
 }
 
 #[derive(Debug)]
-pub(crate) struct TcpAccept(TcpListener);
+pub(crate) struct TcpAccept {
+    listener: TcpListener,
+    options: SocketOptions,
+    proxies: Option<Proxies>,
+}
+
+/// The proxies in front of a listener.
+#[derive(Debug)]
+struct Proxies {
+    trust: ProxyTrust,
+    arrivals: Arrivals,
+}
 
 impl TcpAccept {
-    pub(crate) async fn accept(&self) -> io::Result<Connection> {
-        let (stream, peer) = self.0.accept().await?;
-        // A socket bound to loopback can only be reached from loopback; checked because the whole
-        // plaintext policy rests on it.
-        if !peer.ip().is_loopback() {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        // A peer that is gone again is the failure of one connection, whatever the system calls it.
-        wrap(stream).map_err(|_| io::ErrorKind::ConnectionAborted.into())
+    pub(crate) fn refused(&self) -> u64 {
+        let proxies = self.proxies.as_ref();
+        proxies.map_or(0, |proxies| proxies.arrivals.refused())
     }
+
+    pub(crate) async fn accept(&mut self) -> io::Result<Connection> {
+        let (listener, options) = (&self.listener, self.options);
+        match &mut self.proxies {
+            None => {
+                let (stream, address) = accept_local(listener).await?;
+                // A peer that is gone again is the failure of one connection, whatever the system
+                // calls it.
+                wrap(stream, &options, PeerAddress::Tcp { address })
+                    .map_err(|_| io::ErrorKind::ConnectionAborted.into())
+            }
+            Some(Proxies { trust, arrivals }) => {
+                let trust = &*trust;
+                let greet = |(stream, address)| greet(stream, address, trust.clone(), options);
+                arrivals.next(|| accept_local(listener), greet).await
+            }
+        }
+    }
+}
+
+async fn accept_local(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    // A socket bound to loopback can only be reached from loopback; checked because the whole
+    // plaintext policy rests on it.
+    if !peer.ip().is_loopback() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok((stream, peer))
+}
+
+/// Lets a proxy say who is behind it.
+async fn greet(
+    mut stream: TcpStream,
+    proxy: SocketAddr,
+    trust: ProxyTrust,
+    options: SocketOptions,
+) -> Result<Connection, RefusedError> {
+    let peer = match proxy::read(&mut stream, proxy, &trust).await? {
+        Some(client) => PeerAddress::Proxied { client, proxy },
+        None => PeerAddress::Tcp { address: proxy },
+    };
+    Ok(wrap(stream, &options, peer)?)
 }

@@ -5,13 +5,15 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener, UnixStream};
+use socket2::SockRef;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use crate::connection::{Connection, Credentials, Io, PeerAddress};
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, ListenError};
 use crate::listener::{Accept, Listener};
-use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind};
+use crate::options::{ListenOptions, SocketOptions};
+use crate::{Capabilities, Identity, Privacy, Reach, Transport, TransportKind, Waking};
 
 /// Unix stream sockets.
 ///
@@ -27,47 +29,69 @@ impl Transport for Unix {
             reach: Reach::Host,
             identity: Identity::Credentials,
             privacy: Privacy::Local,
+            waking: Waking::Always,
+            buffer_bytes: None,
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+    ) -> Result<Connection, ConnectError> {
         let Endpoint::Unix { path } = endpoint else {
             return Err(ConnectError::WrongTransport {
                 endpoint: endpoint.clone(),
                 transport: TransportKind::Unix,
             });
         };
-        match UnixStream::connect(path).await {
-            Ok(stream) => Ok(wrap(stream)),
-            Err(source) => Err(ConnectError::Io {
-                endpoint: endpoint.clone(),
-                source,
-            }),
-        }
+        let failed = |source| ConnectError::Io {
+            endpoint: endpoint.clone(),
+            source,
+        };
+        let stream = UnixStream::connect(path).await.map_err(failed)?;
+        wrap(stream, options).map_err(failed)
     }
 
-    async fn listen(&self, endpoint: &Endpoint) -> Result<Listener, ListenError> {
+    async fn listen(
+        &self,
+        endpoint: &Endpoint,
+        options: &ListenOptions,
+    ) -> Result<Listener, ListenError> {
         let Endpoint::Unix { path } = endpoint else {
             return Err(ListenError::WrongTransport {
                 endpoint: endpoint.clone(),
                 transport: TransportKind::Unix,
             });
         };
-        remove_stale(path, endpoint).await?;
-        let failed = |source| ListenError::Io {
-            endpoint: endpoint.clone(),
-            source,
-        };
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
-        let accept = UnixAccept {
-            listener,
-            path: path.clone(),
-            inode,
-        };
+        let accept = bind(path, endpoint, options).await?;
         Ok(Listener::new(Accept::Unix(accept), endpoint.clone()))
     }
+}
+
+/// Listens on `path`, for `endpoint`.
+pub(crate) async fn bind(
+    path: &Path,
+    endpoint: &Endpoint,
+    options: &ListenOptions,
+) -> Result<UnixAccept, ListenError> {
+    options.check_other_than_tcp(endpoint)?;
+    remove_stale(path, endpoint).await?;
+    let failed = |source| ListenError::Io {
+        endpoint: endpoint.clone(),
+        source,
+    };
+    let socket = UnixSocket::new_stream().map_err(failed)?;
+    socket.bind(path).map_err(failed)?;
+    let listener = socket.listen(options.backlog).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
+    Ok(UnixAccept {
+        listener,
+        path: path.to_owned(),
+        inode,
+        options: options.socket,
+    })
 }
 
 /// Removes the socket file of a listener that no longer lives.
@@ -98,13 +122,22 @@ async fn remove_stale(path: &Path, endpoint: &Endpoint) -> Result<(), ListenErro
     }
 }
 
-fn wrap(stream: UnixStream) -> Connection {
-    let credentials = stream.peer_cred().ok().map(|owner| Credentials {
+fn wrap(stream: UnixStream, options: &SocketOptions) -> io::Result<Connection> {
+    options.apply_buffers(SockRef::from(&stream))?;
+    let credentials = credentials(&stream);
+    Ok(Connection::new(
+        Io::Unix(stream),
+        PeerAddress::Unix { credentials },
+    ))
+}
+
+/// Who is at the other end, as the kernel noted it when the two were connected.
+pub(crate) fn credentials(stream: &UnixStream) -> Option<Credentials> {
+    stream.peer_cred().ok().map(|owner| Credentials {
         uid: owner.uid(),
         gid: owner.gid(),
         pid: owner.pid(),
-    });
-    Connection::new(Io::Unix(stream), PeerAddress::Unix { credentials })
+    })
 }
 
 #[derive(Debug)]
@@ -112,12 +145,16 @@ pub(crate) struct UnixAccept {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
+    options: SocketOptions,
 }
 
 impl UnixAccept {
     pub(crate) async fn accept(&self) -> io::Result<Connection> {
-        let (stream, _) = self.listener.accept().await?;
-        Ok(wrap(stream))
+        wrap(self.accept_socket().await?, &self.options)
+    }
+
+    pub(crate) async fn accept_socket(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
     }
 }
 

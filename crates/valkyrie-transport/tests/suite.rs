@@ -6,7 +6,8 @@ use std::future::Future;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valkyrie_transport::{
-    ConnectError, Endpoint, ListenError, Mem, PeerAddress, Tcp, Transport, Unix, connect, listen,
+    ConnectError, Endpoint, ListenError, ListenOptions, Mem, PeerAddress, SocketOptions, Tcp,
+    Transport, Unix, connect, listen,
 };
 
 fn run(test: impl Future<Output = ()>) {
@@ -22,6 +23,9 @@ fn endpoints(dir: &tempfile::TempDir, name: &str) -> Vec<Endpoint> {
     vec![
         format!("valkyrie+mem://{name}").parse().unwrap(),
         format!("valkyrie+unix://{}/{name}.sock", dir.path().display())
+            .parse()
+            .unwrap(),
+        format!("valkyrie+shm://{}/{name}.shm", dir.path().display())
             .parse()
             .unwrap(),
         "valkyrie+tcp://127.0.0.1:0".parse().unwrap(),
@@ -145,15 +149,15 @@ fn a_transport_refuses_endpoints_of_others_and_says_what_it_can_do() {
         let mem: Endpoint = "valkyrie+mem://other".parse().unwrap();
         let unix: Endpoint = "valkyrie+unix:///tmp/other".parse().unwrap();
         assert!(matches!(
-            Tcp.connect(&mem).await,
+            Tcp.connect(&mem, &SocketOptions::default()).await,
             Err(ConnectError::WrongTransport { .. })
         ));
         assert!(matches!(
-            Unix.listen(&mem).await,
+            Unix.listen(&mem, &ListenOptions::default()).await,
             Err(ListenError::WrongTransport { .. })
         ));
         assert!(matches!(
-            Mem.connect(&unix).await,
+            Mem.connect(&unix, &SocketOptions::default()).await,
             Err(ConnectError::WrongTransport { .. })
         ));
         assert!(matches!(
