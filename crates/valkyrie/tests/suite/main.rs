@@ -1,4 +1,4 @@
-//! One behaviour suite over mem, Unix and TCP.
+//! One behaviour suite over mem, shared memory, Unix and TCP.
 
 #![expect(clippy::unwrap_used, reason = "a set-up that fails is a failed test")]
 
@@ -25,6 +25,7 @@ fn on_every_transport<Fut: Future<Output = ()>>(name: &str, test: impl Fn(Endpoi
     for endpoint in [
         format!("valkyrie+mem://{name}"),
         format!("valkyrie+unix://{}/{name}.sock", dir.path().display()),
+        format!("valkyrie+shm://{}/{name}.shm", dir.path().display()),
         "valkyrie+tcp://127.0.0.1:0".to_owned(),
     ] {
         let endpoint: Endpoint = endpoint.parse().unwrap();
