@@ -9,6 +9,7 @@ use valkyrie_frame::limits::{
 };
 use valkyrie_frame::{Correlation, Parity, SecurityMode, StreamClass, VERSION, features, v2};
 
+use crate::flow::FlowControl;
 use crate::limits::{LOG_WINDOW_BYTES_MIN, STREAM_WINDOW_BYTES_MIN};
 
 /// Which end of the connection a session is.
@@ -89,6 +90,9 @@ pub struct SessionConfig {
     /// Longest fragment while one class has something to send, as far as the peer takes it.
     /// Default: 32 KiB; 256 KiB moves bulk with fewer frames, and lets an urgent one wait longer.
     pub fragment: u32,
+    /// How receive windows follow the traffic. A strategy that names a first window overrides that
+    /// of `limits`. Default: adaptive.
+    pub flow: FlowControl,
 }
 
 impl Default for SessionConfig {
@@ -104,6 +108,7 @@ impl Default for SessionConfig {
             keepalive: Some(Duration::from_secs(10)),
             limits: Limits::default(),
             fragment: FRAGMENT_BYTES,
+            flow: FlowControl::default(),
         }
     }
 }
@@ -242,6 +247,17 @@ impl Limits {
             .and_then(|index| self.class_window.get(index))
             .copied()
             .unwrap_or(0)
+    }
+
+    pub(crate) fn set_window(&mut self, class: StreamClass, bytes: u32) {
+        let slot = class.index();
+        if let Some(slot) = slot.and_then(|index| self.class_window.get_mut(index)) {
+            *slot = bytes;
+        }
+    }
+
+    pub(crate) const fn set_connection_window(&mut self, bytes: u32) {
+        self.connection_window = bytes;
     }
 
     /// Streams the peer may hold open at once.

@@ -50,6 +50,8 @@ pub struct StreamCount {
     pub sent: u64,
     /// Payload bytes that took credit, received.
     pub received: u64,
+    /// Window of the stream that was given credit last, in bytes; 0 when none was.
+    pub window: u32,
 }
 
 /// One error.

@@ -1,6 +1,10 @@
 //! Credit in absolute positions: how far each direction may go.
 
-use valkyrie_frame::StreamAck;
+use valkyrie_frame::{StreamAck, Time};
+
+use crate::flow::{FlowWindow, Policy, Rule};
+use crate::tune::{Reading, Tuner};
+use crate::way::Way;
 
 /// What the peer lets us send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,23 +82,43 @@ pub(crate) enum Raised {
     No,
 }
 
-/// What we let the peer send.
+/// Whether a window is sized by the traffic, so that round trips are of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sized {
+    Yes,
+    No,
+}
+
+impl Sized {
+    /// Whether one of the two is.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Yes => Self::Yes,
+            Self::No => other,
+        }
+    }
+}
+
+/// What we let the peer send.
+#[derive(Debug)]
 pub(crate) struct ReceiveCredit {
     position: u64,
     consumed: u64,
     limit: u64,
-    window: u64,
+    window: u32,
+    /// Made when credit goes back for the first time, so that a quiet stream costs little.
+    tuner: Option<Box<Tuner>>,
 }
 
 impl ReceiveCredit {
     /// Nothing received, `window` bytes allowed.
-    pub(crate) const fn new(window: u64) -> Self {
+    pub(crate) const fn new(window: u32) -> Self {
         Self {
             position: 0,
             consumed: 0,
-            limit: window,
+            limit: window as u64,
             window,
+            tuner: None,
         }
     }
 
@@ -154,26 +178,77 @@ impl ReceiveCredit {
     pub(crate) const fn begin(&mut self, offset: u64) {
         self.position = offset;
         self.consumed = offset;
-        self.limit = offset.saturating_add(self.window);
+        self.limit = offset.saturating_add(self.window as u64);
     }
 
     /// Whether a quarter of the window was taken and not given back: an acknowledgement per frame
     /// would double the number of frames, a later one would let the sender run dry.
     pub(crate) const fn is_due(&self) -> bool {
+        let window = self.window as u64;
         let unreturned = self
             .consumed
-            .saturating_add(self.window)
+            .saturating_add(window)
             .saturating_sub(self.limit);
-        unreturned >= self.window.div_ceil(4)
+        unreturned >= window.div_ceil(4)
+    }
+
+    /// Sizes the window by what came since the last time; to be called before [`grant`](Self::grant).
+    pub(crate) fn tune(&mut self, now: Time, policy: &Policy, way: &Way) -> Sized {
+        let reading = Reading {
+            now,
+            window: self.window,
+            consumed: self.consumed,
+            unread: self.position - self.consumed,
+        };
+        match &mut self.tuner {
+            Some(tuner) => self.window = tuner.judge(policy, way, &reading),
+            None => self.tuner = Tuner::new(policy, &reading).map(Box::new),
+        }
+        match self.tuner {
+            Some(_) => Sized::Yes,
+            None => Sized::No,
+        }
+    }
+
+    /// Lets the window hold what a stream may send and half as much again, or the stream's larger
+    /// window would do nothing. Whether it had to grow.
+    pub(crate) fn widen(&mut self, policy: &Policy, stream: u32) -> Raised {
+        let wanted = stream.saturating_add(stream / 2).min(policy.max);
+        if policy.rule == Rule::Fixed || wanted <= self.window {
+            return Raised::No;
+        }
+        self.window = wanted;
+        Raised::Yes
+    }
+
+    /// Whether an acknowledgement would raise the limit: none does while a window that shrank waits
+    /// until less is under way.
+    pub(crate) const fn raises(&self) -> bool {
+        self.consumed.saturating_add(self.window as u64) > self.limit
     }
 
     /// The acknowledgement that gives back everything taken.
     pub(crate) fn grant(&mut self) -> StreamAck {
-        self.limit = self.limit.max(self.consumed.saturating_add(self.window));
+        let limit = self.consumed.saturating_add(u64::from(self.window));
+        // After the window shrank the limit stands still until this much less is under way.
+        self.limit = self.limit.max(limit);
         StreamAck {
             consumed: self.consumed,
             limit: self.limit,
         }
+    }
+
+    /// Bytes that the peer may be ahead.
+    pub(crate) const fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// The window as it stands.
+    pub(crate) fn view(&self, policy: &Policy) -> FlowWindow {
+        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let available = self.limit - self.position;
+        let used = u64::from(self.window).saturating_sub(available);
+        FlowWindow::new(policy, self.window, bytes(used), bytes(available))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use valkyrie_frame::limits::{
     CONNECTION_WINDOW_BYTES_MAX, FRAGMENT_BYTES, FRAGMENT_SHARED_BYTES, FRAME_PAYLOAD_BYTES_MAX,
-    LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX,
+    LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES_MAX,
 };
 
 /// Bytes that one [`transmit`](crate::Session::transmit) gives, give or take one frame.
@@ -113,13 +113,47 @@ pub const STREAM_WINDOW_BYTES_MIN: u32 = 4 * 1024;
 /// Smallest window of the connection and of log streams: a log record must fit.
 pub const LOG_WINDOW_BYTES_MIN: u32 = 64 * 1024;
 
+/// Least that an idle window shrinks to, by class: system, jobs, data, logs.
+pub const CLASS_WINDOW_BYTES_MIN: [u32; 4] = [4 * 1024, 4 * 1024, 256 * 1024, 64 * 1024];
+/// Most that a window grows to, by class: system, jobs, data, logs.
+pub const CLASS_WINDOW_BYTES_MAX: [u32; 4] = [
+    1024 * 1024,
+    1024 * 1024,
+    STREAM_WINDOW_BYTES_MAX,
+    STREAM_WINDOW_BYTES_MAX,
+];
+
+/// Shortest time after which a window is looked at again. The round trip of a link on one host is
+/// shorter than the time a thread needs to wake, and no measure for anything.
+pub(crate) const TUNE_ROUND_MIN: Duration = Duration::from_millis(1);
+/// A window of which little was used for this long halves.
+pub(crate) const TUNE_IDLE: Duration = Duration::from_secs(1);
+/// Wait after a larger window did not make a stream faster; doubles each time.
+pub(crate) const TUNE_HOLD: Duration = Duration::from_secs(1);
+/// Doublings of that wait: about a minute.
+pub(crate) const TUNE_HOLD_DOUBLINGS_MAX: u8 = 6;
+/// Time in a queue that is no sign of one.
+pub(crate) const TUNE_QUEUE_FREE: Duration = Duration::from_micros(200);
+/// Time in a queue from which on a window shrinks in any case, if the way itself is shorter.
+pub(crate) const TUNE_QUEUE_MAX: Duration = Duration::from_millis(2);
+/// Time between two PINGs that measure the round trip, while credit is given back. The peer
+/// answers ten a second in the long run.
+pub(crate) const RTT_SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
 /// Longest drain that a CLOSE can ask for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
 const _: () = {
     assert!(LOG_RECORD_BYTES_MAX + LOG_RECORD_HEADER_BYTES + 8 <= LOG_WINDOW_BYTES_MIN as usize);
+    // Up to a quarter of a connection's credit waits to be given back; a record needs no more than
+    // the rest, or it would wait for ever.
+    assert!(
+        LOG_RECORD_BYTES_MAX + LOG_RECORD_HEADER_BYTES + 8 <= LOG_WINDOW_BYTES_MIN as usize * 5 / 8
+    );
     assert!(FRAGMENT_BYTES as usize <= TRANSMIT_BYTES);
     assert!(BATCH_MESSAGE_BYTES_MAX <= FRAGMENT_SHARED_BYTES as usize);
+    // Both leave the peer's budget of PINGs to the heartbeat and to the application.
+    assert!(RTT_SAMPLE_EVERY.as_millis() * PINGS_PER_S as u128 >= 2000);
     assert!(WAITING_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
     assert!(JOIN_BYTES_MAX > MESSAGE_BYTES_MAX as usize);
     assert!(FRAME_PAYLOAD_BYTES_MAX <= CONNECTION_WINDOW_BYTES_MAX);

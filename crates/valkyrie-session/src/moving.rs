@@ -27,6 +27,7 @@ use crate::passing::{Then, on_control};
 use crate::receive::{Fault, Handled, misplaced, value};
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
+use crate::way::Way;
 
 /// How far a move has come.
 #[derive(Debug)]
@@ -288,6 +289,8 @@ impl Session {
             && (leaving.send, leaving.receive) == (Direction::New, Direction::New)
         {
             self.moving = None;
+            // What was measured was another way.
+            self.way = Way::default();
             self.events.push_back(Event::Moved);
         }
     }

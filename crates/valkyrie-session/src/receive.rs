@@ -19,6 +19,7 @@ use crate::limits::{DRAIN_MAX, PRE_AUTH_FRAMES_MAX};
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
 use crate::streams::Listed;
+use crate::way::Answer;
 
 /// A rule that was broken, and how much has to end.
 #[derive(Debug)]
@@ -249,8 +250,14 @@ impl Session {
 
     fn on_pong<'b>(&mut self, frame: &Frame<'b>) -> Handled<'b> {
         let pong = Ping::parse(frame.body).map_err(|error| body(frame, error))?;
+        if self.way.answered(self.now, pong) == Answer::Taken {
+            return Ok(None);
+        }
         match self.keepalive.answered(self.now, pong) {
-            Some(rtt) => Ok(Some(Event::Rtt { rtt })),
+            Some(rtt) => {
+                self.way.note(rtt);
+                Ok(Some(Event::Rtt { rtt }))
+            }
             None => self.skip(),
         }
     }

@@ -6,8 +6,10 @@ use valkyrie_frame::{
     StreamReset, TraceByte, v2,
 };
 
+use crate::credit::{Raised, Sized};
 use crate::error::SendError;
 use crate::event::End;
+use crate::flow::{FlowWindow, Policy};
 use crate::limits::OPENING_BYTES_MAX;
 use crate::options::{Block, CallOptions, ReplyOptions, check_content_type};
 use crate::send::{Head, Structured};
@@ -57,8 +59,7 @@ impl Session {
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.priority = options.priority;
             if open.window != 0 {
-                let window = u64::from(open.window);
-                entry.flow.receive = crate::credit::ReceiveCredit::new(window);
+                entry.flow.receive = crate::credit::ReceiveCredit::new(open.window);
             }
             if let Some(trace) = &options.trace {
                 entry.trace = TraceByte::INHERIT.describing(trace);
@@ -226,7 +227,7 @@ impl Session {
         else {
             return 0;
         };
-        let send = open.flow.send;
+        let send = &open.flow.send;
         // Every frame costs eight bytes of connection credit for its offset. Two frames in a row
         // hold more than a fragment of records, so a sixty-fourth is far more than they need.
         let connection = self.send.available();
@@ -474,26 +475,79 @@ impl Session {
 
     /// Acknowledges everything that is due, on the connection and on streams.
     pub(crate) fn return_credit(&mut self) {
-        if self.receive.is_due() {
-            let ack = self.receive.grant();
-            self.send_ack(StreamId::CONTROL, ack);
-        }
+        let (now, way) = (self.now, self.way);
+        let policy = self.config.flow.of_connection(&self.own);
+        let (mut sized, mut widest) = (Sized::No, 0);
         for stream in std::mem::take(&mut self.credit_due) {
-            let receives = stream.is_channel()
-                || self
-                    .streams
-                    .get(stream)
-                    .is_some_and(|open| open.state.can_receive_credit());
+            let (policy, told) = (self.policy(stream), self.is_told_all(stream));
+            let receives = self.receives_credit(stream);
             let Some(flow) = self.streams.flow_mut(stream) else {
                 continue;
             };
             // A stream that was opened again since then owes nothing yet.
             let listed = std::mem::replace(&mut flow.listed, Listed::No);
-            if receives && listed == Listed::Yes {
-                let ack = flow.receive.grant();
+            if !receives || listed == Listed::No {
+                continue;
+            }
+            sized = sized.or(flow.receive.tune(now, &policy, &way));
+            if told || flow.receive.raises() {
+                let (ack, window) = (flow.receive.grant(), flow.receive.window());
+                widest = widest.max(window);
+                self.streams
+                    .count(stream.class(), |count| count.window = window);
                 self.send_ack(stream, ack);
             }
         }
+        let due = self.receive.is_due();
+        if due {
+            sized = sized.or(self.receive.tune(now, &policy, &way));
+        }
+        let widened = self.receive.widen(&policy, widest) == Raised::Yes;
+        if (widened || due) && self.receive.raises() {
+            let ack = self.receive.grant();
+            self.send_ack(StreamId::CONTROL, ack);
+        }
+        if sized == Sized::Yes
+            && let Some(ping) = self.way.ask(now)
+        {
+            self.control(MessageType::PING, |out| ping.append(out));
+        }
+    }
+
+    /// Whether the peer waits to hear how far this side is, and not only for credit.
+    fn is_told_all(&self, stream: StreamId) -> bool {
+        let open = self.streams.get(stream);
+        open.is_some_and(|open| open.receiving != Counting::Bytes)
+    }
+
+    /// Whether the peer may still send on a stream or channel.
+    fn receives_credit(&self, stream: StreamId) -> bool {
+        stream.is_channel()
+            || self
+                .streams
+                .get(stream)
+                .is_some_and(|open| open.state.can_receive_credit())
+    }
+
+    /// How the window of a stream or channel follows the traffic.
+    fn policy(&self, stream: StreamId) -> Policy {
+        let (flow, class) = (&self.config.flow, stream.class());
+        match stream.is_channel() {
+            true => flow.of_channel(class, &self.own),
+            false => flow.of_stream(class, &self.own),
+        }
+    }
+
+    /// The receive window of a stream or channel, or of the connection under
+    /// [`StreamId::CONTROL`]; `None` when there is no such stream.
+    #[must_use]
+    pub fn flow_window(&self, stream: StreamId) -> Option<FlowWindow> {
+        if stream == StreamId::CONTROL {
+            let policy = self.config.flow.of_connection(&self.own);
+            return Some(self.receive.view(&policy));
+        }
+        let flow = self.streams.flow(stream)?;
+        Some(flow.receive.view(&self.policy(stream)))
     }
 
     /// Credit goes in the control band: it must not wait behind what it makes room for.

@@ -38,6 +38,7 @@ use crate::rule::Rule;
 use crate::send::Failure;
 use crate::state::StreamState;
 use crate::streams::Streams;
+use crate::way::Way;
 
 /// One end of a connection as a state machine without I/O and without a clock.
 ///
@@ -66,6 +67,8 @@ pub struct Session {
     pub(crate) streams: Streams,
     pub(crate) send: SendCredit,
     pub(crate) receive: ReceiveCredit,
+    /// What windows are sized by.
+    pub(crate) way: Way,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
     /// Number of the last MESSAGE; its own row of numbers, beside that of the calls.
@@ -126,7 +129,7 @@ impl Session {
     #[must_use]
     pub fn new(side: Side, config: impl Into<Arc<SessionConfig>>, random: [u8; 32]) -> Self {
         let config = config.into();
-        let own = config.limits;
+        let own = config.flow.apply(config.limits);
         let peer = Limits::default();
         let mut session = Self {
             side,
@@ -146,7 +149,8 @@ impl Session {
             lanes: OnDemand::default(),
             streams: Streams::new(side.parity(), &own, &peer),
             send: SendCredit::new(0),
-            receive: ReceiveCredit::new(u64::from(own.connection_window())),
+            receive: ReceiveCredit::new(own.connection_window()),
+            way: Way::default(),
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             message_number: Correlation::NONE,
@@ -424,6 +428,12 @@ impl Session {
     #[must_use]
     pub fn agreement(&self) -> Option<&Agreement> {
         self.agreement.as_deref()
+    }
+
+    /// What this side accepts, with the first windows that its strategies chose.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.own
     }
 
     /// Which end this is.

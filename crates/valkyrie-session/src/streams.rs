@@ -13,7 +13,7 @@ use crate::state::{Change, StreamState};
 use crate::table::Table;
 
 /// Credit of a stream or channel in both directions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) send: SendCredit,
     pub(crate) receive: ReceiveCredit,
@@ -125,7 +125,7 @@ impl Flow {
     fn new(class: StreamClass, own: &Limits, peer: &Limits) -> Self {
         Self {
             send: SendCredit::new(u64::from(peer.window(class))),
-            receive: ReceiveCredit::new(u64::from(own.window(class))),
+            receive: ReceiveCredit::new(own.window(class)),
             listed: Listed::No,
         }
     }
@@ -153,6 +153,14 @@ impl Streams {
             return self.channels.get_mut(id.class().index()?);
         }
         self.open.get_mut(id).map(|stream| &mut stream.flow)
+    }
+
+    /// The same, to look at.
+    pub(crate) fn flow(&self, id: StreamId) -> Option<&Flow> {
+        if id.is_channel() {
+            return self.channels.get(id.class().index()?);
+        }
+        self.open.get(id).map(|stream| &stream.flow)
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
 use valkyrie_session::limits::TRANSMIT_BYTES;
-use valkyrie_session::{Event, Limits, Resume, SessionError};
+use valkyrie_session::{Event, Resume, SessionError};
 use valkyrie_transport::Connection;
 
 use crate::buffers;
@@ -67,7 +67,6 @@ pub(crate) struct Driver<H> {
     reads: Reads,
     /// How often the rest of a frame was looked for.
     looks: u32,
-    limits: Limits,
     began: Time,
     open: Option<OpenConnection>,
     ready: Option<ReadySender>,
@@ -107,7 +106,6 @@ impl<H: Handler> Driver<H> {
             write_stall: config.write_stall,
             reads: config.reads,
             looks: 0,
-            limits: config.session.limits,
             began: clock::now(),
             open: None,
             ready: None,
@@ -387,7 +385,10 @@ impl<H: Handler> Driver<H> {
             let elapsed = clock::now().saturating_since(self.began);
             let kind = self.connection.kind();
             let meter = self.meter.as_ref();
-            self.open = meter.map(|meter| meter.ready(kind, agreement.mode, elapsed, &self.limits));
+            self.open = meter.map(|meter| {
+                let session = self.link.driver_session();
+                meter.ready(kind, agreement.mode, elapsed, session.limits())
+            });
             self.handler.event(&self.link, event);
             if let Some(sender) = self.ready.take() {
                 drop(sender.send(Ok(())));

@@ -60,6 +60,9 @@ impl Meter {
             if count.sent > 0 {
                 metrics.stream_bytes(class, Direction::Sent, count.sent);
             }
+            if count.window > 0 {
+                metrics.window(class, count.window);
+            }
             if count.received > 0 {
                 metrics.stream_bytes(class, Direction::Received, count.received);
             }
