@@ -169,9 +169,15 @@ impl ReceiveCredit {
     }
 
     /// Everything before `offset` was taken; never more than was received, and never less than
-    /// before.
-    pub(crate) fn consumed_to(&mut self, offset: u64) {
-        self.consumed = self.consumed.max(offset.min(self.position));
+    /// before. Whether that is more than before.
+    pub(crate) fn consumed_to(&mut self, offset: u64) -> Raised {
+        let before = self.consumed;
+        self.consumed = before.max(offset.min(self.position));
+        if self.consumed > before {
+            Raised::Yes
+        } else {
+            Raised::No
+        }
     }
 
     /// Says where the peer begins.

@@ -103,11 +103,7 @@ impl FlowControl {
         class: StreamClass,
         strategy: FlowControlStrategy,
     ) -> Result<Self, LimitError> {
-        let least = match class {
-            StreamClass::Logs => LOG_WINDOW_BYTES_MIN,
-            _ => STREAM_WINDOW_BYTES_MIN,
-        };
-        let strategy = strategy.checked(least, STREAM_WINDOW_BYTES_MAX)?;
+        let strategy = strategy.checked(least_of(class), STREAM_WINDOW_BYTES_MAX)?;
         let chosen = Arc::make_mut(self.chosen.get_or_insert_default());
         if let Some(slot) = class
             .index()
@@ -157,7 +153,11 @@ impl FlowControl {
         let index = class.index().unwrap_or_default();
         let of = |bounds: [u32; 4]| bounds.get(index).copied().unwrap_or_default();
         let (min, max) = (of(CLASS_WINDOW_BYTES_MIN), of(CLASS_WINDOW_BYTES_MAX));
-        Policy::new(self.class(class), limits.window(class), min, max)
+        Policy::new(
+            self.class(class),
+            limits.window(class),
+            [least_of(class), min, max],
+        )
     }
 
     /// How the window of the channel of `class` follows the traffic. It keeps its first size at
@@ -172,7 +172,7 @@ impl FlowControl {
     pub(crate) fn of_connection(&self, limits: &Limits) -> Policy {
         let initial = limits.connection_window();
         let max = CONNECTION_WINDOW_BYTES_MAX;
-        Policy::new(self.connection(), initial, initial, max)
+        Policy::new(self.connection(), initial, [initial, initial, max])
     }
 
     fn class(&self, class: StreamClass) -> Option<FlowControlStrategy> {
@@ -211,6 +211,14 @@ impl FlowControlStrategy {
     }
 }
 
+/// The smallest window that streams of a class may have.
+const fn least_of(class: StreamClass) -> u32 {
+    match class {
+        StreamClass::Logs => LOG_WINDOW_BYTES_MIN,
+        _ => STREAM_WINDOW_BYTES_MIN,
+    }
+}
+
 /// What may become of one window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
@@ -229,7 +237,8 @@ pub(crate) enum Rule {
 }
 
 impl Policy {
-    fn new(strategy: Option<FlowControlStrategy>, initial: u32, min: u32, max: u32) -> Self {
+    fn new(strategy: Option<FlowControlStrategy>, initial: u32, bounds: [u32; 3]) -> Self {
+        let [least, min, max] = bounds;
         // Whoever announces a window outside the usual range means it.
         let (min, max) = (min.min(initial), max.max(initial));
         let of = |rule| Self { rule, min, max };
@@ -247,11 +256,17 @@ impl Policy {
             },
             Some(FlowControlStrategy::CongestionAware {
                 algorithm: CongestionAlgorithm::DelayGradient,
-            }) => of(Rule::DelayGradient),
+            }) => of(Rule::DelayGradient).down_to(least),
             Some(FlowControlStrategy::Learned {
                 model: LearnedModel::Bandit { seed },
-            }) => of(Rule::Bandit { seed }),
+            }) => of(Rule::Bandit { seed }).down_to(least),
         }
+    }
+
+    /// The same for a strategy that knows when less is enough, not only when little is used.
+    fn down_to(self, least: u32) -> Self {
+        let min = self.min.min(least);
+        Self { min, ..self }
     }
 
     /// By how much a window that is too small is multiplied at once, and one that is too large.

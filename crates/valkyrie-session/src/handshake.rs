@@ -126,6 +126,7 @@ impl Session {
             limits: peer,
         };
         self.send_handshake(MessageType::AUTH_SUCCESS, &v2::AuthSuccess::default());
+        self.way.greet(self.now);
         Ok(self.become_ready(agreement))
     }
 

@@ -18,6 +18,7 @@ use crate::join::{JoinError, JoinKey};
 use crate::limits::{DRAIN_MAX, PRE_AUTH_FRAMES_MAX};
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
+use crate::state::StreamState;
 use crate::streams::Listed;
 use crate::way::Answer;
 
@@ -284,6 +285,11 @@ impl Session {
     fn give_up_unserved(&mut self, served: [u64; 4]) {
         let code = ErrorCode::DRAINING;
         for stream in self.streams.unserved(served) {
+            // One that the application has ended itself is none of its concerns any more.
+            let state = self.streams.get(stream).map(|open| open.state);
+            if state == Some(StreamState::ResetSent) {
+                continue;
+            }
             self.reset(stream, code);
             self.events.push_back(Event::Reset { stream, code });
         }

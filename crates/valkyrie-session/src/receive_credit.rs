@@ -22,6 +22,8 @@ impl Session {
             if self.send.raise(ack.limit) == Raised::No {
                 return self.skip();
             }
+            // What waits here goes first: streams that are woken would take all of it each time.
+            self.fill_from_lanes();
             self.wake_all();
             return Ok(None);
         }

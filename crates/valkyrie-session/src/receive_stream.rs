@@ -2,7 +2,7 @@
 
 use valkyrie_frame::limits::{METADATA_MAX, METHOD_BYTES_MAX, STREAM_WINDOW_BYTES_MAX};
 use valkyrie_frame::{
-    Correlation, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamId,
+    Correlation, ErrorCode, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamId,
     StreamReset, v2,
 };
 
@@ -73,6 +73,7 @@ impl Session {
 
     /// Registers a stream of the peer after everything about its id was checked.
     fn offer(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
+        self.way.opened(self.now);
         let (stream, kind) = (frame.header.stream, frame.header.kind);
         let wrong = |problem| {
             Fault::Connection(Violation::WrongRange {
@@ -255,7 +256,7 @@ impl Session {
         open.count_empty(credit, end)?;
         if end == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
-            let finished = finished(stream, valkyrie_frame::ErrorCode::NONE);
+            let finished = finished(stream, ErrorCode::NONE);
             if credit == 0 {
                 return Ok(Some(finished));
             }
@@ -283,7 +284,7 @@ impl Session {
             .streams
             .get(stream)
             .map_or(0, |open| open.flow.receive.position());
-        if close.status == valkyrie_frame::ErrorCode::NONE && close.final_offset != expected {
+        if close.status == ErrorCode::NONE && close.final_offset != expected {
             let (kind, found) = (frame.header.kind, close.final_offset);
             return Err(Violation::Offset {
                 kind,
@@ -320,14 +321,18 @@ impl Session {
             self.streams.change(stream, Change::ReceiveReset);
             return Ok(None);
         }
-        self.budgets.resets.take(self.now).map_err(|max| {
-            let max = u64::from(max);
-            Fault::Connection(Violation::TooMany {
-                what: "resets at once",
-                max,
-                rule: Rule::RESETS,
-            })
-        })?;
+        // What this side opened in vain because the peer closes has cost the peer as much.
+        let in_vain = state.is_opening() && reset.code == ErrorCode::DRAINING;
+        if !in_vain {
+            self.budgets.resets.take(self.now).map_err(|max| {
+                let max = u64::from(max);
+                Fault::Connection(Violation::TooMany {
+                    what: "resets at once",
+                    max,
+                    rule: Rule::RESETS,
+                })
+            })?;
+        }
         if state.can_send() {
             self.send_reset(stream, reset.code);
         }
@@ -429,7 +434,7 @@ impl Session {
         open.count_empty(entry.records.len() as u64, end_of(frame))?;
         if end_of(frame) == End::Yes {
             self.streams.change(stream, Change::ReceiveEnd);
-            let status = valkyrie_frame::ErrorCode::NONE;
+            let status = ErrorCode::NONE;
             self.events.push_back(finished(stream, status));
         }
         Ok(Some(Event::Log {

@@ -357,22 +357,28 @@ impl Session {
         if open.receiving == Counting::FileOffered {
             open.receiving = Counting::File;
             open.flow.receive.begin(offset);
+            self.list_progress(stream);
+        } else {
+            self.consumed_to(stream, offset, Counting::File);
         }
-        self.consumed_to(stream, offset, Counting::File);
     }
 
     fn consumed_to(&mut self, stream: StreamId, offset: u64, counting: Counting) {
-        let Some(open) = self
-            .streams
-            .get_mut(stream)
-            .filter(|open| open.receiving == counting)
-        else {
-            return;
-        };
-        open.flow.receive.consumed_to(offset);
-        // Told at the end of every batch, not by quarters: the peer waits for it.
-        if open.flow.listed == Listed::No {
-            open.flow.listed = Listed::Yes;
+        if let Some(open) = self.streams.get_mut(stream)
+            && open.receiving == counting
+            && open.flow.receive.consumed_to(offset) == Raised::Yes
+        {
+            self.list_progress(stream);
+        }
+    }
+
+    /// Lets the peer know how far a log or file is. Told at the end of every batch, not by
+    /// quarters: the peer waits for it.
+    fn list_progress(&mut self, stream: StreamId) {
+        if let Some(flow) = self.streams.flow_mut(stream)
+            && flow.listed == Listed::No
+        {
+            flow.listed = Listed::Yes;
             self.credit_due.push(stream);
         }
     }
@@ -442,15 +448,23 @@ impl Session {
 
     /// Ends both directions of a stream at once; nothing happens if it has ended.
     pub fn reset(&mut self, stream: StreamId, code: ErrorCode) {
-        let Some(state) = self.streams.get(stream).map(|open| open.state) else {
+        let Some(open) = self.streams.get(stream) else {
             return;
         };
-        if state == StreamState::ResetSent {
+        if open.state == StreamState::ResetSent {
             return;
         }
+        // A JOB_REQUEST that waited for credit goes with what waits, and the peer, which has never
+        // heard of the stream, would not answer a reset of it.
+        let unheard = self.streams.is_own(stream) && open.is_unheard();
         self.forget_stream(stream);
-        self.send_reset(stream, code);
+        if !unheard {
+            self.send_reset(stream, code);
+        }
         self.streams.change(stream, Change::SendReset);
+        if unheard {
+            self.streams.change(stream, Change::ReceiveReset);
+        }
     }
 
     pub(crate) fn send_reset(&mut self, stream: StreamId, code: ErrorCode) {

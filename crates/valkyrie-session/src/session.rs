@@ -728,10 +728,12 @@ impl Session {
         }
         self.counters.count_error(violation.code(), Origin::Local);
         // A refused call costs no more than a skipped frame; a reset ends work of the peer's own.
-        let (budget, what, rule) = match stream.is_channel() {
+        // What it opened before it saw a CLOSE is no fault of its own.
+        let cheap = stream.is_channel() || violation == Violation::Draining;
+        let (budget, what, rule) = match cheap {
             true => (
                 &mut self.budgets.skips,
-                "refused messages at once",
+                "refused messages and streams at once",
                 Rule::SKIPPED,
             ),
             false => (&mut self.budgets.resets, "resets at once", Rule::RESETS),

@@ -131,6 +131,13 @@ impl Flow {
     }
 }
 
+impl Stream {
+    /// Whether the opening of a stream of this side still waits for credit.
+    pub(crate) const fn is_unheard(&self) -> bool {
+        self.ordinal == 0
+    }
+}
+
 impl Streams {
     pub(crate) fn new(parity: Parity, own: &Limits, peer: &Limits) -> Self {
         Self {

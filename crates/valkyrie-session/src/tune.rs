@@ -149,10 +149,10 @@ impl Mode {
 }
 
 impl Round {
-    /// Whether the sender used up the window within a round trip, so that it waited for credit
-    /// and not the link for it. Quarters that are given back late take up to a third of it.
+    /// Whether the sender may have waited for credit and not the link for it. Quarters that are
+    /// given back late take up to a third of a window, and a lost segment as much as a round trip.
     const fn is_blocked(&self) -> bool {
-        matches!(self.read, Read::All) && self.in_flight >= self.window as u64 * 2 / 3
+        matches!(self.read, Read::All) && self.in_flight >= self.window as u64 * 3 / 8
     }
 
     /// Whether an eighth of the window would have done for a long time.

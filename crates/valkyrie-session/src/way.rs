@@ -15,6 +15,8 @@ pub(crate) struct Way {
     /// How many there were.
     count: u32,
     sample: Sample,
+    /// When the acceptor answered HELLO, until the initiator opens something.
+    greeted: Option<Time>,
 }
 
 /// The PINGs that windows ask for; the heartbeat has its own.
@@ -32,6 +34,23 @@ impl Way {
         self.shortest = Some(self.shortest.map_or(rtt, |shortest| shortest.min(rtt)));
         self.last = rtt;
         self.count = self.count.wrapping_add(1);
+    }
+
+    /// This side has answered HELLO.
+    pub(crate) const fn greet(&mut self, now: Time) {
+        self.greeted = Some(now);
+    }
+
+    /// The peer opens something. The first time that is after one round trip and whatever it
+    /// thought meanwhile: a bound from above, but the only one from before its bytes stand in a
+    /// queue, behind which all answers to PINGs come.
+    pub(crate) fn opened(&mut self, now: Time) {
+        // No time at all means a clock that stood still, and no link.
+        if let Some(greeted) = self.greeted.take()
+            && now > greeted
+        {
+            self.note(now.saturating_since(greeted));
+        }
     }
 
     /// The PING to send, if it is time for one.
@@ -87,6 +106,17 @@ mod tests {
             way.note(ms(sample));
         }
         assert_eq!((way.shortest(), way.last()), (Some(ms(20)), (ms(200), 3)));
+    }
+
+    #[test]
+    fn the_first_opening_bounds_the_way_once() {
+        let mut way = Way::default();
+        let ms = Duration::from_millis;
+        way.opened(Time::ZERO);
+        way.greet(Time::ZERO);
+        way.opened(Time::ZERO + ms(40));
+        way.opened(Time::ZERO + ms(10));
+        assert_eq!(way.last(), (ms(40), 1));
     }
 
     #[test]

@@ -565,3 +565,58 @@ fn a_file_or_log_that_ends_before_its_beginning_is_known_ends_well() {
     ended.sort();
     assert_eq!(ended, [(data, ErrorCode::NONE), (log, ErrorCode::NONE)]);
 }
+
+#[test]
+fn streams_that_cross_a_close_are_refused_and_nothing_else() {
+    let mut pair = Pair::new();
+    pair.server.close(ErrorCode::NONE, Duration::from_secs(60));
+    // The client has not seen the CLOSE; three hundred at once is honest haste.
+    let open = v2::StreamOpen::default();
+    for _ in 0..300 {
+        pair.client.open(StreamClass::Data, &open).unwrap();
+    }
+    assert_eq!(pair.reach_server(), []);
+    let refused = Event::Reset {
+        stream: StreamId(1001),
+        code: ErrorCode::DRAINING,
+    };
+    let events = pair.reach_client();
+    assert!(events.contains(&refused), "{events:?}");
+    pair.reach_server();
+    for session in [&pair.client, &pair.server] {
+        assert_eq!((session.streams_open(), session.failure()), (0, None));
+    }
+}
+
+#[test]
+fn a_job_that_is_taken_back_before_it_could_be_sent_leaves_nothing_behind() {
+    let mut pair = Pair::small_windows();
+    // The connection's credit is used up, and the server says nothing yet.
+    for _ in 0..32 {
+        pair.client
+            .message(StreamClass::Jobs, "a/M", &[0; 4096])
+            .unwrap();
+        let stream = pair
+            .client
+            .open(StreamClass::Data, &v2::StreamOpen::default())
+            .unwrap();
+        pair.client.data(stream, &[0; 4096], End::No).unwrap();
+    }
+    let request = v2::JobRequest {
+        spec: vec![1; 100],
+        ..Default::default()
+    };
+    let before = pair.client.streams_open();
+    let job = pair.client.job_request(&request).unwrap();
+    pair.client.reset(job, ErrorCode::NONE);
+    assert_eq!(pair.client.streams_open(), before);
+    for _ in 0..64 {
+        let jobs = |event: &Event<'_>| matches!(event, Event::Job { .. } | Event::Reset { .. });
+        assert!(!pair.reach_server().iter().any(jobs));
+        pair.reach_client();
+    }
+    // Its place in the class was never given away, so the next job has it.
+    pair.client.job_request(&request).unwrap();
+    let jobs = |event: &Event<'_>| matches!(event, Event::Job { .. });
+    assert!(pair.reach_server().iter().any(jobs));
+}
