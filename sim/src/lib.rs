@@ -25,11 +25,13 @@
 //! assert!(summary.completions > 0);
 //! ```
 
+pub mod flow;
 mod inject;
 mod link;
 mod net;
 mod options;
 mod oracle;
+mod pairs;
 mod people;
 mod quotas;
 mod rng;
@@ -42,5 +44,6 @@ mod world;
 
 pub use options::{Fault, Options};
 pub use oracle::Gates;
+pub use pairs::{PairFailure, PairOptions, PairSummary, Plant, run_pairs};
 pub use rng::Rng;
 pub use simulation::{Failure, Summary, run};
