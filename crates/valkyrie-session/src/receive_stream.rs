@@ -2,8 +2,8 @@
 
 use valkyrie_frame::limits::{METADATA_MAX, METHOD_BYTES_MAX, STREAM_WINDOW_BYTES_MAX};
 use valkyrie_frame::{
-    Correlation, ErrorCode, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose, StreamId,
-    StreamReset, v2,
+    Correlation, ErrorCode, Flags, Frame, LogEntry, MessageType, StreamClass, StreamClose,
+    StreamId, StreamReset, v2,
 };
 
 use crate::envelope::Envelope;
@@ -478,10 +478,7 @@ fn boxed_envelope<'b>(frame: &Frame<'b>) -> Result<Option<Box<Envelope<'b>>>, Vi
 }
 
 /// The end of the peer's direction, which says nothing else.
-pub(crate) const fn finished(
-    stream: StreamId,
-    status: valkyrie_frame::ErrorCode,
-) -> Event<'static> {
+pub(crate) const fn finished(stream: StreamId, status: ErrorCode) -> Event<'static> {
     let envelope = None;
     Event::Finished {
         stream,

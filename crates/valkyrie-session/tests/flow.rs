@@ -118,7 +118,7 @@ impl Wire {
         self.back.send(server, *now, self.delay, self.rate);
         while let Some(bytes) = self.there.arrivals(*now) {
             for event in give(server, *now, bytes) {
-                if let Event::Data { stream, bytes } = event {
+                if let Event::Data { stream, bytes, .. } = event {
                     received += bytes.len() as u64;
                     server.consume(stream, bytes.len());
                 }
@@ -243,7 +243,7 @@ fn a_stream_that_takes_all_credit_does_not_starve_a_message() {
         fill(&mut pair);
         for event in pair.reach_server() {
             match event {
-                Event::Data { stream, bytes } => pair.server.consume(stream, bytes.len()),
+                Event::Data { stream, bytes, .. } => pair.server.consume(stream, bytes.len()),
                 Event::Message { .. } => messages += 1,
                 _ => {}
             }

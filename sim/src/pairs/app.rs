@@ -28,14 +28,14 @@ impl Peer {
     fn on_delivery(&mut self, event: Event<'_>, scene: &mut Scene<'_>) -> Step {
         match event {
             Event::Call { call, body, .. } => self.on_call(call, &body, scene),
-            Event::Reply { call, body } => self.on_reply(call, &body, scene),
+            Event::Reply { call, body, .. } => self.on_reply(call, &body, scene),
             Event::CallFailed { call, code, .. } => self.on_call_failed(call, code, scene),
             Event::CallCanceled { call } => self.on_canceled(call),
             Event::Message { body, .. } => on_message(&body, scene),
-            Event::Opened { stream, open } => self.on_opened(stream, &open.method, scene),
+            Event::Opened { stream, open, .. } => self.on_opened(stream, &open.method, scene),
             Event::Accepted { stream, consumed } => self.on_accepted(stream, consumed),
-            Event::Data { stream, bytes } => self.on_data(stream, &bytes, scene),
-            Event::Finished { stream, status } => self.on_finished(stream, status, scene),
+            Event::Data { stream, bytes, .. } => self.on_data(stream, &bytes, scene),
+            Event::Finished { stream, status, .. } => self.on_finished(stream, status, scene),
             Event::Reset { stream, .. } => self.on_reset(stream, scene),
             Event::Job {
                 stream,

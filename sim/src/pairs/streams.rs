@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use valkyrie_frame::{ErrorCode, Priority, StreamClass, StreamId, v2};
-use valkyrie_session::{End, SendError};
+use valkyrie_session::{CallOptions, End, SendError};
 
 use super::{
     app::size,
@@ -48,7 +48,13 @@ impl Peer {
         let priority = Priority(u8::try_from(scene.rng.below(256)).unwrap_or(0));
         let opened = match scene.rng.chance(50) {
             true => self.session.open(class, &open),
-            false => self.session.open_at(class, &open, priority),
+            false => {
+                let options = CallOptions {
+                    priority,
+                    ..CallOptions::default()
+                };
+                self.session.open_with(class, &open, &options)
+            }
         };
         match opened {
             Ok(stream) => self.add(stream, Local::new(key, Role::Opener, what), scene),
