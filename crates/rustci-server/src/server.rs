@@ -19,7 +19,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
 use crate::config::ServerConfig;
 use crate::content::{Content, Sweeper};
-use crate::engine::{Engine, EngineConfig, EngineHandle, RecoverError, RequestKey};
+use crate::engine::{self, Engine, EngineConfig, EngineHandle, RecoverError, RequestKey};
 use crate::health::HealthCell;
 use crate::http::{BoundHttp, HttpError, HttpServer};
 use crate::job_token::JobTokens;
@@ -134,8 +134,7 @@ impl Server {
         let (journal, recovered) = FileJournal::open(layout.journal(), config.journal())?;
         let health = HealthCell::default();
         let (catalogue, applied) = open_catalogue(&layout.catalogue(), recovered.last().get())?;
-        let history = catalogue.times(HISTORY_JOBS_MAX)?;
-        let requests = catalogue.requests_since(RequestKey::oldest_ms())?;
+        let (history, requests) = known(&catalogue)?;
         let catalogue = catalogue.with_blobs(Arc::clone(&content.blobs));
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
@@ -161,8 +160,7 @@ impl Server {
         };
         let shard =
             EngineShard::start(config.valkyrie, engine, journal, recovered, applied, traces)?;
-        let schedules = Schedules::of(config.schedules.clone());
-        let cron = cron(config.schedules.as_ref(), &shard, &schedules)?;
+        let (schedules, cron) = schedules(config.schedules, &shard)?;
         let app = App {
             token: Some(token.clone()),
             job_tokens: Some(job_tokens),
@@ -173,7 +171,7 @@ impl Server {
             content,
             secrets: secrets.store,
             backups: Some(Backups::of(dir)),
-            schedules: schedules.clone(),
+            schedules,
             health,
             metrics,
         };
@@ -258,14 +256,14 @@ fn open_logs(dir: &Path, metrics: &Metrics) -> Result<LogStore, StartError> {
 }
 
 /// Starts registered pipelines at their times, when there is a clock for that.
-fn cron(
-    clock: Option<&CronClock>,
+fn schedules(
+    clock: Option<CronClock>,
     shard: &EngineShard,
-    schedules: &Schedules,
-) -> Result<Option<CronThread>, StartError> {
-    let start = |_: &CronClock| CronThread::start(shard.started.handle.clone(), schedules.clone());
-    let cron = clock.map(start).transpose();
-    cron.map_err(StartError::Thread)
+) -> Result<(Schedules, Option<CronThread>), StartError> {
+    let schedules = Schedules::of(clock.clone());
+    let start = |_| CronThread::start(shard.started.handle.clone(), schedules.clone());
+    let cron = clock.map(start).transpose().map_err(StartError::Thread)?;
+    Ok((schedules, cron))
 }
 
 /// Removes old runs, when the server does not keep them for ever.
@@ -418,6 +416,14 @@ fn with_store(
         source.store = Some(Arc::new(SecretStore::open(&layout.secrets(), place)?));
     }
     Ok(source)
+}
+
+/// What the engine has to know of earlier runs.
+fn known(
+    catalogue: &Catalogue,
+) -> Result<(Vec<engine::JobTook>, Vec<engine::KnownRequest>), CatalogueError> {
+    let requests = catalogue.requests_since(RequestKey::oldest_ms())?;
+    Ok((catalogue.times(HISTORY_JOBS_MAX)?, requests))
 }
 
 /// Opens the catalogue and says how far it is. One that is damaged, or knows of records that the
