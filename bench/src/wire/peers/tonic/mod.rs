@@ -18,8 +18,8 @@ use super::IDLE_CONNECTIONS;
 use crate::wire::memory::{Idle, Server as IdleServer};
 use crate::wire::{Case, Entrant, Work};
 
-#[expect(missing_docs, reason = "generated")]
 #[expect(unreachable_pub, reason = "generated")]
+#[expect(unused_qualifications, reason = "generated")]
 mod proto {
     tonic::include_proto!("bench");
 }
