@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use valkyrie::{End, Idle, LinkConfig, MessageType, v2};
 
-use super::node::{CLASS, ECHO, client, run, sink};
+use super::node::{CLASS, ECHO, TCP, client, run, shm, sink, sink_at};
 use crate::wire::measure::{Figures, Hist, WARM_UP, ensure_echo, message};
 use crate::wire::place::Place;
 
@@ -14,11 +14,11 @@ const ROUNDS: usize = 20_000;
 
 /// A call at a time, in the default profile.
 pub(super) fn echo(rounds: usize, place: Place) -> Result<Hist> {
-    exchange(rounds, place, Idle::Park)
+    exchange(TCP, rounds, place, Idle::Park)
 }
 
-fn exchange(rounds: usize, place: Place, idle: Idle) -> Result<Hist> {
-    let at = sink(place, idle, LinkConfig::default)?;
+fn exchange(endpoint: &str, rounds: usize, place: Place, idle: Idle) -> Result<Hist> {
+    let at = sink_at(endpoint, place, idle, LinkConfig::default)?;
     run(place, idle, async {
         let (link, _waker) = client(&at, LinkConfig::default()).await?;
         let mut hist = Hist::new(rounds);
@@ -38,9 +38,11 @@ fn exchange(rounds: usize, place: Place, idle: Idle) -> Result<Hist> {
 /// The profile that looks again instead of parking: with a core for each end, and with one for
 /// both, where it has to notice that looking does not pay.
 pub(super) fn spin() -> Result<Figures> {
-    let mut two = exchange(ROUNDS, Place::TwoCores, Idle::LowLatency)?;
-    let mut one = exchange(ROUNDS, Place::OneCore, Idle::LowLatency)?;
+    let mut two = exchange(TCP, ROUNDS, Place::TwoCores, Idle::LowLatency)?;
+    let mut one = exchange(TCP, ROUNDS, Place::OneCore, Idle::LowLatency)?;
+    let mut shared = exchange(&shm(), ROUNDS, Place::TwoCores, Idle::LowLatency)?;
     Ok(vec![
+        ("shm_spin_p50_us", shared.us(0.5)),
         ("tcp_spin_p50_us", two.us(0.5)),
         ("tcp_spin_p99_us", two.us(0.99)),
         ("tcp_spin_shared_p50_us", one.us(0.5)),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use valkyrie::{End, Idle, Link, StreamId};
 
-use super::node::{Waker, client, ensure_all, open, run, sink, window};
+use super::node::{TCP, Waker, client, ensure_all, open, run, shm, sink, sink_at, window};
 use crate::wire::measure::{Figures, MESSAGE_BYTES, message, per_second, stamp};
 use crate::wire::place::{Place, raise_descriptors};
 use crate::wire::{CONNECTIONS, MESSAGES_A_FLUSH};
@@ -20,7 +20,16 @@ const QUEUED: usize = 64 * 1024;
 
 /// Many messages with one call, taken many at a time.
 pub(super) fn batch() -> Result<Figures> {
-    let at = sink(Place::TwoCores, Idle::Park, || window(WINDOW))?;
+    Ok(vec![("tcp_batch_msgs_per_s", batch_at(TCP)?)])
+}
+
+/// The same in shared memory.
+pub(super) fn shared() -> Result<Figures> {
+    Ok(vec![("shm_msgs_per_s", batch_at(&shm())?)])
+}
+
+fn batch_at(endpoint: &str) -> Result<f64> {
+    let at = sink_at(endpoint, Place::TwoCores, Idle::Park, || window(WINDOW))?;
     run(Place::TwoCores, Idle::Park, async {
         let (link, waker) = client(&at, window(WINDOW)).await?;
         let stream = open(&link, &waker).await?;
@@ -41,7 +50,7 @@ pub(super) fn batch() -> Result<Figures> {
             .await?;
         }
         ensure_all(&link, MESSAGES, MESSAGE_BYTES).await?;
-        Ok(vec![("tcp_batch_msgs_per_s", per_second(MESSAGES, start))])
+        Ok(per_second(MESSAGES, start))
     })
 }
 

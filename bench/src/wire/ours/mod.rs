@@ -18,6 +18,7 @@ pub(crate) const OURS: Entrant = Entrant {
         Case::new("messages", Work::Run(messages::batch)),
         Case::new("messages", Work::Run(messages::stream)),
         Case::new("messages", Work::Run(messages::spread)),
+        Case::new("messages", Work::Run(messages::shared)),
         Case::new("calls", Work::Run(calls::measure)),
         Case::new("latency", Work::Pinned(latency::echo)),
         Case::new("latency", Work::Parked(latency::echo)),

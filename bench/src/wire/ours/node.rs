@@ -38,11 +38,14 @@ pub(super) fn window(bytes: u32) -> LinkConfig {
     }
 }
 
+/// A call of [`TOTAL`] that waits for so many messages.
+type Waiting = (u64, Correlation, Link);
+
 /// Counts messages of streams, answers [`ECHO`] and [`TOTAL`], accepts every stream.
 #[derive(Default)]
 pub(super) struct Sink {
     tally: Rc<RefCell<Tally>>,
-    waiting: Rc<RefCell<Vec<(u64, Correlation, Link)>>>,
+    waiting: Rc<RefCell<Vec<Waiting>>>,
     failed: bool,
 }
 
@@ -154,12 +157,33 @@ pub(super) fn start<H: Handler>(
     receiver.recv().context("the server did not start")
 }
 
-/// A [`Sink`] over TCP that counts over all of its connections.
+/// Where a server listens that may use any port.
+pub(super) const TCP: &str = "valkyrie+tcp://127.0.0.1:0";
+
+/// Where a server of this process listens for connections in shared memory.
+pub(super) fn shm() -> String {
+    let name = format!("rustci-bench-{}.sock", std::process::id());
+    format!(
+        "valkyrie+shm://{}",
+        std::env::temp_dir().join(name).display()
+    )
+}
+
+/// A [`Sink`] over TCP.
 pub(super) fn sink(place: Place, idle: Idle, config: fn() -> LinkConfig) -> Result<Endpoint> {
-    start("valkyrie+tcp://127.0.0.1:0", place, idle, config, || {
+    sink_at(TCP, place, idle, config)
+}
+
+/// A [`Sink`] that counts over all of its connections.
+pub(super) fn sink_at(
+    endpoint: &str,
+    place: Place,
+    idle: Idle,
+    config: fn() -> LinkConfig,
+) -> Result<Endpoint> {
+    start(endpoint, place, idle, config, || {
         thread_local! {
-            static ALL: (Rc<RefCell<Tally>>, Rc<RefCell<Vec<(u64, Correlation, Link)>>>) =
-                Default::default();
+            static ALL: (Rc<RefCell<Tally>>, Rc<RefCell<Vec<Waiting>>>) = Default::default();
         }
         ALL.with(|(tally, waiting)| Sink {
             tally: Rc::clone(tally),
