@@ -28,7 +28,8 @@ pub struct Connection {
 pub(crate) enum Io {
     Mem(DuplexStream),
     Unix(UnixStream),
-    Shm(ShmStream),
+    /// Boxed, or every connection would be as large.
+    Shm(Box<ShmStream>),
     Tcp(TcpStream),
 }
 
@@ -198,7 +199,7 @@ impl AsyncRead for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Shm(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Shm(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -213,7 +214,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Shm(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Shm(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -226,7 +227,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Io::Shm(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Io::Shm(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, parts),
             Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
@@ -244,7 +245,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Shm(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Shm(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -253,7 +254,7 @@ impl AsyncWrite for Connection {
         match &mut self.get_mut().io {
             Io::Mem(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Shm(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Shm(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

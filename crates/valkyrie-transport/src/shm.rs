@@ -107,7 +107,7 @@ async fn take(socket: UnixStream) -> Result<Connection, RefusedError> {
 fn wrap(socket: UnixStream, pipe: Pipe) -> Connection {
     let credentials = unix::credentials(&socket);
     Connection::new(
-        Io::Shm(ShmStream::new(socket, pipe)),
+        Io::Shm(Box::new(ShmStream::new(socket, pipe))),
         PeerAddress::Shm { credentials },
     )
 }

@@ -1,8 +1,9 @@
 //! Moves the bytes of one connection and decides nothing.
 
 use std::future::{Future, poll_fn};
+use std::hint;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use telemetry::OpenConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Sleep, sleep_until, timeout};
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
@@ -39,6 +40,10 @@ const READS_PER_TICK: u32 = 8;
 const GATHERED_MAX: usize = 256 * 1024;
 /// How often the shard looks for them before it sleeps: about 100 us.
 const LOOKS_MAX: u32 = 100;
+
+/// How often a shard that spins looks for bytes before its other tasks and the kernel have their
+/// turn: a few microseconds. Once where something was just read, which others may wait for.
+const LOOKS_OF_A_SPIN: u32 = 200;
 
 /// After this long without a byte a connection gives back what it can do without.
 const QUIET: Duration = Duration::from_millis(100);
@@ -95,8 +100,14 @@ enum Turn {
 }
 
 impl<H: Handler> Driver<H> {
-    pub(crate) fn new(link: Link, connection: Connection, handler: H, config: &LinkConfig) -> Self {
-        Self {
+    /// Boxed once, or it would lie in its task several times: wherever the future moves it to.
+    pub(crate) fn new(
+        link: Link,
+        connection: Connection,
+        handler: H,
+        config: &LinkConfig,
+    ) -> Box<Self> {
+        Box::new(Self {
             link,
             connection: Pipes::new(connection),
             handler,
@@ -116,17 +127,17 @@ impl<H: Handler> Driver<H> {
             timer_at: None,
             quiet_at: None,
             turn: Turn::None,
-        }
+        })
     }
 
     /// Tells `sender` when the connection is ready, or why it will not be.
-    pub(crate) fn tell_ready(mut self, sender: ReadySender) -> Self {
+    pub(crate) fn tell_ready(mut self: Box<Self>, sender: ReadySender) -> Box<Self> {
         self.ready = Some(sender);
         self
     }
 
     /// Runs the connection to its end.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let reason = poll_fn(|cx| self.poll_tick(cx)).await;
         let link = self.link.clone();
         match &reason {
@@ -151,7 +162,8 @@ impl<H: Handler> Driver<H> {
         told::end(&link, &self.receivers);
         self.handler.closed(&link, &reason);
         if let Turn::Away(target, resume) = self.turn {
-            return upgrade::welcome(target, resume, self.connection.into_present()).await;
+            let welcomed = upgrade::welcome(target, resume, self.connection.into_present());
+            return Box::pin(welcomed).await;
         }
         if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
             // The connection is over either way; the peer just gets the chance to read why.
@@ -165,7 +177,7 @@ impl<H: Handler> Driver<H> {
         !matches!(reason, CloseReason::Moved)
     }
 
-    async fn linger(mut self) -> io::Result<()> {
+    async fn linger(mut self: Box<Self>) -> io::Result<()> {
         self.connection.shutdown().await?;
         let mut buffer = [0; 4096];
         let mut taken = 0;
@@ -212,7 +224,8 @@ impl<H: Handler> Driver<H> {
             if self.gathers(cx) {
                 break;
             }
-            match self.read_once(cx, now) {
+            let looks = if reads == 0 { LOOKS_OF_A_SPIN } else { 1 };
+            match self.read_once(cx, now, looks) {
                 Poll::Ready(Ok(())) => {
                     reads += 1;
                     self.quiet_at = Some(now + QUIET);
@@ -237,18 +250,61 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Reads once into the shard's buffer and handles what came.
-    fn read_once(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<Result<(), CloseReason>> {
+    fn read_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        looks: u32,
+    ) -> Poll<Result<(), CloseReason>> {
         let mut buffer = buffers::take_read();
-        let mut space = ReadBuf::new(&mut buffer);
-        let polled = Pin::new(&mut self.connection).poll_read(cx, &mut space);
-        let result = match polled {
+        let result = match self.poll_bytes(cx, &mut buffer, looks) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(CloseReason::Io(Arc::new(error)))),
-            Poll::Ready(Ok(())) if space.filled().is_empty() => Poll::Ready(Err(self.ended())),
-            Poll::Ready(Ok(())) => Poll::Ready(self.take_bytes(cx, now, space.filled())),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(self.ended())),
+            Poll::Ready(Ok(count)) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                Poll::Ready(self.take_bytes(cx, now, bytes))
+            }
         };
         buffers::give_read(buffer);
         result
+    }
+
+    /// Bytes that were read; 0 is the end.
+    fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        looks: u32,
+    ) -> Poll<io::Result<usize>> {
+        if idle::is_spinning()
+            && let Some(polled) = self.look(cx, buffer, looks)
+        {
+            return polled;
+        }
+        let mut space = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.connection).poll_read(cx, &mut space))?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+
+    /// Looks for bytes that come without the kernel, while the shard spins anyway: the peer then
+    /// rings no bell. `None` where they do not come like that.
+    fn look(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        looks: u32,
+    ) -> Option<Poll<io::Result<usize>>> {
+        for _ in 0..looks {
+            match self.connection.look(buffer)? {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => hint::spin_loop(),
+                read => return Some(Poll::Ready(read)),
+            }
+        }
+        // Comes back when the sockets of the shard have been looked at.
+        let again = pin!(yield_now()).poll(cx);
+        debug_assert!(again.is_pending());
+        Some(Poll::Pending)
     }
 
     /// Whether to leave what is there for a moment: the rest of a long frame, where reads are

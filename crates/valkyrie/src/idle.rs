@@ -40,6 +40,7 @@ struct Spinner {
     reads: u64,
     score: i32,
     parks: u32,
+    spinning: bool,
 }
 
 impl Spinner {
@@ -49,6 +50,7 @@ impl Spinner {
             reads: 0,
             score: SCORE_MAX / 2,
             parks: 0,
+            spinning: false,
         }
     }
 
@@ -80,13 +82,21 @@ pub(crate) fn note_read() {
     });
 }
 
+/// Whether this shard looks again instead of sleeping.
+pub(crate) fn is_spinning() -> bool {
+    SPINNER.with_borrow(|spinner| spinner.as_ref().is_some_and(|spinner| spinner.spinning))
+}
+
 /// Spins on this shard for as long as the future lives.
 pub(crate) async fn spin() {
     SPINNER.set(Some(Spinner::new()));
     let _end = EndOnDrop;
     loop {
         wait_for_read().await;
-        let mut seen = with(|spinner| spinner.reads);
+        let mut seen = with(|spinner| {
+            spinner.spinning = true;
+            spinner.reads
+        });
         let mut since = Instant::now();
         while since.elapsed() < SPIN {
             // Comes back when the runtime has asked the kernel, without waiting, what there is.
@@ -98,7 +108,10 @@ pub(crate) async fn spin() {
                 with(|spinner| spinner.score = (spinner.score + 1).min(SCORE_MAX));
             }
         }
-        with(|spinner| spinner.score = (spinner.score - MISS).max(0));
+        with(|spinner| {
+            spinner.spinning = false;
+            spinner.score = (spinner.score - MISS).max(0);
+        });
     }
 }
 

@@ -84,6 +84,7 @@ mod rpc;
 mod serve;
 mod shard;
 mod told;
+mod turns;
 mod upgrade;
 
 pub use calls::{CallError, Reply};

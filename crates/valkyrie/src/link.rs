@@ -71,13 +71,13 @@ pub(crate) struct Inner {
     /// Wakes the driver.
     waker: RefCell<Option<Waker>>,
     turn: Cell<Turn>,
-    closed: RefCell<Option<CloseReason>>,
+    closed: RefCell<Option<Box<CloseReason>>>,
     closed_notify: Notify,
     abort: Cell<Abort>,
     /// What the peer told about itself; most never do.
     told: RefCell<Option<Box<Told>>>,
     /// A transport to move to, for the driver.
-    arrival: RefCell<Option<Connection>>,
+    arrival: RefCell<Option<Box<Connection>>>,
 }
 
 /// Whether the owner wants the connection gone at once.
@@ -236,7 +236,7 @@ impl Link {
     /// Why the connection is over; `None` while it is not.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.inner.closed.borrow().clone()
+        self.inner.closed.borrow().as_deref().cloned()
     }
 
     /// Waits until the connection is over. Cancel safe.
@@ -274,13 +274,13 @@ impl Link {
 
     /// A transport to move to is there.
     pub(crate) fn arrive(&self, connection: Connection) {
-        *self.inner.arrival.borrow_mut() = Some(connection);
+        *self.inner.arrival.borrow_mut() = Some(Box::new(connection));
         self.inner.wake();
     }
 
     /// Takes it, for the driver.
     pub(crate) fn take_arrival(&self) -> Option<Connection> {
-        self.inner.arrival.take()
+        self.inner.arrival.take().map(|arrival| *arrival)
     }
 
     pub(crate) fn set_address(&self, address: PeerAddress) {
@@ -315,7 +315,7 @@ impl Link {
     }
 
     pub(crate) fn set_closed(&self, reason: &CloseReason) {
-        *self.inner.closed.borrow_mut() = Some(reason.clone());
+        *self.inner.closed.borrow_mut() = Some(Box::new(reason.clone()));
         self.inner.waker.borrow_mut().take();
         self.fail_calls(reason);
         self.inner.closed_notify.notify_waiters();

@@ -11,7 +11,8 @@ use valkyrie_transport::{Connection, PeerAddress, TransportKind};
 #[derive(Debug)]
 pub(crate) struct Pipes {
     present: Connection,
-    next: Option<Next>,
+    /// Boxed: hardly any link moves.
+    next: Option<Box<Next>>,
 }
 
 #[derive(Debug)]
@@ -58,13 +59,19 @@ impl Pipes {
         self.reader().set_read_low_water(bytes);
     }
 
+    /// See [`Connection::try_read`]. `None` where a look costs a system call.
+    pub(crate) fn look(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
+        let reader = self.reader().get_mut();
+        (reader.kind() == TransportKind::Shm).then(|| reader.try_read(buf))
+    }
+
     /// The transport to move to is there. One that came before and was not used is closed.
     pub(crate) fn arrive(&mut self, connection: Connection) {
-        self.next = Some(Next {
+        self.next = Some(Box::new(Next {
             connection,
             read: Side::Present,
             write: Side::Present,
-        });
+        }));
     }
 
     /// Reads from the new transport from now on.
@@ -83,7 +90,7 @@ impl Pipes {
 
     /// Closes the old transport when both directions have left it.
     fn settle(&mut self) {
-        let gone = |next: &mut Next| (next.read, next.write) == (Side::Next, Side::Next);
+        let gone = |next: &mut Box<Next>| (next.read, next.write) == (Side::Next, Side::Next);
         if let Some(next) = self.next.take_if(gone) {
             self.present = next.connection;
         }

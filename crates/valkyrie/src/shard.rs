@@ -8,6 +8,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::idle::{self, Idle};
+use crate::turns::again_while_woken;
 
 /// A thread with its own runtime, on which links live.
 #[derive(Debug)]
@@ -92,5 +93,5 @@ pub fn block_on_with<F: Future>(idle: Idle, main: F) -> io::Result<F::Output> {
     if idle == Idle::LowLatency {
         local.spawn_local(idle::spin());
     }
-    Ok(local.block_on(&runtime, main))
+    Ok(runtime.block_on(again_while_woken(local.run_until(main))))
 }
