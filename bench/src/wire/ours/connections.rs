@@ -19,7 +19,7 @@ const CONNECTS_TO_WARM_UP: u64 = 50;
 const WAIT: Duration = Duration::from_secs(10);
 const STREAMS: usize = 20_000;
 
-/// From opening a connection to the answer of its first call.
+/// From opening a connection to the word that it is negotiated, one round trip; a call follows.
 pub(super) fn connect() -> Result<Figures> {
     let at = sink(Place::TwoCores, Idle::Park, LinkConfig::default)?;
     run(Place::TwoCores, Idle::Park, async {
@@ -32,6 +32,8 @@ pub(super) fn connect() -> Result<Figures> {
             }
             first_call(&link, index).await?;
             link.abort();
+            // Or its end would be a part of the next connection's time.
+            link.closed().await;
         }
         Ok(vec![("connect_p50_us", hist.us(0.5))])
     })
