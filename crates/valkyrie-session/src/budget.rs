@@ -6,6 +6,7 @@ use crate::limits::{
     PING_BURST, PINGS_PER_S, PROPOSAL_BURST, PROPOSALS_PER_S, REPORT_BURST, REPORTS_PER_S,
     RESET_BURST, RESETS_PER_S, SKIP_BURST, SKIPS_PER_S,
 };
+use crate::on_demand::Resting;
 
 const NANOS_PER_S: u64 = 1_000_000_000;
 
@@ -69,15 +70,52 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    pub(crate) const fn new() -> Self {
-        Self {
-            resets: Bucket::new(RESET_BURST, RESETS_PER_S),
-            pings: Bucket::new(PING_BURST, PINGS_PER_S),
-            skips: Bucket::new(SKIP_BURST, SKIPS_PER_S),
-            errors: Bucket::new(SKIP_BURST, SKIPS_PER_S),
-            told: Bucket::new(REPORT_BURST, REPORTS_PER_S),
-            proposals: Bucket::new(PROPOSAL_BURST, PROPOSALS_PER_S),
+    const FULL: Self = Self {
+        resets: Bucket::new(RESET_BURST, RESETS_PER_S),
+        pings: Bucket::new(PING_BURST, PINGS_PER_S),
+        skips: Bucket::new(SKIP_BURST, SKIPS_PER_S),
+        errors: Bucket::new(SKIP_BURST, SKIPS_PER_S),
+        told: Bucket::new(REPORT_BURST, REPORTS_PER_S),
+        proposals: Bucket::new(PROPOSAL_BURST, PROPOSALS_PER_S),
+    };
+
+    /// Fills every bucket by the time that has passed.
+    pub(crate) fn refill(&mut self, now: Time) {
+        for bucket in self.all_mut() {
+            bucket.refill(now);
         }
+    }
+
+    const fn all_mut(&mut self) -> [&mut Bucket; 6] {
+        let Self {
+            resets,
+            pings,
+            skips,
+            errors,
+            told,
+            proposals,
+        } = self;
+        [resets, pings, skips, errors, told, proposals]
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::FULL
+    }
+}
+
+/// Full buckets need no memory: a peer that behaves has no others.
+impl Resting for Budgets {
+    fn resting() -> &'static Self {
+        const { &Self::FULL }
+    }
+
+    fn is_resting(&self) -> bool {
+        let mut copy = *self;
+        copy.all_mut()
+            .iter()
+            .all(|bucket| bucket.tokens == bucket.burst)
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Session {
     pub(crate) message_number: Correlation,
     pub(crate) joins: Joins,
     pub(crate) keepalive: Keepalive,
-    pub(crate) budgets: Budgets,
+    pub(crate) budgets: OnDemand<Budgets>,
     pub(crate) closing: Closing,
     pub(crate) negotiation: Option<Box<Negotiation>>,
     pub(crate) moving: Option<Box<Move>>,
@@ -155,7 +155,7 @@ impl Session {
             incoming: Incoming::default(),
             message_number: Correlation::NONE,
             joins: Joins::default(),
-            budgets: Budgets::new(),
+            budgets: OnDemand::default(),
             closing: Closing::default(),
             negotiation: None,
             moving: None,
@@ -474,6 +474,10 @@ impl Session {
         self.lanes.rest();
         self.streams.release();
         self.counters.release();
+        if let Some(budgets) = self.budgets.present() {
+            budgets.refill(self.now);
+            self.budgets.rest();
+        }
         self.credit_due.shrink_to_fit();
         self.blocked.shrink_to_fit();
         self.events.shrink_to_fit();

@@ -1,5 +1,7 @@
 //! The open streams of a connection, and the channels beside them.
 
+use std::sync::LazyLock;
+
 use valkyrie_frame::{Parity, Priority, StreamClass, StreamId, TraceByte};
 
 use crate::config::Limits;
@@ -8,6 +10,7 @@ use crate::credit::{ReceiveCredit, SendCredit};
 use crate::error::Violation;
 use crate::event::End;
 use crate::limits::EMPTY_FRAMES_MAX;
+use crate::on_demand::{OnDemand, Resting};
 use crate::rule::Rule;
 use crate::state::{Change, StreamState};
 use crate::table::Table;
@@ -104,6 +107,21 @@ impl Stream {
     }
 }
 
+/// What happened in each class since it was taken.
+#[derive(Debug, Default)]
+struct Counts([StreamCount; 4]);
+
+impl Resting for Counts {
+    fn resting() -> &'static Self {
+        static RESTING: LazyLock<Counts> = LazyLock::new(Counts::default);
+        &RESTING
+    }
+
+    fn is_resting(&self) -> bool {
+        self.0.iter().all(|count| *count == StreamCount::default())
+    }
+}
+
 /// All streams of a connection.
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -118,7 +136,7 @@ pub(crate) struct Streams {
     /// Openings sent by this side, and taken from the peer, by class.
     opened: [u64; 4],
     offered: [u64; 4],
-    counts: [StreamCount; 4],
+    counts: OnDemand<Counts>,
 }
 
 impl Flow {
@@ -150,7 +168,7 @@ impl Streams {
             unaccepted: 0,
             opened: [0; 4],
             offered: [0; 4],
-            counts: [StreamCount::default(); 4],
+            counts: OnDemand::default(),
         }
     }
 
@@ -280,6 +298,7 @@ impl Streams {
     /// Gives back memory that holds nothing.
     pub(crate) fn release(&mut self) {
         self.open.release();
+        self.counts.rest();
     }
 
     /// The opening of a stream of this side leaves now: gives it its place. A JOB_REQUEST may wait
@@ -311,14 +330,17 @@ impl Streams {
 
     /// Adds to the numbers of a class.
     pub(crate) fn count(&mut self, class: StreamClass, add: impl FnOnce(&mut StreamCount)) {
-        if let Some(count) = class.index().and_then(|index| self.counts.get_mut(index)) {
+        if let Some(count) = class.index().and_then(|index| self.counts.0.get_mut(index)) {
             add(count);
         }
     }
 
     /// Takes the numbers of each class that moved.
     pub(crate) fn take_counts(&mut self, mut each: impl FnMut(StreamClass, StreamCount)) {
-        for (class, count) in StreamClass::WITH_STREAMS.into_iter().zip(&mut self.counts) {
+        let Some(Counts(counts)) = self.counts.present() else {
+            return;
+        };
+        for (class, count) in StreamClass::WITH_STREAMS.into_iter().zip(counts) {
             if *count != StreamCount::default() {
                 each(class, std::mem::take(count));
             }

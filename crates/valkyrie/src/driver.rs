@@ -73,7 +73,7 @@ pub(crate) struct Driver<H> {
     /// How often the rest of a frame was looked for.
     looks: u32,
     began: Time,
-    open: Option<OpenConnection>,
+    open: Option<Box<OpenConnection>>,
     ready: Option<ReadySender>,
     /// The beginning of a frame whose rest has not come.
     carry: Vec<u8>,
@@ -168,7 +168,7 @@ impl<H: Handler> Driver<H> {
         if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
             // The connection is over either way; the peer just gets the chance to read why.
             // Boxed, or every connection would carry its buffer from the start.
-            drop(timeout(LINGER, Box::pin(self.linger())).await);
+            drop(Box::pin(timeout(LINGER, self.linger())).await);
         }
     }
 
@@ -242,7 +242,10 @@ impl<H: Handler> Driver<H> {
                 meter.collect(&mut session);
                 meter.answered(&self.link.take_latencies());
             }
-            None => session.counters().take(|_| {}, |_| {}),
+            None => {
+                session.counters().take(|_| {}, |_| {});
+                session.take_stream_counts(|_, _| {});
+            }
         }
         session.reclaim_buffers(buffers::give_write);
         drop(session);
@@ -443,7 +446,7 @@ impl<H: Handler> Driver<H> {
             let meter = self.meter.as_ref();
             self.open = meter.map(|meter| {
                 let session = self.link.driver_session();
-                meter.ready(kind, agreement.mode, elapsed, session.limits())
+                Box::new(meter.ready(kind, agreement.mode, elapsed, session.limits()))
             });
             self.handler.event(&self.link, event);
             if let Some(sender) = self.ready.take() {
