@@ -113,7 +113,38 @@ def conversations():
     yield bytes([15, 0, 5]) + both + bytes([128, 0, 1]) + both + bytes([14, 0, 255])
 
 
+def shm_hello(version=1, ring=65536):
+    return b"VSHM" + bytes([version, 0, 0, 0]) + ring.to_bytes(4, "big") + bytes(4)
+
+
+def handovers():
+    # Turns, then for each: descriptors, their kinds, bytes and those.
+    yield bytes([0, 1, 2, 16]) + shm_hello()
+    yield bytes([0, 1, 2, 16]) + shm_hello(version=2)
+    yield bytes([0, 1, 2, 16]) + shm_hello(ring=65535)
+    yield bytes([0, 0, 16]) + shm_hello()
+    yield bytes([0, 1, 8, 16]) + shm_hello()
+    yield bytes([0, 2, 2, 2, 16]) + shm_hello()
+    yield bytes([0, 1, 4, 3, 16]) + shm_hello()
+    yield bytes([1, 1, 2, 5]) + shm_hello()[:5] + bytes([0, 11]) + shm_hello()[5:]
+
+
+def rings():
+    # The side, then turns: a word, a byte, a read, a write, sleeping.
+    for side in (0, 1):
+        for word in range(8):
+            for near in (0, 1, 255):
+                set_word = bytes([1, word, near, 8])
+                yield bytes([side]) + set_word + bytes([3, 17, 128, 4, 17, 128, 5, 6])
+        yield bytes([side, 4, 17, 255, 4, 17, 255, 6, 0, 2, *[255] * 8, 3, 17, 255])
+        yield bytes([side, 2, *[9] * 9, 5, 7, 4, 1, 1, 3, 1, 1])
+
+
 def main():
+    for ring in rings():
+        save("shm_ring", ring)
+    for handover in handovers():
+        save("shm_handover", handover)
     for conversation in conversations():
         save("session_ready", conversation)
     for dialogue in dialogues():

@@ -9,6 +9,7 @@ mod frame;
 mod pipeline;
 mod runner;
 mod session;
+mod shm;
 
 /// One function that takes any bytes.
 #[derive(Debug)]
@@ -48,6 +49,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "session_ready",
         run: session::conversation,
+    },
+    Target {
+        name: "shm_ring",
+        run: shm::ring,
+    },
+    Target {
+        name: "shm_handover",
+        run: shm::handover,
     },
     Target {
         name: "pipeline_yaml",
