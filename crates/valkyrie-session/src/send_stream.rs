@@ -492,7 +492,8 @@ impl Session {
         let (now, way) = (self.now, self.way);
         let policy = self.config.flow.of_connection(&self.own);
         let (mut sized, mut widest) = (Sized::No, 0);
-        for stream in std::mem::take(&mut self.credit_due) {
+        let mut owed = std::mem::take(&mut self.credit_due);
+        for stream in owed.drain(..) {
             let (policy, told) = (self.policy(stream), self.is_told_all(stream));
             let receives = self.receives_credit(stream);
             let Some(flow) = self.streams.flow_mut(stream) else {
@@ -511,6 +512,10 @@ impl Session {
                     .count(stream.class(), |count| count.window = window);
                 self.send_ack(stream, ack);
             }
+        }
+        // Its memory is for the next ones.
+        if self.credit_due.is_empty() {
+            self.credit_due = owed;
         }
         let due = self.receive.is_due();
         if due {

@@ -41,6 +41,10 @@ const GATHERED_MAX: usize = 256 * 1024;
 /// How often the shard looks for them before it sleeps: about 100 us.
 const LOOKS_MAX: u32 = 100;
 
+/// Longest wait for them. A way that brings small segments fills the kernel's buffer with less, and
+/// its sender would only try again when a timer of the kernel's rings.
+const GATHER_TIME: Duration = Duration::from_millis(2);
+
 /// How often a shard that spins looks for bytes before its other tasks and the kernel have their
 /// turn: a few microseconds. Once where something was just read, which others may wait for.
 const LOOKS_OF_A_SPIN: u32 = 200;
@@ -72,6 +76,8 @@ pub(crate) struct Driver<H> {
     reads: Reads,
     /// How often the rest of a frame was looked for.
     looks: u32,
+    /// How long its bytes are gathered.
+    gathers_until: Option<Time>,
     began: Time,
     open: Option<Box<OpenConnection>>,
     ready: Option<ReadySender>,
@@ -117,6 +123,7 @@ impl<H: Handler> Driver<H> {
             write_stall: config.write_stall,
             reads: config.reads,
             looks: 0,
+            gathers_until: None,
             began: clock::now(),
             open: None,
             ready: None,
@@ -221,7 +228,7 @@ impl<H: Handler> Driver<H> {
                 cx.waker().wake_by_ref();
                 break;
             }
-            if self.gathers(cx) {
+            if self.gathers(cx, now) {
                 break;
             }
             let looks = if reads == 0 { LOOKS_OF_A_SPIN } else { 1 };
@@ -313,12 +320,17 @@ impl<H: Handler> Driver<H> {
     /// Whether to leave what is there for a moment: the rest of a long frame, where reads are
     /// gathered, is about to come, and one read of all of it costs less than several. Sleeping
     /// until then would cost its sender a wake-up, so the shard looks a few times first.
-    fn gathers(&mut self, cx: &Context<'_>) -> bool {
+    fn gathers(&mut self, cx: &Context<'_>, now: Time) -> bool {
         if self.reads == Reads::Soon {
             return false;
         }
         let expected = self.link.driver_session().expected_bytes();
         let wanted = expected.min(GATHERED_MAX);
+        if wanted == 0 {
+            // Or a short frame behind the long one would never wake the reader.
+            self.connection.set_read_low_water(1);
+            self.gathers_until = None;
+        }
         if wanted == 0 || self.connection.readable_bytes() >= wanted {
             self.looks = 0;
             return false;
@@ -328,7 +340,9 @@ impl<H: Handler> Driver<H> {
             cx.waker().wake_by_ref();
             return true;
         }
-        self.connection.set_read_low_water(wanted);
+        let until = *self.gathers_until.get_or_insert(now + GATHER_TIME);
+        let mark = if now < until { wanted } else { 1 };
+        self.connection.set_read_low_water(mark);
         false
     }
 
@@ -589,7 +603,8 @@ impl<H: Handler> Driver<H> {
             return Poll::Ready(CloseReason::WriteStalled);
         }
         let session = self.link.driver_session().poll_timeout();
-        let deadlines = [stall, session, self.quiet_at, self.wake_at];
+        let gathers = self.gathers_until.filter(|at| *at > now);
+        let deadlines = [stall, session, self.quiet_at, self.wake_at, gathers];
         let Some(at) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };

@@ -120,6 +120,9 @@ impl Place {
     }
 }
 
+/// A buffer for staged frames that is not given back with the others.
+const STAGED_BYTES_KEPT: usize = 512;
+
 /// Debt forgiven per microsecond of waiting. One debt unit is at most a fifth of a byte, so this
 /// is far under what any link sends: it decides only where weights alone would starve a band.
 const AGEING_PER_US: u64 = 1;
@@ -225,9 +228,12 @@ impl Outbox {
 
     /// Gives the buffers that hold nothing back.
     pub(crate) fn reclaim(&mut self, mut each: impl FnMut(Vec<u8>)) {
-        let queues = self.queues.iter_mut().map(|queue| &mut queue.frames);
-        for frames in queues.chain([&mut self.staged]) {
-            each(frames.take_buffer());
+        for queue in &mut self.queues {
+            each(queue.frames.take_buffer());
+        }
+        // That of a few acknowledgements stays: it would only be made again.
+        if self.staged.capacity() > STAGED_BYTES_KEPT {
+            each(self.staged.take_buffer());
         }
         each(std::mem::take(&mut self.spare));
     }

@@ -64,6 +64,11 @@ impl Rope {
         self.bytes.capacity() == 0
     }
 
+    /// Bytes that fit without another buffer.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Begins with an empty buffer of another rope.
     pub(crate) fn start_with(&mut self, buffer: Vec<u8>) {
         self.bytes = buffer;

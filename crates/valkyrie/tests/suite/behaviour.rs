@@ -131,6 +131,37 @@ fn a_stream_echoes_more_than_all_windows() {
 }
 
 #[test]
+fn a_short_call_behind_long_frames_is_heard_in_the_bulk_profile() {
+    on_every_transport("bulk", |endpoint| async move {
+        let config = LinkConfig::bulk();
+        let at = start(&endpoint, config.clone(), |_| Service::default()).await;
+        let (handler, mut events) = Recorder::new();
+        let link = connect(&at, config, handler).await.unwrap();
+        let stream = link
+            .session()
+            .open(StreamClass::Data, &open("test.Echo/Stream"))
+            .unwrap();
+        let sent = vec![9; 200_000];
+        for _ in 0..20 {
+            let (mut at, mut got) = (0, 0);
+            while got < sent.len() {
+                let rest = sent.get(at..).unwrap();
+                if !rest.is_empty() {
+                    at += link.session().data(stream, rest, End::No).unwrap();
+                }
+                match events.recv().await.unwrap() {
+                    Seen::Data(bytes) => got += bytes.len(),
+                    Seen::Closed(reason) => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+            let answer = link.call(CLASS, "test.Echo/Say", b"short", WAIT).await;
+            assert_eq!(answer.unwrap(), &b"short"[..]);
+        }
+    });
+}
+
+#[test]
 fn a_log_resumes_and_its_durable_offset_comes_back() {
     on_every_transport("log", |endpoint| async move {
         let config = LinkConfig::default();
