@@ -143,6 +143,11 @@ const BENCHES: &[Bench] = &[
         about: "opening a connection, and holding many, beside other protocols",
         run: |report| wire::run("connections", report),
     },
+    Bench {
+        name: "growth",
+        about: "what a connection, a call and a job stream cost the more of them there are",
+        run: |report| wire::run("growth", report),
+    },
 ];
 
 fn main() -> Result<ExitCode> {

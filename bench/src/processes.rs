@@ -12,14 +12,36 @@ pub(crate) fn rustci() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("RUSTCI_BENCH_PROGRAM") {
         return Ok(program.into());
     }
+    build(&["-p", "rustci"])?;
+    beside("rustci")
+}
+
+/// The program of this package that counts allocations, built with the features that this one has.
+pub(crate) fn allocations() -> Result<PathBuf> {
+    let name = "rustci-bench-allocations";
+    let mut arguments = vec!["-p", "rustci-bench", "--bin", name];
+    if !cfg!(feature = "peers") {
+        arguments.push("--no-default-features");
+    }
+    build(&arguments)?;
+    beside(name)
+}
+
+fn build(what: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "rustci"])
+        .args(["build", "--release", "--quiet"])
+        .args(what)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;
-    ensure!(built.success(), "cargo build -p rustci failed");
-    let path = std::env::current_exe()?.with_file_name("rustci");
+    ensure!(built.success(), "cargo build {} failed", what.join(" "));
+    Ok(())
+}
+
+/// A program in the directory of this one.
+fn beside(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     ensure!(path.exists(), "{} is missing", path.display());
     Ok(path)
 }
@@ -43,6 +65,13 @@ impl Process {
     /// Resident memory in MB.
     pub(crate) fn rss_mb(&self) -> Result<f64> {
         Ok(self.rss_kib()? * 1024.0 / 1e6)
+    }
+
+    /// Processor time of its main thread in microseconds.
+    pub(crate) fn cpu_us(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", self.0.id()))?;
+        let nanos = stat.split_whitespace().next().context("no schedstat")?;
+        Ok(nanos.parse::<f64>()? / 1e3)
     }
 
     /// Resident memory in KiB.

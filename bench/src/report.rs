@@ -94,7 +94,7 @@ impl Report {
                 .to_string(),
             ),
             Form::Table => line(&format!(
-                "{:<11} {:<11} {:<26} {:>14} {:<4} {}",
+                "{:<11} {:<11} {:<30} {:>13} {:<4} {}",
                 self.bench,
                 row.peer,
                 row.metric,

@@ -13,7 +13,7 @@ use super::place::raise_descriptors;
 use crate::processes::{Process, free_port, wait_for};
 
 /// Long enough for both ends to have given back what setting up took.
-const SETTLE: Duration = Duration::from_millis(700);
+pub(crate) const SETTLE: Duration = Duration::from_millis(700);
 /// Connections that open before the first look: what a server sets up once is not theirs.
 const FIRST: usize = 50;
 /// Descriptors of a process that are not connections.

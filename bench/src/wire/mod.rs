@@ -1,4 +1,5 @@
-//! Valkyrie beside what else moves messages: `messages`, `calls`, `latency`, `bulk`, `connections`.
+//! Valkyrie beside what else moves messages: `messages`, `calls`, `latency`, `bulk`, `connections`,
+//! `growth`.
 //!
 //! An [`Entrant`] is one of those measured, a [`Case`] what it does in one bench. Every slice of a
 //! case runs in a process of its own, so that no entrant inherits threads, memory or a core from
@@ -7,6 +8,7 @@
 
 mod count;
 mod frame;
+mod growth;
 mod limit;
 mod measure;
 mod memory;
@@ -19,10 +21,13 @@ mod raw;
 mod slice;
 mod socket;
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::report::{Report, note};
+use growth::{Growth, Load};
 use measure::{Figures, Hist};
 use memory::Idle;
 use metric::{Medians, Metric};
@@ -62,6 +67,8 @@ type Echo = fn(usize, Place) -> Result<Hist>;
 enum Work {
     /// Figures under the names it gives them.
     Run(fn() -> Result<Figures>),
+    /// The same, of figures that another slice would not change.
+    Once(fn() -> Result<Figures>),
     /// Latency with both ends on one core.
     Pinned(Echo),
     /// Latency with both ends on their own cores, sleeping while they wait; and wake-ups.
@@ -70,6 +77,8 @@ enum Work {
     Counted(Echo),
     /// Memory of a connection that does nothing.
     Idle(Idle),
+    /// What connections and calls cost the more of them there are.
+    Growth(Growth),
 }
 
 impl Work {
@@ -77,13 +86,14 @@ impl Work {
     fn slices(&self) -> usize {
         match self {
             Self::Run(_) | Self::Pinned(_) | Self::Parked(_) => 5,
-            Self::Counted(_) | Self::Idle(_) => 1,
+            Self::Growth(_) => 3,
+            Self::Once(_) | Self::Counted(_) | Self::Idle(_) => 1,
         }
     }
 
     fn measure(&self, case: &str) -> Result<Figures> {
         match self {
-            Self::Run(run) => run(),
+            Self::Run(run) | Self::Once(run) => run(),
             Self::Pinned(echo) => {
                 let mut hist = echo(ROUNDS, Place::OneCore)?;
                 Ok(vec![
@@ -107,6 +117,7 @@ impl Work {
                 count::system_calls(case)?,
             )]),
             Self::Idle(idle) => Ok(vec![("tcp_kib_per_connection", idle.measure(case)?)]),
+            Self::Growth(_) => Growth::measure(case),
         }
     }
 }
@@ -172,6 +183,13 @@ pub(crate) enum Part {
     Rounds { case: String, rounds: usize },
     /// Serves at a port until it is killed.
     Serve { case: String, port: u16 },
+    /// Opens connections to a server and makes calls, with a word from outside before each part.
+    Load {
+        case: String,
+        at: SocketAddr,
+        connections: usize,
+        calls: usize,
+    },
 }
 
 impl Part {
@@ -184,7 +202,17 @@ impl Part {
             },
             Self::Serve { case, port } => match &find(&case)?.work {
                 Work::Idle(idle) => idle.serve(port),
+                Work::Growth(growth) => growth.serve(port),
                 _ => anyhow::bail!("{case} has no server"),
+            },
+            Self::Load {
+                case,
+                at,
+                connections,
+                calls,
+            } => match &find(&case)?.work {
+                Work::Growth(growth) => growth.load(at, Load { connections, calls }),
+                _ => anyhow::bail!("{case} has no load"),
             },
         }
     }

@@ -17,8 +17,3 @@ pub fn now() -> Time {
     let nanos = Instant::now().saturating_duration_since(start()).as_nanos();
     Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
-
-/// The same point for the runtime's timers.
-pub(crate) fn instant(time: Time) -> Instant {
-    start() + time.saturating_since(Time::ZERO)
-}

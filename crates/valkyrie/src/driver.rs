@@ -12,7 +12,7 @@ use telemetry::OpenConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
 use valkyrie_session::limits::TRANSMIT_BYTES;
@@ -27,6 +27,7 @@ use crate::idle;
 use crate::link::{Handler, Link};
 use crate::meter::Meter;
 use crate::pipes::Pipes;
+use crate::timers::Deadline;
 use crate::told::{self, Receivers};
 use crate::upgrade::{self, Upgrade};
 
@@ -86,8 +87,7 @@ pub(crate) struct Driver<H> {
     stalled_since: Option<Time>,
     /// When the handler wants its next turn.
     wake_at: Option<Time>,
-    timer: Option<Pin<Box<Sleep>>>,
-    timer_at: Option<Time>,
+    deadline: Deadline,
     /// When the connection will have been quiet for a while, unless something is moved before.
     quiet_at: Option<Time>,
     turn: Turn,
@@ -130,8 +130,7 @@ impl<H: Handler> Driver<H> {
             carry: Vec::new(),
             stalled_since: None,
             wake_at: None,
-            timer: None,
-            timer_at: None,
+            deadline: Deadline::default(),
             quiet_at: None,
             turn: Turn::None,
         })
@@ -608,21 +607,11 @@ impl<H: Handler> Driver<H> {
         let Some(at) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };
-        // A timer that is set earlier stays: it wakes once too often, but most deadlines move with
-        // every frame, and setting a timer costs more than looking at one.
-        if self.timer_at.is_none_or(|armed| at < armed || armed <= now) {
-            let deadline = clock::instant(at);
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(deadline),
-                None => self.timer = Some(Box::pin(sleep_until(deadline))),
-            }
-            self.timer_at = Some(at);
-        }
-        if let Some(timer) = &mut self.timer {
-            ready!(timer.as_mut().poll(cx));
-            // Due already: come again at once.
-            self.timer_at = None;
+        if at <= now {
+            // Come again at once.
             cx.waker().wake_by_ref();
+        } else {
+            self.deadline.arm(at, now, cx.waker());
         }
         Poll::Pending
     }

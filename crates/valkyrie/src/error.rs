@@ -75,6 +75,9 @@ pub enum ConnectError {
     /// The system has no randomness to give.
     #[error("no randomness: {0}")]
     Random(String),
+    /// The system has no timer to give, which is a descriptor.
+    #[error("no timer for the connections of this thread: {0}")]
+    Timer(io::Error),
     /// There is no thread for the connection.
     #[error("no thread for the connection: {0}")]
     Thread(io::Error),
@@ -90,4 +93,7 @@ pub enum ServeError {
     /// The system has no randomness to give.
     #[error("no randomness: {0}")]
     Random(String),
+    /// The system has no timer to give, which is a descriptor.
+    #[error("no timer for the connections of this thread: {0}")]
+    Timer(io::Error),
 }

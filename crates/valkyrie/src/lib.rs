@@ -83,6 +83,7 @@ mod pipes;
 mod rpc;
 mod serve;
 mod shard;
+mod timers;
 mod told;
 mod turns;
 mod upgrade;

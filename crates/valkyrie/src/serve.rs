@@ -13,6 +13,7 @@ use crate::config::{Admission, LinkConfig};
 use crate::driver::Driver;
 use crate::error::{CloseReason, ConnectError, ServeError};
 use crate::link::{Handler, Link};
+use crate::timers;
 use crate::upgrade::Upgrade;
 
 /// Connects to `endpoint` and waits until the connection is ready. It runs in a local task of this
@@ -40,6 +41,7 @@ pub async fn connect_over(
     config: LinkConfig,
     handler: impl Handler,
 ) -> Result<Link, ConnectError> {
+    timers::start().map_err(ConnectError::Timer)?;
     let random = random().map_err(ConnectError::Random)?;
     let link = link(&connection, Side::Initiator, &shared(&config), random);
     let (sender, ready) = oneshot::channel();
@@ -80,6 +82,7 @@ pub async fn serve<H: Handler>(
     config: LinkConfig,
     mut make: impl FnMut(&Link) -> H,
 ) -> Result<(), ServeError> {
+    timers::start().map_err(ServeError::Timer)?;
     let session = shared(&config);
     let room = Arc::new(Semaphore::new(config.connections_max as usize));
     loop {

@@ -10,6 +10,7 @@ use valkyrie::{Endpoint, Event, Handler, Idle, Link, LinkConfig, StreamClass, bl
 use valkyrie::{listen, serve as serve_links, v2};
 
 use super::node::{CLASS, ECHO, Sink, client, run, sink};
+use crate::wire::growth::Load;
 use crate::wire::measure::{Figures, Hist, WARM_UP, ensure_echo, message};
 use crate::wire::memory::Held;
 use crate::wire::place::{Place, runtime};
@@ -30,7 +31,7 @@ pub(super) fn connect() -> Result<Figures> {
             if index >= CONNECTS_TO_WARM_UP {
                 hist.since(start);
             }
-            first_call(&link, index).await?;
+            one_call(&link, index).await?;
             link.abort();
             // Or its end would be a part of the next connection's time.
             link.closed().await;
@@ -39,7 +40,7 @@ pub(super) fn connect() -> Result<Figures> {
     })
 }
 
-async fn first_call(link: &Link, index: u64) -> Result<()> {
+async fn one_call(link: &Link, index: u64) -> Result<()> {
     let answer = link.call(CLASS, ECHO, &message(index), WAIT).await?;
     ensure_echo(&answer, index)
 }
@@ -92,12 +93,33 @@ pub(super) fn open(at: SocketAddr, count: usize) -> Result<Held> {
         let mut held = Vec::with_capacity(count);
         for index in 0..count as u64 {
             let (link, waker) = client(&endpoint, LinkConfig::default()).await?;
-            first_call(&link, index).await?;
+            one_call(&link, index).await?;
             held.push((link, waker));
         }
         anyhow::Ok(held)
     })?;
     Ok(Box::new((held, local, runtime)))
+}
+
+/// Calls over many connections in turn.
+pub(super) fn load(at: SocketAddr, load: Load) -> Result<()> {
+    let endpoint: Endpoint = format!("valkyrie+tcp://{at}").parse()?;
+    block_on(async {
+        let mut held = Vec::with_capacity(load.connections);
+        for index in 0..load.connections as u64 {
+            let (link, waker) = client(&endpoint, LinkConfig::default()).await?;
+            one_call(&link, index).await?;
+            held.push((link, waker));
+        }
+        load.go()?;
+        for index in 0..load.calls {
+            let turn = index % load.connections;
+            if let Some((link, _)) = held.get(turn) {
+                one_call(link, index as u64).await?;
+            }
+        }
+        load.go()
+    })?
 }
 
 const IN_PROCESS: u64 = 1_000_000;
@@ -125,13 +147,13 @@ pub(super) fn in_process() -> Result<Figures> {
             let link = valkyrie::connect(&endpoint, LinkConfig::default(), Quiet).await?;
             // A sample of them is used, so that they are known to work.
             if index % 1_000 == 0 {
-                first_call(&link, index).await?;
+                one_call(&link, index).await?;
             }
             held.push(link);
         }
         let kib = (resident_kib()? - before) / IN_PROCESS as f64;
         for (index, link) in held.iter().enumerate().step_by(50_000) {
-            first_call(link, index as u64).await?;
+            one_call(link, index as u64).await?;
         }
         Ok(vec![
             ("inprocess_connections", held.len() as f64),

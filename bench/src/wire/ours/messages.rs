@@ -1,11 +1,13 @@
 //! Small messages one way.
 
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use valkyrie::{End, Idle, Link, StreamId};
 
 use super::node::{TCP, Waker, client, ensure_all, open, run, shm, sink, sink_at, window};
+use crate::processes;
 use crate::wire::measure::{Figures, MESSAGE_BYTES, message, per_second, stamp};
 use crate::wire::place::{Place, raise_descriptors};
 use crate::wire::{CONNECTIONS, MESSAGES_A_FLUSH};
@@ -21,6 +23,29 @@ const QUEUED: usize = 64 * 1024;
 /// Many messages with one call, taken many at a time.
 pub(super) fn batch() -> Result<Figures> {
     Ok(vec![("tcp_batch_msgs_per_s", batch_at(TCP)?)])
+}
+
+/// Allocations of a message and of a call, counted by a program whose allocator does that.
+pub(super) fn allocations() -> Result<Figures> {
+    let output = Command::new(processes::allocations()?).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", errors.trim());
+    let figures = String::from_utf8(output.stdout)?;
+    let value = |metric: &str| {
+        let lines = figures.lines();
+        let value = lines
+            .filter_map(|line| line.split_once(' '))
+            .find(|(name, _)| *name == metric);
+        let (_, value) = value.with_context(|| format!("{metric} was not counted"))?;
+        anyhow::Ok(value.parse()?)
+    };
+    [
+        "steady_allocations_per_message",
+        "steady_allocations_per_call",
+    ]
+    .into_iter()
+    .map(|metric| Ok((metric, value(metric)?)))
+    .collect()
 }
 
 /// The same in shared memory.

@@ -4,11 +4,13 @@ mod bulk;
 mod calls;
 mod connections;
 mod file;
+mod jobs;
 mod latency;
 mod messages;
 mod node;
 mod urgent;
 
+use super::growth::Growth;
 use super::memory::{Idle, Server};
 use super::{Case, Entrant, Work};
 
@@ -39,6 +41,15 @@ pub(crate) const OURS: Entrant = Entrant {
                 connections_max: usize::MAX,
             }),
         ),
-        Case::new("connections", Work::Run(connections::in_process)),
+        Case::new("connections", Work::Once(connections::in_process)),
+        Case::new(
+            "growth",
+            Work::Growth(Growth {
+                server: connections::serve,
+                client: connections::load,
+            }),
+        ),
+        Case::new("growth", Work::Run(jobs::measure)),
+        Case::new("messages", Work::Once(messages::allocations)),
     ],
 };

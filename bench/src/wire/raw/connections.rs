@@ -7,6 +7,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::wire::growth::Load;
 use crate::wire::measure::{Figures, Hist, MESSAGE_BYTES, ensure_echo, message};
 use crate::wire::memory::Held;
 use crate::wire::place::{self, Place, runtime, serve_on};
@@ -24,7 +25,7 @@ pub(crate) fn connect() -> Result<Figures> {
             let start = Instant::now();
             let mut client = TcpStream::connect(at).await?;
             client.set_nodelay(true)?;
-            first_echo(&mut client, index).await?;
+            one_echo(&mut client, index).await?;
             if index >= CONNECTS_TO_WARM_UP {
                 hist.since(start);
             }
@@ -34,7 +35,7 @@ pub(crate) fn connect() -> Result<Figures> {
     Ok(vec![("connect_p50_us", hist.us(0.5))])
 }
 
-async fn first_echo(client: &mut TcpStream, index: u64) -> Result<()> {
+async fn one_echo(client: &mut TcpStream, index: u64) -> Result<()> {
     client.write_all(&message(index)).await?;
     let mut bytes = [0; MESSAGE_BYTES];
     client.read_exact(&mut bytes).await?;
@@ -60,6 +61,27 @@ pub(crate) fn serve(listener: std::net::TcpListener) -> Result<()> {
     serve_on(listener, echo_all)
 }
 
+/// Messages there and back over many connections in turn.
+pub(crate) fn load(at: SocketAddr, load: Load) -> Result<()> {
+    runtime()?.block_on(async {
+        let mut held = Vec::with_capacity(load.connections);
+        for index in 0..load.connections as u64 {
+            let mut client = TcpStream::connect(at).await?;
+            client.set_nodelay(true)?;
+            one_echo(&mut client, index).await?;
+            held.push(client);
+        }
+        load.go()?;
+        for index in 0..load.calls {
+            let turn = index % load.connections;
+            if let Some(client) = held.get_mut(turn) {
+                one_echo(client, index as u64).await?;
+            }
+        }
+        load.go()
+    })
+}
+
 /// Opens connections, each of which has carried a message.
 pub(crate) fn open(at: SocketAddr, count: usize) -> Result<Held> {
     let runtime = runtime()?;
@@ -67,7 +89,7 @@ pub(crate) fn open(at: SocketAddr, count: usize) -> Result<Held> {
         let mut held = Vec::with_capacity(count);
         for index in 0..count as u64 {
             let mut client = TcpStream::connect(at).await?;
-            first_echo(&mut client, index).await?;
+            one_echo(&mut client, index).await?;
             held.push(client);
         }
         anyhow::Ok(held)

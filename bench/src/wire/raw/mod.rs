@@ -10,6 +10,7 @@ mod connections;
 mod latency;
 mod stream;
 
+use super::growth::Growth;
 use super::memory::{Idle, Server};
 use super::{Case, Entrant, Work};
 
@@ -32,6 +33,13 @@ pub(crate) const RAW: Entrant = Entrant {
                 server: Server::Own(connections::serve),
                 open: connections::open,
                 connections_max: usize::MAX,
+            }),
+        ),
+        Case::new(
+            "growth",
+            Work::Growth(Growth {
+                server: connections::serve,
+                client: connections::load,
             }),
         ),
     ],
