@@ -1,35 +1,54 @@
 //! Time as a value that is passed in.
 
-use std::{ops::Add, time::Duration};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Add;
+use std::time::Duration;
 
 /// A point on the monotonic clock of this process, in nanoseconds.
 ///
-/// Only differences mean anything; it is never stored or sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+/// Only differences mean anything; it is never stored or sent. It reaches 584 years.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(
+    /// One more than the nanoseconds, so that an `Option` of it is no longer: a connection has a
+    /// dozen.
+    NonZeroU64,
+);
 
 impl Time {
     /// Where the clock starts.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
     /// Later than anything that happens.
-    pub const MAX: Self = Self(u64::MAX);
+    pub const MAX: Self = Self(NonZeroU64::MAX);
 
-    /// The point `nanos` after [`ZERO`](Self::ZERO).
+    /// The point `nanos` after [`ZERO`](Self::ZERO); [`MAX`](Self::MAX) at the latest.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// Nanoseconds since [`ZERO`](Self::ZERO).
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long ago `earlier` was; zero when it is not in the past.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Time").field(&self.as_nanos()).finish()
     }
 }
 

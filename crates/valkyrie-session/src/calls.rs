@@ -6,6 +6,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use valkyrie_frame::{Correlation, StreamClass, Time};
 
+use crate::on_demand::resting;
+
 /// Calls of this side that wait for an answer: a slab whose slot is in the correlation, so a late
 /// answer to an earlier user of the slot is noticed.
 #[derive(Debug, Default)]
@@ -29,6 +31,9 @@ struct User {
     class: StreamClass,
     deadline: Option<Time>,
 }
+
+// Slots stay, with the numbers of their next users.
+resting!(Outgoing, outgoing, outgoing.slots.is_empty());
 
 impl Outgoing {
     /// A new correlation; `None` when `max` are open.
@@ -141,6 +146,8 @@ pub(crate) enum Refused {
     /// Too many are open.
     TooMany,
 }
+
+resting!(Incoming, incoming, incoming.open.is_empty());
 
 impl Incoming {
     /// Takes a call.

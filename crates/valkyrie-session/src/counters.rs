@@ -2,19 +2,28 @@
 
 use valkyrie_frame::{ErrorCode, MessageType, Priority};
 
+use crate::on_demand::fill;
+
 /// What happened on a connection since the numbers were last [taken](Self::take).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
-    types: Vec<TypeCount>,
-    /// Place of the type that was counted last.
-    recent: usize,
-    errors: Vec<ErrorNote>,
+    /// Nothing while nothing is counted.
+    fresh: Option<Box<Fresh>>,
     /// Frames of unknown types, and frames about calls and streams that are gone, in all.
     pub skipped: u64,
     /// Errors reported by either side, in all.
     pub errors_total: u64,
     /// Frames sent and received before the last [`take`](Self::take).
     taken: [u64; 2],
+}
+
+/// What was counted since the last take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fresh {
+    types: Vec<TypeCount>,
+    /// Place of the type that was counted last.
+    recent: usize,
+    errors: Vec<ErrorNote>,
 }
 
 /// Frames of one type.
@@ -79,13 +88,13 @@ impl Counters {
     /// What was counted of each type since the last [`take`](Self::take).
     #[must_use]
     pub fn types(&self) -> &[TypeCount] {
-        &self.types
+        self.fresh.as_ref().map_or(&[], |fresh| &fresh.types)
     }
 
     /// Frames of one type received since the last [`take`](Self::take).
     #[must_use]
     pub fn received_of(&self, kind: MessageType) -> u64 {
-        let entry = self.types.iter().find(|entry| entry.kind == kind);
+        let entry = self.types().iter().find(|entry| entry.kind == kind);
         entry.map_or(0, |entry| entry.received)
     }
 
@@ -93,7 +102,7 @@ impl Counters {
     #[must_use]
     pub fn frames(&self) -> [u64; 2] {
         let [sent, received] = self.taken;
-        self.types
+        self.types()
             .iter()
             .fold([sent, received], |[sent, received], entry| {
                 [
@@ -106,15 +115,17 @@ impl Counters {
     /// Takes what was counted since the last call; to be called once per batch.
     pub fn take(&mut self, each: impl FnMut(&TypeCount), error: impl FnMut(ErrorNote)) {
         self.taken = self.frames();
-        self.types.iter().for_each(each);
-        self.types.clear();
-        self.errors.drain(..).for_each(error);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.types.iter().for_each(each);
+            fresh.types.clear();
+            fresh.errors.drain(..).for_each(error);
+        }
     }
 
     /// Gives back memory that holds nothing.
     pub(crate) fn release(&mut self) {
-        self.types.shrink_to_fit();
-        self.errors.shrink_to_fit();
+        let is_empty = |fresh: &mut Box<Fresh>| fresh.types.is_empty() && fresh.errors.is_empty();
+        self.fresh.take_if(is_empty);
     }
 
     #[inline]
@@ -154,15 +165,18 @@ impl Counters {
     /// The frame counted last, which was received, has no meaning here.
     pub(crate) fn count_skipped(&mut self) {
         self.skipped += 1;
-        if let Some(entry) = self.types.get_mut(self.recent) {
+        if let Some(fresh) = &mut self.fresh
+            && let Some(entry) = fresh.types.get_mut(fresh.recent)
+        {
             entry.skipped += 1;
         }
     }
 
     pub(crate) fn count_error(&mut self, code: ErrorCode, origin: Origin) {
         self.errors_total += 1;
-        if self.errors.len() < ERRORS_KEPT {
-            self.errors.push(ErrorNote { code, origin });
+        let errors = &mut self.fresh.get_or_insert_default().errors;
+        if errors.len() < ERRORS_KEPT {
+            errors.push(ErrorNote { code, origin });
         }
     }
 
@@ -170,18 +184,22 @@ impl Counters {
     /// one before, and 256 slots would be more than an idle connection may cost.
     #[inline]
     fn entry(&mut self, kind: MessageType) -> &mut TypeCount {
-        if self
-            .types
-            .get(self.recent)
-            .is_none_or(|entry| entry.kind != kind)
-        {
-            self.recent = self.find(kind);
+        let fresh = match &mut self.fresh {
+            Some(fresh) => &mut **fresh,
+            empty @ None => fill(empty, Box::default),
+        };
+        let recent = fresh.types.get(fresh.recent);
+        if recent.is_none_or(|entry| entry.kind != kind) {
+            fresh.recent = fresh.find(kind);
         }
-        self.types
-            .get_mut(self.recent)
+        fresh
+            .types
+            .get_mut(fresh.recent)
             .expect("`recent` was just found")
     }
+}
 
+impl Fresh {
     #[cold]
     fn find(&mut self, kind: MessageType) -> usize {
         let known = self.types.iter().position(|entry| entry.kind == kind);

@@ -18,10 +18,13 @@ use crate::streams::Streams;
 impl Session {
     pub(crate) fn send_hello(&mut self) {
         let hello = v2::Hello {
-            random: self.random.to_vec(),
+            random: self.greeting_random(),
             ..self.hello_of_config()
         };
-        self.hello = self.send_handshake(MessageType::HELLO, &hello);
+        let hello = self.send_handshake(MessageType::HELLO, &hello);
+        if let Some(greeting) = &mut self.greeting {
+            greeting.hello = hello;
+        }
     }
 
     /// HELLO as the settings have it.
@@ -110,7 +113,7 @@ impl Session {
             mode: mode.0,
             features,
             hello_sha256: Sha256::digest(raw).to_vec(),
-            random: self.random.to_vec(),
+            random: self.greeting_random(),
             ..self.ack_of_config()
         };
         let sent = self.send_handshake(MessageType::HELLO_ACK, &ack);
@@ -139,7 +142,7 @@ impl Session {
         let ack: v2::HelloAck = decode(frame)?;
         check_identity(frame, &ack.random, &ack.node)?;
         let mode = SecurityMode(ack.mode);
-        if ack.hello_sha256.as_slice() != Sha256::digest(&self.hello).as_slice() {
+        if ack.hello_sha256.as_slice() != Sha256::digest(self.sent_hello()).as_slice() {
             return Err(Violation::Downgrade {
                 what: "the peer saw another HELLO",
             });
@@ -168,13 +171,12 @@ impl Session {
             version: ack.version,
             mode,
             features: ack.features,
-            th0: th0(&self.hello, raw),
+            th0: th0(self.sent_hello(), raw),
             node: ack.node,
             role: Role(ack.role),
             authority: String::new(),
             limits: Limits::from_wire(&ack.limits.unwrap_or_default())?,
         }));
-        self.hello = Vec::new();
         self.phase = Phase::Auth;
         Ok(())
     }
@@ -193,7 +195,20 @@ impl Session {
         Ok(self.become_ready(*agreement))
     }
 
+    /// Bytes that nobody can guess.
+    fn greeting_random(&self) -> Vec<u8> {
+        let greeting = self.greeting.as_ref();
+        greeting.map_or_else(Vec::new, |greeting| greeting.random.to_vec())
+    }
+
+    /// The HELLO frame as this side sent it.
+    fn sent_hello(&self) -> &[u8] {
+        let greeting = self.greeting.as_ref();
+        greeting.map_or(&[], |greeting| &greeting.hello)
+    }
+
     fn become_ready(&mut self, agreement: Agreement) -> Event<'static> {
+        self.greeting = None;
         self.peer = agreement.limits;
         self.send = SendCredit::new(u64::from(self.peer.connection_window()));
         self.streams = Streams::new(self.side.parity(), &self.own, &self.peer);

@@ -6,6 +6,7 @@ use valkyrie_frame::{Correlation, Header, MessageType, StreamId, Time};
 
 use crate::envelope::Envelope;
 use crate::limits::{FRAGMENT_TIMEOUT, JOIN_BYTES_MAX, JOINS_MAX};
+use crate::on_demand::resting;
 
 /// Which message a fragment belongs to. The type is part of it because each side numbers its own
 /// calls, so a CALL and a REPLY with the same correlation can be under way at once.
@@ -51,6 +52,8 @@ pub(crate) struct Joins {
     open: HashMap<JoinKey, Join>,
     bytes: usize,
 }
+
+resting!(Joins, joins, joins.open.is_empty());
 
 impl Joins {
     /// Whether the message has begun.

@@ -6,18 +6,22 @@ use valkyrie_frame::{Ping, Time};
 
 use crate::limits::{KEEPALIVE_MIN, PATIENCE_MAX, PATIENCE_TIMEOUTS};
 use crate::round_trip::RoundTrip;
+use crate::span::Span;
 
 /// Watches for silence. Any frame counts as life.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     /// What this side wants; `None` never asks.
-    own: Option<Duration>,
+    own: Option<Span>,
     /// What the peer named.
-    peer: Option<Duration>,
+    peer: Option<Span>,
     heard: Time,
     probe: Probe,
-    round_trip: Option<RoundTrip>,
+    round_trip: Option<Trip>,
 }
+
+/// A [`RoundTrip`] as it is kept: latest, smoothed, deviation.
+type Trip = [Span; 3];
 
 /// Whether a PING is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub(crate) enum Silence {
 impl Keepalive {
     pub(crate) const fn new(own: Option<Duration>) -> Self {
         Self {
-            own,
+            own: Span::of_some(own),
             peer: None,
             heard: Time::ZERO,
             probe: Probe::None,
@@ -56,19 +60,19 @@ impl Keepalive {
     /// The peer named its interval; 0 is none.
     pub(crate) fn set_peer(&mut self, ms: u32) {
         let interval = Duration::from_millis(u64::from(ms)).max(KEEPALIVE_MIN);
-        self.peer = (ms > 0).then_some(interval);
+        self.peer = (ms > 0).then_some(Span::of(interval));
     }
 
     /// This side wants another interval.
     pub(crate) const fn set_own(&mut self, interval: Option<Duration>) {
-        self.own = interval;
+        self.own = Span::of_some(interval);
     }
 
     /// The silence after which this side asks. A peer that wants to hear more often is given what
     /// it wants, and in turn it has to be heard that often.
     pub(crate) fn interval(&self) -> Option<Duration> {
         let own = self.own?;
-        Some(self.peer.map_or(own, |peer| peer.min(own)))
+        Some(self.peer.map_or(own, |peer| peer.min(own)).duration())
     }
 
     /// A frame came.
@@ -77,8 +81,13 @@ impl Keepalive {
     }
 
     /// Round trips so far.
-    pub(crate) const fn round_trip(&self) -> Option<RoundTrip> {
-        self.round_trip
+    pub(crate) fn round_trip(&self) -> Option<RoundTrip> {
+        let [latest, smoothed, deviation] = self.round_trip?.map(Span::duration);
+        Some(RoundTrip {
+            latest,
+            smoothed,
+            deviation,
+        })
     }
 
     /// When to look again.
@@ -107,7 +116,7 @@ impl Keepalive {
 
     /// How long an answer may take: an interval, longer where the way is slow.
     fn patience(&self, interval: Duration) -> Duration {
-        let slow = RoundTrip::timeout_of(self.round_trip.as_ref()) * PATIENCE_TIMEOUTS;
+        let slow = RoundTrip::timeout_of(self.round_trip().as_ref()) * PATIENCE_TIMEOUTS;
         slow.clamp(interval, PATIENCE_MAX.max(interval * 2))
     }
 
@@ -136,10 +145,12 @@ impl Keepalive {
         }
         self.probe = Probe::None;
         let sample = now.saturating_since(last);
-        self.round_trip = Some(match self.round_trip {
+        let trip = match self.round_trip() {
             Some(known) => known.with(sample),
             None => RoundTrip::first(sample),
-        });
+        };
+        let kept = [trip.latest, trip.smoothed, trip.deviation];
+        self.round_trip = Some(kept.map(Span::of));
         Some(sample)
     }
 }

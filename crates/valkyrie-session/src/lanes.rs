@@ -5,12 +5,11 @@
 //! keep the short ones behind it waiting.
 
 use std::collections::VecDeque;
-use std::sync::LazyLock;
 
 use valkyrie_frame::{Correlation, Flags, MessageType, StreamClass, StreamId, TraceByte};
 
 use crate::limits::{WAITING_BYTES_MAX, WAITING_MESSAGES_MAX};
-use crate::on_demand::Resting;
+use crate::on_demand::resting;
 
 /// A message of which not everything was sent.
 #[derive(Debug)]
@@ -184,16 +183,7 @@ impl Lanes {
     }
 }
 
-impl Resting for Lanes {
-    fn resting() -> &'static Self {
-        static RESTING: LazyLock<Lanes> = LazyLock::new(Lanes::default);
-        &RESTING
-    }
-
-    fn is_resting(&self) -> bool {
-        self.is_empty()
-    }
-}
+resting!(Lanes, lanes, lanes.is_empty());
 
 /// Whether a message is completely sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

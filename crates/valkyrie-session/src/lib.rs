@@ -64,6 +64,7 @@ mod send;
 mod send_data;
 mod send_stream;
 mod session;
+mod span;
 mod state;
 mod streams;
 mod table;

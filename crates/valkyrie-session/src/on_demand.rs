@@ -14,6 +14,25 @@ pub(crate) trait Resting: Default + 'static {
     fn is_resting(&self) -> bool;
 }
 
+/// A [`Resting`] whose resting value is its default, and the condition for it.
+macro_rules! resting {
+    ($type:ty, $value:ident, $condition:expr) => {
+        impl $crate::on_demand::Resting for $type {
+            fn resting() -> &'static Self {
+                static RESTING: std::sync::LazyLock<$type> =
+                    std::sync::LazyLock::new(<$type>::default);
+                &RESTING
+            }
+
+            fn is_resting(&self) -> bool {
+                let $value = self;
+                $condition
+            }
+        }
+    };
+}
+pub(crate) use resting;
+
 impl<T> Default for OnDemand<T> {
     fn default() -> Self {
         Self(None)
@@ -46,6 +65,16 @@ impl<T: Resting> Deref for OnDemand<T> {
 impl<T: Resting> DerefMut for OnDemand<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.get_or_insert_default()
+        match &mut self.0 {
+            Some(value) => value,
+            empty @ None => fill(empty, Box::default),
+        }
     }
+}
+
+/// Puts a value where none is yet. Out of line: whoever looks finds one almost every time.
+#[cold]
+#[inline(never)]
+pub(crate) fn fill<T>(empty: &mut Option<Box<T>>, make: impl FnOnce() -> Box<T>) -> &mut T {
+    empty.insert(make())
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use valkyrie_frame::{Header, MessageType, StreamId};
 
-use crate::on_demand::OnDemand;
+use crate::on_demand::{OnDemand, resting};
 use crate::outbox::{Outbox, Place};
 use crate::session::Session;
 
@@ -27,6 +27,8 @@ pub(crate) enum Then {
 
 /// Frames that wait for what was sent before them; almost always none.
 pub(crate) type Queue = VecDeque<Passing>;
+
+resting!(Queue, queue, queue.is_empty());
 
 impl Session {
     /// Sends a frame of stream 0 behind everything that is encoded now. What is sent later goes
@@ -61,9 +63,10 @@ impl Session {
 
     /// Drops what stands there but what is half written: the connection is over.
     pub(crate) fn drop_passing(&mut self) {
-        if let Some(mut first) = self.passing.pop_front() {
+        let passing = self.passing.present();
+        if let Some(mut first) = passing.and_then(VecDeque::pop_front) {
             self.outbox = std::mem::take(first.leaving_mut());
-            self.passing.clear();
+            self.passing = OnDemand::default();
         }
     }
 

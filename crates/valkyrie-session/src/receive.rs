@@ -103,7 +103,10 @@ impl Session {
 
     /// The gate before AUTH_SUCCESS: few types, all on stream 0.
     fn on_early_frame<'b>(&mut self, frame: &Frame<'b>, raw: &[u8]) -> Handled<'b> {
-        self.pre_auth_frames += 1;
+        let frames = self.greeting.as_mut().map_or(0, |greeting| {
+            greeting.frames += 1;
+            greeting.frames
+        });
         let kind = frame.header.kind;
         if !kind.is_pre_auth() || frame.header.stream != StreamId::CONTROL {
             return Err(Fault::Connection(unexpected(
@@ -112,7 +115,7 @@ impl Session {
                 Rule::BEFORE_AUTH,
             )));
         }
-        if self.pre_auth_frames > PRE_AUTH_FRAMES_MAX {
+        if frames > PRE_AUTH_FRAMES_MAX {
             let max = u64::from(PRE_AUTH_FRAMES_MAX);
             let what = "frames before authentication";
             return Err(Fault::Connection(Violation::TooMany {

@@ -121,7 +121,8 @@ impl Session {
     }
 
     fn wake_all(&mut self) {
-        for stream in std::mem::take(&mut self.blocked) {
+        let blocked = self.blocked.present().map(std::mem::take);
+        for stream in blocked.unwrap_or_default() {
             if let Some(open) = self.streams.get_mut(stream) {
                 open.blocked = Listed::No;
                 self.events.push_back(Event::Writable { stream });

@@ -12,6 +12,7 @@ use crate::options::{Block, ReplyOptions, check_content_type};
 use crate::outbox::Place;
 use crate::send_stream::end_flag;
 use crate::session::Session;
+use crate::state::Change;
 use crate::streams::Counting;
 
 /// What may be sent on a stream now.
@@ -206,17 +207,21 @@ impl Session {
 
     fn data_room(&mut self, stream: StreamId) -> Result<Room, SendError> {
         let connection = self.send.available();
-        let open = self.sendable(stream)?;
+        let open = self.check_sendable(stream)?;
         if !matches!(open.sending, Counting::Bytes | Counting::Log) {
             let (class, kind) = (stream.class(), MessageType::STREAM_DATA);
             return Err(SendError::WrongClass { class, kind });
         }
         let bytes = open.flow.send.available().min(connection);
-        Ok(Room {
+        let room = Room {
             bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             priority: open.priority,
             trace: open.trace,
-        })
+        };
+        if open.state.is_offered() {
+            self.streams.change(stream, Change::Accept);
+        }
+        Ok(room)
     }
 
     /// Where to cut `bytes` on a stream.

@@ -484,7 +484,9 @@ impl Session {
             lanes.drop_stream(stream);
         }
         self.joins.drop_stream(stream);
-        self.blocked.retain(|id| *id != stream);
+        if let Some(blocked) = self.blocked.present() {
+            blocked.retain(|id| *id != stream);
+        }
     }
 
     /// Acknowledges everything that is due, on the connection and on streams.
@@ -565,8 +567,7 @@ impl Session {
             let policy = self.config.flow.of_connection(&self.own);
             return Some(self.receive.view(&policy));
         }
-        let flow = self.streams.flow(stream)?;
-        Some(flow.receive.view(&self.policy(stream)))
+        self.streams.window(stream, &self.policy(stream))
     }
 
     /// Credit goes in the control band: it must not wait behind what it makes room for.
@@ -592,23 +593,24 @@ impl Session {
 
     /// The stream, if this side may send on it. Sending accepts a stream of the peer.
     pub(crate) fn sendable(&mut self, stream: StreamId) -> Result<&mut Stream, SendError> {
-        self.check_open()?;
-        let unknown = SendError::UnknownStream { stream };
-        let state = self
-            .streams
-            .get(stream)
-            .map(|open| open.state)
-            .ok_or(unknown)?;
-        if state == StreamState::ResetSent {
-            return Err(unknown);
-        }
-        if !state.can_send() {
-            return Err(SendError::AfterEnd { stream });
-        }
-        if state.is_offered() {
+        if self.check_sendable(stream)?.state.is_offered() {
             self.streams.change(stream, Change::Accept);
         }
+        let unknown = SendError::UnknownStream { stream };
         self.streams.get_mut(stream).ok_or(unknown)
+    }
+
+    /// The same, but an offered stream is not accepted by it.
+    #[inline]
+    pub(crate) fn check_sendable(&self, stream: StreamId) -> Result<&Stream, SendError> {
+        self.check_open()?;
+        let unknown = SendError::UnknownStream { stream };
+        let open = self.streams.get(stream).ok_or(unknown)?;
+        match open.state {
+            StreamState::ResetSent => Err(unknown),
+            state if !state.can_send() => Err(SendError::AfterEnd { stream }),
+            _ => Ok(open),
+        }
     }
 
     /// Notes that the caller waits for credit.

@@ -27,7 +27,7 @@ use crate::limits::{
 };
 use crate::moving::Move;
 use crate::negotiate::Negotiation;
-use crate::on_demand::OnDemand;
+use crate::on_demand::{OnDemand, resting};
 use crate::options::{Block, ReplyOptions};
 use crate::outbox::{Outbox, Place};
 use crate::passing;
@@ -36,6 +36,7 @@ use crate::receive_batch::Piece;
 use crate::round_trip::RoundTrip;
 use crate::rule::Rule;
 use crate::send::Failure;
+use crate::span::Span;
 use crate::state::StreamState;
 use crate::streams::Streams;
 use crate::way::Way;
@@ -50,41 +51,38 @@ use crate::way::Way;
 pub struct Session {
     pub(crate) side: Side,
     pub(crate) config: Arc<SessionConfig>,
-    pub(crate) random: [u8; 32],
     pub(crate) phase: Phase,
     pub(crate) now: Time,
-    started: Option<Time>,
-    /// The HELLO frame as sent, until it is answered.
-    pub(crate) hello: Vec<u8>,
-    pub(crate) pre_auth_frames: u32,
+    /// What is only needed until the connection is ready.
+    pub(crate) greeting: Option<Box<Greeting>>,
     pub(crate) agreement: Option<Box<Agreement>>,
     pub(crate) own: Limits,
     pub(crate) peer: Limits,
     pub(crate) outbox: OnDemand<Outbox>,
     /// Frames that stand behind all that was sent before them.
-    pub(crate) passing: passing::Queue,
+    pub(crate) passing: OnDemand<passing::Queue>,
     pub(crate) lanes: OnDemand<Lanes>,
     pub(crate) streams: Streams,
     pub(crate) send: SendCredit,
     pub(crate) receive: ReceiveCredit,
     /// What windows are sized by.
     pub(crate) way: Way,
-    pub(crate) outgoing: Outgoing,
-    pub(crate) incoming: Incoming,
+    pub(crate) outgoing: OnDemand<Outgoing>,
+    pub(crate) incoming: OnDemand<Incoming>,
     /// Number of the last MESSAGE; its own row of numbers, beside that of the calls.
     pub(crate) message_number: Correlation,
-    pub(crate) joins: Joins,
+    pub(crate) joins: OnDemand<Joins>,
     pub(crate) keepalive: Keepalive,
     pub(crate) budgets: OnDemand<Budgets>,
-    pub(crate) closing: Closing,
+    pub(crate) closing: OnDemand<Closing>,
     pub(crate) negotiation: Option<Box<Negotiation>>,
     pub(crate) moving: Option<Box<Move>>,
-    pub(crate) events: VecDeque<Event<'static>>,
+    pub(crate) events: OnDemand<Events>,
     pub(crate) counters: Counters,
     /// Streams and channels whose credit goes back with the next transmit.
     pub(crate) credit_due: Vec<StreamId>,
     /// Streams whose caller waits for credit.
-    pub(crate) blocked: Vec<StreamId>,
+    pub(crate) blocked: OnDemand<Ids>,
     pub(crate) failure: Option<Box<SessionError>>,
     partial: Partial,
     pub(crate) piece: Option<Piece>,
@@ -106,7 +104,7 @@ pub(crate) enum Phase {
 }
 
 /// How far the orderly end has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Closing {
     /// We sent CLOSE and wait this long for what runs.
     pub(crate) sent: Option<Time>,
@@ -116,11 +114,44 @@ pub(crate) struct Closing {
     unsaid: Option<ClosePayload>,
 }
 
+/// Some streams.
+type Ids = Vec<StreamId>;
+
+/// Those that did not come of the input.
+type Events = VecDeque<Event<'static>>;
+
+resting!(Ids, ids, ids.is_empty());
+resting!(Events, events, events.is_empty());
+resting!(Closing, closing, *closing == Closing::default());
+
+/// The first words of a connection.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) random: [u8; 32],
+    /// The HELLO frame as sent, until it is answered.
+    pub(crate) hello: Vec<u8>,
+    /// Frames of the peer so far.
+    pub(crate) frames: u32,
+    /// When the clock was first read.
+    started: Option<Time>,
+}
+
+impl Greeting {
+    const fn new(random: [u8; 32]) -> Self {
+        Self {
+            random,
+            hello: Vec::new(),
+            frames: 0,
+            started: None,
+        }
+    }
+}
+
 /// A frame of which only the beginning is there.
 #[derive(Debug, Clone, Copy)]
 enum Partial {
     None,
-    Since(Time, Duration),
+    Since(Time, Span),
 }
 
 impl Session {
@@ -135,34 +166,31 @@ impl Session {
             side,
             keepalive: Keepalive::new(config.keepalive),
             config,
-            random,
             phase: Phase::Hello,
             now: Time::ZERO,
-            started: None,
-            hello: Vec::new(),
-            pre_auth_frames: 0,
+            greeting: Some(Box::new(Greeting::new(random))),
             agreement: None,
             own,
             peer,
             outbox: OnDemand::default(),
-            passing: passing::Queue::new(),
+            passing: OnDemand::default(),
             lanes: OnDemand::default(),
             streams: Streams::new(side.parity(), &own, &peer),
             send: SendCredit::new(0),
             receive: ReceiveCredit::new(own.connection_window()),
             way: Way::default(),
-            outgoing: Outgoing::default(),
-            incoming: Incoming::default(),
+            outgoing: OnDemand::default(),
+            incoming: OnDemand::default(),
             message_number: Correlation::NONE,
-            joins: Joins::default(),
+            joins: OnDemand::default(),
             budgets: OnDemand::default(),
-            closing: Closing::default(),
+            closing: OnDemand::default(),
             negotiation: None,
             moving: None,
-            events: VecDeque::new(),
+            events: OnDemand::default(),
             counters: Counters::default(),
             credit_due: Vec::new(),
-            blocked: Vec::new(),
+            blocked: OnDemand::default(),
             failure: None,
             partial: Partial::None,
             piece: None,
@@ -187,7 +215,7 @@ impl Session {
     ) -> Result<Option<Event<'b>>, SessionError> {
         self.tick(now);
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.poll_event() {
                 return Ok(Some(event));
             }
             if let Some(failure) = &self.failure {
@@ -234,10 +262,10 @@ impl Session {
             Phase::Failed => return,
         }
         if let Partial::Since(since, allowed) = self.partial
-            && now >= since + allowed
+            && now >= since + allowed.duration()
         {
             self.fail(Violation::FrameTimeout {
-                seconds: allowed.as_secs(),
+                seconds: allowed.duration().as_secs(),
             });
         }
         self.move_closing(now);
@@ -248,11 +276,11 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Time> {
         let partial = match self.partial {
             Partial::None => None,
-            Partial::Since(since, allowed) => Some(since + allowed),
+            Partial::Since(since, allowed) => Some(since + allowed.duration()),
         };
         let phase = match self.phase {
             Phase::Hello | Phase::Auth | Phase::Resuming => {
-                self.started.map(|start| start + HANDSHAKE_TIMEOUT)
+                self.started().map(|start| start + HANDSHAKE_TIMEOUT)
             }
             Phase::Ready => [
                 self.keepalive.deadline(),
@@ -271,7 +299,7 @@ impl Session {
     /// The next event that did not come from the input of [`read`](Self::read), which gives
     /// these too.
     pub fn poll_event(&mut self) -> Option<Event<'static>> {
-        self.events.pop_front()
+        self.events.present()?.pop_front()
     }
 
     /// Decides which frames leave next, about
@@ -280,7 +308,8 @@ impl Session {
     /// not written whole stays first.
     pub fn prepare(&mut self, now: Time) -> usize {
         self.tick(now);
-        if let Some(first) = self.passing.front_mut() {
+        let passing = self.passing.present();
+        if let Some(first) = passing.and_then(VecDeque::front_mut) {
             return first.leaving_mut().prepare(now);
         }
         if self.has_left() {
@@ -311,7 +340,7 @@ impl Session {
     /// # Panics
     /// When they name fewer bytes.
     pub fn written(&mut self, count: usize) {
-        match self.passing.front_mut() {
+        match self.passing.present().and_then(VecDeque::front_mut) {
             Some(first) => {
                 first.leaving_mut().advance(count);
                 self.end_passing();
@@ -342,8 +371,10 @@ impl Session {
     /// Tells the session the time, for deadlines of what is sent next.
     pub fn tick(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if self.started.is_none() {
-            self.started = Some(now);
+        if let Some(greeting) = &mut self.greeting
+            && greeting.started.is_none()
+        {
+            greeting.started = Some(now);
             self.keepalive.hear(now);
         }
     }
@@ -408,13 +439,13 @@ impl Session {
 
     /// Whether one of the sides has begun the orderly end.
     #[must_use]
-    pub const fn is_closing(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.closing.sent.is_some() || self.closing.received.is_some()
     }
 
     /// Whether the peer said that it closes, so that the end of its bytes is no loss.
     #[must_use]
-    pub const fn peer_closed(&self) -> bool {
+    pub fn peer_closed(&self) -> bool {
         self.closing.received.is_some()
     }
 
@@ -473,14 +504,18 @@ impl Session {
         self.outbox.rest();
         self.lanes.rest();
         self.streams.release();
+        self.passing.rest();
+        self.joins.rest();
+        self.outgoing.rest();
+        self.incoming.rest();
         self.counters.release();
         if let Some(budgets) = self.budgets.present() {
             budgets.refill(self.now);
             self.budgets.rest();
         }
         self.credit_due.shrink_to_fit();
-        self.blocked.shrink_to_fit();
-        self.events.shrink_to_fit();
+        self.blocked.rest();
+        self.events.rest();
     }
 
     /// Time of the last PING's way there and back.
@@ -491,19 +526,19 @@ impl Session {
 
     /// What all PINGs so far tell about the way; `None` before the first answer.
     #[must_use]
-    pub const fn round_trip(&self) -> Option<RoundTrip> {
+    pub fn round_trip(&self) -> Option<RoundTrip> {
         self.keepalive.round_trip()
     }
 
     /// The time that was told last.
     #[must_use]
-    pub const fn now(&self) -> Time {
+    pub fn now(&self) -> Time {
         self.now
     }
 
     /// Whether the peer takes one more call now.
     #[must_use]
-    pub const fn has_call_room(&self) -> bool {
+    pub fn has_call_room(&self) -> bool {
         self.outgoing.len() < self.peer.calls_max()
     }
 
@@ -550,7 +585,7 @@ impl Session {
     /// A frame has begun; it has to be whole in the time that `bytes` of payload may take.
     pub(crate) fn expect_rest(&mut self, now: Time, bytes: u32) {
         let seconds = u64::from(bytes) / FRAME_BYTES_PER_S_MIN;
-        let allowed = FRAME_TIMEOUT + Duration::from_secs(seconds);
+        let allowed = Span::of(FRAME_TIMEOUT + Duration::from_secs(seconds));
         self.partial = match self.partial {
             Partial::None => Partial::Since(now, allowed),
             Partial::Since(since, _) => Partial::Since(since, allowed),
@@ -590,9 +625,13 @@ impl Session {
         self.failure = Some(Box::new(error));
     }
 
+    fn started(&self) -> Option<Time> {
+        self.greeting.as_ref()?.started
+    }
+
     fn check_handshake(&mut self, now: Time) {
         if self
-            .started
+            .started()
             .is_some_and(|start| now >= start + HANDSHAKE_TIMEOUT)
         {
             self.fail(Violation::HandshakeTimeout {
@@ -612,7 +651,10 @@ impl Session {
     }
 
     fn expire_calls(&mut self, now: Time) {
-        for call in self.outgoing.expired(now) {
+        let Some(outgoing) = self.outgoing.present() else {
+            return;
+        };
+        for call in outgoing.expired(now) {
             self.cancel(call);
             self.events.push_back(Event::CallFailed {
                 call,
@@ -625,7 +667,10 @@ impl Session {
     }
 
     fn expire_joins(&mut self, now: Time) {
-        for key in self.joins.expired(now) {
+        let Some(joins) = self.joins.present() else {
+            return;
+        };
+        for key in joins.expired(now) {
             let seconds = FRAGMENT_TIMEOUT.as_secs();
             let violation = Violation::FragmentTimeout {
                 kind: key.kind,
@@ -641,9 +686,12 @@ impl Session {
     /// Sends CLOSE behind everything that was sent before it; in the control band it would overtake
     /// the streams and calls that it is meant to let through.
     fn say_close(&mut self, now: Time) {
-        let due = self.closing.sent.is_some_and(|deadline| now >= deadline);
+        let Some(closing) = self.closing.present() else {
+            return;
+        };
+        let due = closing.sent.is_some_and(|deadline| now >= deadline);
         if (due || self.outbox.is_empty() && self.lanes.is_empty())
-            && let Some(close) = self.closing.unsaid.take()
+            && let Some(close) = closing.unsaid.take()
         {
             self.control(MessageType::CLOSE, |out| close.append(out));
         }
@@ -788,10 +836,10 @@ impl Session {
     pub fn abandon(&mut self) {
         self.phase = Phase::Failed;
         self.outbox = OnDemand::default();
-        self.passing.clear();
+        self.passing = OnDemand::default();
         self.lanes = OnDemand::default();
-        self.joins = Joins::default();
-        self.events.clear();
+        self.joins = OnDemand::default();
+        self.events = OnDemand::default();
     }
 
     /// Sends an ERROR about a stream or a message on it.

@@ -1,7 +1,5 @@
 //! The open streams of a connection, and the channels beside them.
 
-use std::sync::LazyLock;
-
 use valkyrie_frame::{Parity, Priority, StreamClass, StreamId, TraceByte};
 
 use crate::config::Limits;
@@ -9,8 +7,9 @@ use crate::counters::StreamCount;
 use crate::credit::{ReceiveCredit, SendCredit};
 use crate::error::Violation;
 use crate::event::End;
+use crate::flow::{FlowWindow, Policy};
 use crate::limits::EMPTY_FRAMES_MAX;
-use crate::on_demand::{OnDemand, Resting};
+use crate::on_demand::{OnDemand, fill, resting};
 use crate::rule::Rule;
 use crate::state::{Change, StreamState};
 use crate::table::Table;
@@ -111,39 +110,66 @@ impl Stream {
 #[derive(Debug, Default)]
 struct Counts([StreamCount; 4]);
 
-impl Resting for Counts {
-    fn resting() -> &'static Self {
-        static RESTING: LazyLock<Counts> = LazyLock::new(Counts::default);
-        &RESTING
-    }
+resting!(
+    Counts,
+    counts,
+    counts
+        .0
+        .iter()
+        .all(|count| *count == StreamCount::default())
+);
 
-    fn is_resting(&self) -> bool {
-        self.0.iter().all(|count| *count == StreamCount::default())
+/// A channel, whose credit is only written down when it is used.
+#[derive(Debug)]
+struct Channel {
+    /// The windows it begins with, in bytes.
+    send: u32,
+    receive: u32,
+    flow: Option<Box<Flow>>,
+}
+
+impl Channel {
+    fn flow_mut(&mut self) -> &mut Flow {
+        match &mut self.flow {
+            Some(flow) => flow,
+            empty @ None => fill(empty, || Box::new(Flow::with(self.send, self.receive))),
+        }
     }
 }
 
 /// All streams of a connection.
 #[derive(Debug)]
 pub(crate) struct Streams {
+    channels: [Channel; 4],
+    parity: Parity,
+    /// Nothing before the first one.
+    all: Option<Box<All>>,
+    counts: OnDemand<Counts>,
+}
+
+/// Those that there are, and were.
+#[derive(Debug, Default)]
+struct All {
     open: Table,
-    channels: [Flow; 4],
     /// Id handed out last, by class.
     last: [Option<StreamId>; 4],
-    parity: Parity,
     own: u32,
     peers: u32,
     unaccepted: usize,
     /// Openings sent by this side, and taken from the peer, by class.
     opened: [u64; 4],
     offered: [u64; 4],
-    counts: OnDemand<Counts>,
 }
 
 impl Flow {
     fn new(class: StreamClass, own: &Limits, peer: &Limits) -> Self {
+        Self::with(peer.window(class), own.window(class))
+    }
+
+    fn with(send: u32, receive: u32) -> Self {
         Self {
-            send: SendCredit::new(u64::from(peer.window(class))),
-            receive: ReceiveCredit::new(own.window(class)),
+            send: SendCredit::new(u64::from(send)),
+            receive: ReceiveCredit::new(receive),
             listed: Listed::No,
         }
     }
@@ -159,73 +185,81 @@ impl Stream {
 impl Streams {
     pub(crate) fn new(parity: Parity, own: &Limits, peer: &Limits) -> Self {
         Self {
-            open: Table::default(),
-            channels: StreamClass::WITH_STREAMS.map(|class| Flow::new(class, own, peer)),
-            last: [None; 4],
+            channels: StreamClass::WITH_STREAMS.map(|class| Channel {
+                send: peer.window(class),
+                receive: own.window(class),
+                flow: None,
+            }),
             parity,
-            own: 0,
-            peers: 0,
-            unaccepted: 0,
-            opened: [0; 4],
-            offered: [0; 4],
+            all: None,
             counts: OnDemand::default(),
         }
     }
 
     /// Credit of a stream or channel that may still be used.
+    #[inline]
     pub(crate) fn flow_mut(&mut self, id: StreamId) -> Option<&mut Flow> {
         if id.is_channel() {
-            return self.channels.get_mut(id.class().index()?);
+            let channel = self.channels.get_mut(id.class().index()?)?;
+            return Some(channel.flow_mut());
         }
-        self.open.get_mut(id).map(|stream| &mut stream.flow)
+        self.get_mut(id).map(|stream| &mut stream.flow)
     }
 
-    /// The same, to look at.
-    pub(crate) fn flow(&self, id: StreamId) -> Option<&Flow> {
-        if id.is_channel() {
-            return self.channels.get(id.class().index()?);
+    /// Its receive window, to look at.
+    pub(crate) fn window(&self, id: StreamId, policy: &Policy) -> Option<FlowWindow> {
+        if !id.is_channel() {
+            return Some(self.get(id)?.flow.receive.view(policy));
         }
-        self.open.get(id).map(|stream| &stream.flow)
+        let channel = self.channels.get(id.class().index()?)?;
+        Some(match &channel.flow {
+            Some(flow) => flow.receive.view(policy),
+            None => ReceiveCredit::new(channel.receive).view(policy),
+        })
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.open.get(id)
+        self.all.as_ref()?.open.get(id)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.open.get_mut(id)
+        self.all.as_mut()?.open.get_mut(id)
     }
 
     /// Streams that are not closed.
     pub(crate) fn len(&self) -> usize {
-        self.open.len()
+        self.all.as_ref().map_or(0, |all| all.open.len())
     }
 
     /// Their classes, one entry per stream.
     pub(crate) fn classes(&self) -> impl Iterator<Item = StreamClass> {
-        self.open.ids().map(StreamId::class)
+        self.ids().map(StreamId::class)
     }
 
     /// All that are open, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
-        self.open
-            .ids()
-            .filter_map(|id| Some((id, self.open.get(id)?)))
+        self.ids().filter_map(|id| Some((id, self.get(id)?)))
+    }
+
+    fn ids(&self) -> impl Iterator<Item = StreamId> {
+        self.all.iter().flat_map(|all| all.open.ids())
     }
 
     /// Streams that this side opened.
-    pub(crate) const fn own(&self) -> u32 {
-        self.own
+    pub(crate) fn own(&self) -> u32 {
+        self.all.as_ref().map_or(0, |all| all.own)
     }
 
     /// Streams that the peer opened.
-    pub(crate) const fn peers(&self) -> u32 {
-        self.peers
+    pub(crate) fn peers(&self) -> u32 {
+        self.all.as_ref().map_or(0, |all| all.peers)
     }
 
     /// Streams that the peer opened and this side has not answered.
-    pub(crate) const fn unaccepted(&self) -> usize {
-        self.unaccepted
+    pub(crate) fn unaccepted(&self) -> usize {
+        self.all.as_ref().map_or(0, |all| all.unaccepted)
     }
 
     /// Whether this side may open the id.
@@ -237,11 +271,14 @@ impl Streams {
     /// that is late by accident does not meet a young stream.
     pub(crate) fn free_id(&self, class: StreamClass) -> Option<StreamId> {
         let first = class.first(self.parity)?;
-        let last = self.last.get(class.index()?).copied().flatten();
+        let Some(all) = &self.all else {
+            return Some(first);
+        };
+        let last = all.last.get(class.index()?).copied().flatten();
         let mut id = last.and_then(StreamId::next).unwrap_or(first);
         // One try more than streams are open finds a free id if there is one.
-        for _ in 0..=self.open.len() {
-            if self.open.get(id).is_none() {
+        for _ in 0..=all.open.len() {
+            if all.open.get(id).is_none() {
                 return Some(id);
             }
             id = id.next().unwrap_or(first);
@@ -257,23 +294,21 @@ impl Streams {
         own: &Limits,
         peer: &Limits,
     ) -> &mut Stream {
+        self.count(id.class(), |count| count.opened += 1);
+        let all = self.all.get_or_insert_default();
+        let class = id.class().index();
         if state.is_offered() {
-            self.peers += 1;
-            self.unaccepted += 1;
-            if let Some(count) = id.class().index().and_then(|at| self.offered.get_mut(at)) {
+            all.peers += 1;
+            all.unaccepted += 1;
+            if let Some(count) = class.and_then(|class| all.offered.get_mut(class)) {
                 *count += 1;
             }
         } else {
-            self.own += 1;
-            if let Some(last) = id
-                .class()
-                .index()
-                .and_then(|index| self.last.get_mut(index))
-            {
+            all.own += 1;
+            if let Some(last) = class.and_then(|class| all.last.get_mut(class)) {
                 *last = Some(id);
             }
         }
-        self.count(id.class(), |count| count.opened += 1);
         let counting = match id.class() {
             StreamClass::Logs => Counting::Log,
             _ => Counting::Bytes,
@@ -292,20 +327,23 @@ impl Streams {
             offer: None,
             ordinal: 0,
         };
-        self.open.insert(id, stream)
+        all.open.insert(id, stream)
     }
 
     /// Gives back memory that holds nothing.
     pub(crate) fn release(&mut self) {
-        self.open.release();
+        if let Some(all) = &mut self.all {
+            all.open.release();
+        }
         self.counts.rest();
     }
 
     /// The opening of a stream of this side leaves now: gives it its place. A JOB_REQUEST may wait
     /// for credit behind which later ones do not.
     pub(crate) fn number(&mut self, id: StreamId) {
-        let count = id.class().index().and_then(|at| self.opened.get_mut(at));
-        if let (Some(count), Some(stream)) = (count, self.open.get_mut(id))
+        let Some(all) = &mut self.all else { return };
+        let count = id.class().index().and_then(|at| all.opened.get_mut(at));
+        if let (Some(count), Some(stream)) = (count, all.open.get_mut(id))
             && stream.ordinal == 0
         {
             *count += 1;
@@ -314,8 +352,8 @@ impl Streams {
     }
 
     /// Openings of the peer taken so far, by class.
-    pub(crate) const fn offered(&self) -> [u64; 4] {
-        self.offered
+    pub(crate) fn offered(&self) -> [u64; 4] {
+        self.all.as_ref().map_or([0; 4], |all| all.offered)
     }
 
     /// Streams of this side whose opening came after the first `served` of their class.
@@ -325,7 +363,7 @@ impl Streams {
             let ordinal = self.get(*id).map_or(0, |stream| stream.ordinal);
             ordinal != 0 && last.is_some_and(|last| ordinal > *last)
         };
-        self.open.ids().filter(is_late).collect()
+        self.ids().filter(is_late).collect()
     }
 
     /// Adds to the numbers of a class.
@@ -349,20 +387,22 @@ impl Streams {
 
     /// Moves a stream on, and forgets it when it is closed. `None`: the change is not legal.
     pub(crate) fn change(&mut self, id: StreamId, change: Change) -> Option<StreamState> {
-        let stream = self.open.get_mut(id)?;
+        let is_own = self.is_own(id);
+        let all = self.all.as_mut()?;
+        let stream = all.open.get_mut(id)?;
         let state = stream.state.after(change)?;
         if stream.state.is_offered() && !state.is_offered() {
-            self.unaccepted -= 1;
+            all.unaccepted -= 1;
         }
         stream.state = state;
         if state == StreamState::Closed {
-            self.open.remove(id);
-            self.count(id.class(), |count| count.closed += 1);
-            if self.is_own(id) {
-                self.own -= 1;
+            all.open.remove(id);
+            if is_own {
+                all.own -= 1;
             } else {
-                self.peers -= 1;
+                all.peers -= 1;
             }
+            self.count(id.class(), |count| count.closed += 1);
         }
         Some(state)
     }

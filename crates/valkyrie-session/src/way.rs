@@ -5,13 +5,14 @@ use std::time::Duration;
 use valkyrie_frame::{Ping, Time};
 
 use crate::limits::RTT_SAMPLE_EVERY;
+use crate::span::Span;
 
 /// Round trips of one connection, for whoever sizes windows by them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Way {
     /// The shortest one. A connection lives on one path, and whatever was longer stood in a queue.
-    shortest: Option<Duration>,
-    last: Duration,
+    shortest: Option<Span>,
+    last: Span,
     /// How many there were.
     count: u32,
     sample: Sample,
@@ -31,6 +32,7 @@ enum Sample {
 impl Way {
     /// A PING was answered after this long.
     pub(crate) fn note(&mut self, rtt: Duration) {
+        let rtt = Span::of(rtt);
         self.shortest = Some(self.shortest.map_or(rtt, |shortest| shortest.min(rtt)));
         self.last = rtt;
         self.count = self.count.wrapping_add(1);
@@ -77,13 +79,13 @@ impl Way {
     }
 
     /// The time without any queue; `None` before the first sample.
-    pub(crate) const fn shortest(&self) -> Option<Duration> {
-        self.shortest
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.shortest.map(Span::duration)
     }
 
     /// The newest sample and its number.
     pub(crate) const fn last(&self) -> (Duration, u32) {
-        (self.last, self.count)
+        (self.last.duration(), self.count)
     }
 }
 

@@ -60,9 +60,9 @@ pub enum PeerAddress {
     /// The other end of a TCP connection is a proxy that the listener trusts.
     Proxied {
         /// Who is behind it, as it says.
-        client: ClientAddress,
+        client: Box<ClientAddress>,
         /// Its own address.
-        proxy: SocketAddr,
+        proxy: Box<SocketAddr>,
     },
 }
 

@@ -211,7 +211,10 @@ async fn greet(
     options: SocketOptions,
 ) -> Result<Connection, RefusedError> {
     let peer = match proxy::read(&mut stream, proxy, &trust).await? {
-        Some(client) => PeerAddress::Proxied { client, proxy },
+        Some(client) => PeerAddress::Proxied {
+            client: Box::new(client),
+            proxy: Box::new(proxy),
+        },
         None => PeerAddress::Tcp { address: proxy },
     };
     Ok(wrap(stream, &options, peer)?)

@@ -153,7 +153,7 @@ impl Link {
     /// A future for the answer of a call that was just sent. Dropping it cancels the call.
     pub(crate) fn answer(&self, call: Correlation) -> Call {
         self.measure(call);
-        let key = self.calls().add(call, Waiter::Task(None));
+        let key = self.calls_mut().add(call, Waiter::Task(None));
         let link = self.clone();
         Call { link, call, key }
     }
@@ -161,20 +161,21 @@ impl Link {
     /// Hands the answer of a call that was just sent to `then`.
     pub(crate) fn answer_then(&self, call: Correlation, then: Then) {
         self.measure(call);
-        self.calls().add(call, Waiter::Then(then));
+        self.calls_mut().add(call, Waiter::Then(then));
     }
 
     /// Notes when a call was sent, if it is one of those that are measured.
     fn measure(&self, call: Correlation) {
         if Latencies::wants(call) {
             let now = self.driver_session().now();
-            self.calls().latencies.begin(call, now);
+            self.calls_mut().latencies.begin(call, now);
         }
     }
 
     /// Times from call to answer that were measured since the last time.
     pub(crate) fn take_latencies(&self) -> Vec<Duration> {
-        self.calls().latencies.take()
+        let calls = self.calls();
+        calls.map_or_else(Vec::new, |mut calls| calls.latencies.take())
     }
 
     /// Whether another call can be begun; else `cx` is woken when one has ended.
@@ -182,7 +183,7 @@ impl Link {
         if self.is_closed() || self.driver_session().has_call_room() {
             return Poll::Ready(());
         }
-        self.calls().starved.push_back(cx.waker().clone());
+        self.calls_mut().starved.push_back(cx.waker().clone());
         Poll::Pending
     }
 
@@ -192,12 +193,13 @@ impl Link {
             Event::Reply { call, .. } | Event::CallFailed { call, .. } => *call,
             _ => return Some(event),
         };
-        let Some(key) = self.calls().end(call) else {
+        let ended = self.calls().and_then(|mut calls| calls.end(call));
+        let Some(key) = ended else {
             return Some(event);
         };
         if Latencies::wants(call) {
             let now = self.driver_session().now();
-            self.calls().latencies.end(call, now);
+            self.calls_mut().latencies.end(call, now);
         }
         self.settle(key, answer_of(event));
         self.wake_starved();
@@ -205,7 +207,9 @@ impl Link {
     }
 
     fn settle(&self, key: usize, answer: Result<Reply<'_>, CallError>) {
-        let mut calls = self.calls();
+        let Some(mut calls) = self.calls() else {
+            return;
+        };
         match calls.waiters.get_mut(key) {
             Some(waiter @ Waiter::Task(_)) => {
                 let answered = Waiter::Answered(answer.map(Reply::into_answer));
@@ -228,14 +232,16 @@ impl Link {
 
     /// Gives a call up whose answer nobody wants any more; nothing happens if it has ended.
     fn cancel_call(&self, call: Correlation) {
-        if self.calls().end(call).is_some() {
+        let ended = self.calls().and_then(|mut calls| calls.end(call));
+        if ended.is_some() {
             self.session().cancel(call);
             self.wake_starved();
         }
     }
 
     fn wake_starved(&self) {
-        let starved = self.calls().starved.pop_front();
+        let calls = self.calls();
+        let starved = calls.and_then(|mut calls| calls.starved.pop_front());
         if let Some(waker) = starved {
             waker.wake();
         }
@@ -243,13 +249,15 @@ impl Link {
 
     /// Fails every call.
     pub(crate) fn fail_calls(&self, reason: &CloseReason) {
-        let calls = mem::take(&mut self.calls().calls);
+        let Some(calls) = self.calls().map(|mut calls| mem::take(&mut calls.calls)) else {
+            return;
+        };
         for (call, key) in calls {
             if !call.is_none() {
                 self.settle(key, Err(CallError::Closed(reason.clone())));
             }
         }
-        let starved = mem::take(&mut self.calls().starved);
+        let starved = mem::take(&mut self.calls_mut().starved);
         starved.into_iter().for_each(Waker::wake);
     }
 }
@@ -265,13 +273,13 @@ impl Future for Call {
     type Output = Result<Answer, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.link.calls().poll(self.key, cx)
+        self.link.calls_mut().poll(self.key, cx)
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let waiter = self.link.calls().waiters.try_remove(self.key);
+        let waiter = self.link.calls_mut().waiters.try_remove(self.key);
         drop(waiter);
         self.link.cancel_call(self.call);
     }

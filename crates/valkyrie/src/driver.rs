@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::hint;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -70,18 +71,14 @@ pub(crate) struct Driver<H> {
     link: Link,
     connection: Pipes,
     handler: H,
-    meter: Option<Meter>,
-    receivers: Receivers,
-    upgrade: Upgrade,
-    write_stall: Duration,
-    reads: Reads,
+    settings: Rc<Settings>,
     /// How often the rest of a frame was looked for.
     looks: u32,
     /// How long its bytes are gathered.
     gathers_until: Option<Time>,
-    began: Time,
     open: Option<Box<OpenConnection>>,
-    ready: Option<ReadySender>,
+    /// Until the connection is ready.
+    beginning: Option<Box<Beginning>>,
     /// The beginning of a frame whose rest has not come.
     carry: Vec<u8>,
     stalled_since: Option<Time>,
@@ -93,6 +90,36 @@ pub(crate) struct Driver<H> {
     turn: Turn,
 }
 
+/// What is only known until the connection is ready.
+struct Beginning {
+    /// When it began.
+    at: Time,
+    /// Who waits for it.
+    ready: Option<ReadySender>,
+}
+
+/// What the connections of one configuration share.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    meter: Option<Meter>,
+    receivers: Receivers,
+    upgrade: Upgrade,
+    write_stall: Duration,
+    reads: Reads,
+}
+
+impl Settings {
+    pub(crate) fn of(config: &LinkConfig) -> Rc<Self> {
+        Rc::new(Self {
+            meter: config.meter.clone(),
+            receivers: config.receivers.clone(),
+            upgrade: config.upgrade,
+            write_stall: config.write_stall,
+            reads: config.reads,
+        })
+    }
+}
+
 /// What the transport waits for.
 #[derive(Debug, Default)]
 enum Turn {
@@ -102,7 +129,7 @@ enum Turn {
     /// What was read to its end, to read on from another transport.
     Read,
     /// To be given to the link that has redeemed a token.
-    Away(Link, Resume),
+    Away(Box<(Link, Resume)>),
 }
 
 impl<H: Handler> Driver<H> {
@@ -111,22 +138,20 @@ impl<H: Handler> Driver<H> {
         link: Link,
         connection: Connection,
         handler: H,
-        config: &LinkConfig,
+        settings: Rc<Settings>,
     ) -> Box<Self> {
         Box::new(Self {
             link,
             connection: Pipes::new(connection),
             handler,
-            meter: config.meter.clone(),
-            receivers: config.receivers.clone(),
-            upgrade: config.upgrade,
-            write_stall: config.write_stall,
-            reads: config.reads,
+            settings,
             looks: 0,
             gathers_until: None,
-            began: clock::now(),
             open: None,
-            ready: None,
+            beginning: Some(Box::new(Beginning {
+                at: clock::now(),
+                ready: None,
+            })),
             carry: Vec::new(),
             stalled_since: None,
             wake_at: None,
@@ -138,7 +163,9 @@ impl<H: Handler> Driver<H> {
 
     /// Tells `sender` when the connection is ready, or why it will not be.
     pub(crate) fn tell_ready(mut self: Box<Self>, sender: ReadySender) -> Box<Self> {
-        self.ready = Some(sender);
+        if let Some(beginning) = &mut self.beginning {
+            beginning.ready = Some(sender);
+        }
         self
     }
 
@@ -152,7 +179,12 @@ impl<H: Handler> Driver<H> {
             }
             _ => tracing::debug!(conn = link.id(), %reason, "connection closed"),
         }
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.counts(&reason)) {
+        if let Some(meter) = self
+            .settings
+            .meter
+            .as_ref()
+            .filter(|_| self.counts(&reason))
+        {
             meter.finish(&mut link.driver_session(), reason.label());
             if matches!(reason.code(), ErrorCode::LOST) {
                 meter.error(ErrorCode::LOST);
@@ -161,13 +193,14 @@ impl<H: Handler> Driver<H> {
         // Or whoever still has the link would fill it with what nobody sends.
         link.driver_session().abandon();
         self.open = None;
-        if let Some(sender) = self.ready.take() {
+        if let Some(sender) = self.beginning.take().and_then(|beginning| beginning.ready) {
             drop(sender.send(Err(reason.clone())));
         }
         link.set_closed(&reason);
-        told::end(&link, &self.receivers);
+        told::end(&link, &self.settings.receivers);
         self.handler.closed(&link, &reason);
-        if let Turn::Away(target, resume) = self.turn {
+        if let Turn::Away(away) = self.turn {
+            let (target, resume) = *away;
             let welcomed = upgrade::welcome(target, resume, self.connection.into_present());
             return Box::pin(welcomed).await;
         }
@@ -243,7 +276,7 @@ impl<H: Handler> Driver<H> {
             now = clock::now();
         }
         let mut session = self.link.driver_session();
-        match &self.meter {
+        match &self.settings.meter {
             Some(meter) => {
                 meter.collect(&mut session);
                 meter.answered(&self.link.take_latencies());
@@ -320,7 +353,7 @@ impl<H: Handler> Driver<H> {
     /// gathered, is about to come, and one read of all of it costs less than several. Sleeping
     /// until then would cost its sender a wake-up, so the shard looks a few times first.
     fn gathers(&mut self, cx: &Context<'_>, now: Time) -> bool {
-        if self.reads == Reads::Soon {
+        if self.settings.reads == Reads::Soon {
             return false;
         }
         let expected = self.link.driver_session().expected_bytes();
@@ -445,8 +478,9 @@ impl<H: Handler> Driver<H> {
         let Some(event) = self.link.take_answer(event) else {
             return;
         };
-        let meter = self.meter.as_ref();
-        let Some(event) = told::take(&self.link, &self.receivers, meter, event) else {
+        let settings = &self.settings;
+        let meter = settings.meter.as_ref();
+        let Some(event) = told::take(&self.link, &settings.receivers, meter, event) else {
             return;
         };
         let Some(event) = self.take_transport(event) else {
@@ -454,15 +488,19 @@ impl<H: Handler> Driver<H> {
         };
         if let Event::Ready(agreement) = &event {
             self.link.set_peer(&agreement.node, agreement.role);
-            let elapsed = clock::now().saturating_since(self.began);
+            let beginning = self.beginning.take();
+            let began = beginning
+                .as_ref()
+                .map_or(Time::ZERO, |beginning| beginning.at);
+            let elapsed = clock::now().saturating_since(began);
             let kind = self.connection.kind();
-            let meter = self.meter.as_ref();
+            let meter = self.settings.meter.as_ref();
             self.open = meter.map(|meter| {
                 let session = self.link.driver_session();
                 Box::new(meter.ready(kind, agreement.mode, elapsed, session.limits()))
             });
             self.handler.event(&self.link, event);
-            if let Some(sender) = self.ready.take() {
+            if let Some(sender) = beginning.and_then(|beginning| beginning.ready) {
                 drop(sender.send(Ok(())));
             }
             return;
@@ -475,14 +513,14 @@ impl<H: Handler> Driver<H> {
         match event {
             Event::PeerLeft => self.turn = Turn::Read,
             Event::Resume(resume) => match upgrade::redeem(&resume) {
-                Some(link) => self.turn = Turn::Away(link, resume),
+                Some(link) => self.turn = Turn::Away(Box::new((link, resume))),
                 None => self.link.driver_session().refuse_resume(),
             },
             Event::UpgradeOffered {
                 endpoint,
                 token,
                 valid,
-            } => match self.upgrade {
+            } => match self.settings.upgrade {
                 Upgrade::Take => {
                     spawn_local(upgrade::take(self.link.clone(), endpoint, token, valid));
                 }
@@ -494,13 +532,13 @@ impl<H: Handler> Driver<H> {
             },
             Event::Moved => {
                 self.link.set_address(self.connection.peer().clone());
-                if let (Some(meter), Some(open)) = (&self.meter, &mut self.open) {
+                if let (Some(meter), Some(open)) = (&self.settings.meter, &mut self.open) {
                     meter.moved(open, self.connection.kind());
                 }
                 return Some(Event::Moved);
             }
             Event::Rtt { rtt } => {
-                if let Some(meter) = &self.meter {
+                if let Some(meter) = &self.settings.meter {
                     meter.pinged(rtt);
                 }
                 return Some(Event::Rtt { rtt });
@@ -597,7 +635,9 @@ impl<H: Handler> Driver<H> {
 
     /// Waits for the next deadline.
     fn arm(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<CloseReason> {
-        let stall = self.stalled_since.map(|since| since + self.write_stall);
+        let stall = self
+            .stalled_since
+            .map(|since| since + self.settings.write_stall);
         if stall.is_some_and(|at| at <= now) {
             return Poll::Ready(CloseReason::WriteStalled);
         }

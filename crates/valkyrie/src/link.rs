@@ -66,18 +66,27 @@ pub struct Link {
 pub(crate) struct Inner {
     id: u64,
     session: RefCell<Session>,
-    calls: RefCell<Waiting>,
+    /// Nothing before the first call of this side.
+    calls: RefCell<Option<Box<Waiting>>>,
     peer: RefCell<Peer>,
     /// Wakes the driver.
     waker: RefCell<Option<Waker>>,
     turn: Cell<Turn>,
-    closed: RefCell<Option<Box<CloseReason>>>,
-    closed_notify: Notify,
     abort: Cell<Abort>,
-    /// What the peer told about itself; most never do.
-    told: RefCell<Option<Box<Told>>>,
+    rare: RefCell<Option<Box<Rare>>>,
+}
+
+/// What most links do without for most of their lives.
+#[derive(Default)]
+struct Rare {
+    /// Why the connection is over.
+    closed: Option<CloseReason>,
+    /// Wakes who waits for that.
+    ended: Option<Rc<Notify>>,
+    /// What the peer told about itself.
+    told: Option<Told>,
     /// A transport to move to, for the driver.
-    arrival: RefCell<Option<Box<Connection>>>,
+    arrival: Option<Connection>,
 }
 
 /// Whether the owner wants the connection gone at once.
@@ -139,11 +148,8 @@ impl Link {
                 peer: RefCell::new(peer),
                 waker: RefCell::new(None),
                 turn: Cell::new(Turn::Others),
-                closed: RefCell::new(None),
-                closed_notify: Notify::new(),
                 abort: Cell::new(Abort::No),
-                told: RefCell::default(),
-                arrival: RefCell::default(),
+                rare: RefCell::default(),
             }),
         }
     }
@@ -230,19 +236,21 @@ impl Link {
     /// Whether the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.inner.closed.borrow().is_some()
+        !self.inner.is_open()
     }
 
     /// Why the connection is over; `None` while it is not.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.inner.closed.borrow().as_deref().cloned()
+        let rare = self.inner.rare.borrow();
+        rare.as_ref()?.closed.clone()
     }
 
     /// Waits until the connection is over. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
         loop {
-            let notified = self.inner.closed_notify.notified();
+            let ended = self.inner.ended();
+            let notified = ended.notified();
             if let Some(reason) = self.close_reason() {
                 return reason;
             }
@@ -250,8 +258,16 @@ impl Link {
         }
     }
 
-    pub(crate) fn calls(&self) -> RefMut<'_, Waiting> {
-        self.inner.calls.borrow_mut()
+    /// The calls of this side; `None` before the first.
+    pub(crate) fn calls(&self) -> Option<RefMut<'_, Waiting>> {
+        let calls = self.inner.calls.borrow_mut();
+        RefMut::filter_map(calls, |calls| calls.as_deref_mut()).ok()
+    }
+
+    /// The same, for the first.
+    pub(crate) fn calls_mut(&self) -> RefMut<'_, Waiting> {
+        let calls = self.inner.calls.borrow_mut();
+        RefMut::map(calls, |calls| calls.get_or_insert_default().as_mut())
     }
 
     pub(crate) fn from_inner(inner: Rc<Inner>) -> Self {
@@ -264,23 +280,27 @@ impl Link {
 
     /// What the peer has told and asked.
     pub(crate) fn told<T>(&self, look: impl FnOnce(&mut Told) -> T) -> T {
-        look(self.inner.told.borrow_mut().get_or_insert_default())
+        let mut rare = self.inner.rare.borrow_mut();
+        look(rare.get_or_insert_default().told.get_or_insert_default())
     }
 
     /// The same to the end: nothing is told any more.
-    pub(crate) fn take_told(&self) -> Option<Box<Told>> {
-        self.inner.told.take()
+    pub(crate) fn take_told(&self) -> Option<Told> {
+        self.inner.rare.borrow_mut().as_mut()?.told.take()
     }
 
     /// A transport to move to is there.
     pub(crate) fn arrive(&self, connection: Connection) {
-        *self.inner.arrival.borrow_mut() = Some(Box::new(connection));
+        let mut rare = self.inner.rare.borrow_mut();
+        let before = rare.get_or_insert_default().arrival.replace(connection);
+        drop(rare);
+        drop(before);
         self.inner.wake();
     }
 
     /// Takes it, for the driver.
     pub(crate) fn take_arrival(&self) -> Option<Connection> {
-        self.inner.arrival.take().map(|arrival| *arrival)
+        self.inner.rare.borrow_mut().as_mut()?.arrival.take()
     }
 
     pub(crate) fn set_address(&self, address: PeerAddress) {
@@ -315,10 +335,15 @@ impl Link {
     }
 
     pub(crate) fn set_closed(&self, reason: &CloseReason) {
-        *self.inner.closed.borrow_mut() = Some(Box::new(reason.clone()));
+        self.inner.rare.borrow_mut().get_or_insert_default().closed = Some(reason.clone());
         self.inner.waker.borrow_mut().take();
         self.fail_calls(reason);
-        self.inner.closed_notify.notify_waiters();
+        let rare = self.inner.rare.borrow();
+        let ended = rare.as_ref().and_then(|rare| rare.ended.clone());
+        drop(rare);
+        if let Some(ended) = ended {
+            ended.notify_waiters();
+        }
     }
 }
 
@@ -354,9 +379,17 @@ pub struct SessionMut<'l> {
 }
 
 impl Inner {
+    /// Wakes when the connection is over.
+    fn ended(&self) -> Rc<Notify> {
+        let mut rare = self.rare.borrow_mut();
+        let ended = &mut rare.get_or_insert_default().ended;
+        Rc::clone(ended.get_or_insert_default())
+    }
+
     /// Whether the connection is not over.
     pub(crate) fn is_open(&self) -> bool {
-        self.closed.borrow().is_none()
+        let rare = self.rare.borrow();
+        rare.as_ref().is_none_or(|rare| rare.closed.is_none())
     }
 
     /// Lets the driver run, once per tick however many messages are sent before it does.

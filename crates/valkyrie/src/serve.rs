@@ -1,5 +1,6 @@
 //! Making connections, from both ends.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use valkyrie_session::{Session, SessionConfig, Side};
 use valkyrie_transport::{Connection, Endpoint, Listener};
 
 use crate::config::{Admission, LinkConfig};
-use crate::driver::Driver;
+use crate::driver::{Driver, Settings};
 use crate::error::{CloseReason, ConnectError, ServeError};
 use crate::link::{Handler, Link};
 use crate::timers;
@@ -45,7 +46,8 @@ pub async fn connect_over(
     let random = random().map_err(ConnectError::Random)?;
     let link = link(&connection, Side::Initiator, &shared(&config), random);
     let (sender, ready) = oneshot::channel();
-    let driver = Driver::new(link.clone(), connection, handler, &config).tell_ready(sender);
+    let driver =
+        Driver::new(link.clone(), connection, handler, Settings::of(&config)).tell_ready(sender);
     spawn_local(driver.run());
     let mut attempt = Attempt { link: Some(link) };
     match ready.await {
@@ -83,7 +85,7 @@ pub async fn serve<H: Handler>(
     mut make: impl FnMut(&Link) -> H,
 ) -> Result<(), ServeError> {
     timers::start().map_err(ServeError::Timer)?;
-    let session = shared(&config);
+    let (session, settings) = (shared(&config), Settings::of(&config));
     let room = Arc::new(Semaphore::new(config.connections_max as usize));
     loop {
         // The semaphore is never closed, so there is always a permit in the end.
@@ -97,7 +99,7 @@ pub async fn serve<H: Handler>(
         let link = link(&connection, Side::Acceptor, &session, random);
         tracing::debug!(conn = link.id(), peer = %connection.peer(), "connection accepted");
         let handler = make(&link);
-        let driver = Driver::new(link, connection, handler, &config);
+        let driver = Driver::new(link, connection, handler, Rc::clone(&settings));
         spawn_local(async move {
             driver.run().await;
             drop(permit);

@@ -9,7 +9,7 @@ use tokio::task::{LocalSet, spawn_local};
 use valkyrie::{Endpoint, Event, Handler, Idle, Link, LinkConfig, StreamClass, block_on};
 use valkyrie::{listen, serve as serve_links, v2};
 
-use super::node::{CLASS, ECHO, Sink, client, run, sink};
+use super::node::{CLASS, ECHO, client, run, sink};
 use crate::wire::growth::Load;
 use crate::wire::measure::{Figures, Hist, WARM_UP, ensure_echo, message};
 use crate::wire::memory::Held;
@@ -69,6 +69,18 @@ pub(super) fn open_streams() -> Result<Figures> {
     })
 }
 
+/// Answers, and has no memory of its own that a connection would be charged for.
+struct Echo;
+
+impl Handler for Echo {
+    fn event(&mut self, link: &Link, event: Event<'_>) {
+        if let Event::Call { call, body, .. } = event {
+            // The connection may be gone; then nobody waits.
+            let _ = link.session().reply(call, &body);
+        }
+    }
+}
+
 /// Serves those that do nothing.
 pub(super) fn serve(listener: TcpListener) -> Result<()> {
     let at = listener.local_addr()?;
@@ -81,7 +93,7 @@ pub(super) fn serve(listener: TcpListener) -> Result<()> {
     block_on(async {
         let endpoint: Endpoint = format!("valkyrie+tcp://{at}").parse()?;
         let listener = listen(&endpoint).await?;
-        Ok(serve_links(listener, config, |_| Sink::default()).await?)
+        Ok(serve_links(listener, config, |_| Echo).await?)
     })?
 }
 
@@ -140,7 +152,7 @@ pub(super) fn in_process() -> Result<Figures> {
             connections_max: u32::MAX,
             ..LinkConfig::default()
         };
-        spawn_local(serve_links(listener, config, |_| Sink::default()));
+        spawn_local(serve_links(listener, config, |_| Echo));
         let mut held = Vec::with_capacity(IN_PROCESS as usize);
         let before = resident_kib()?;
         for index in 0..IN_PROCESS {

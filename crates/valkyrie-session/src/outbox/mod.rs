@@ -11,14 +11,13 @@
 mod rope;
 
 use std::io::IoSlice;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 use valkyrie_frame::limits::FRAGMENT_SHARED_BYTES;
 use valkyrie_frame::{Flags, Header, MessageType, Priority, StreamClass, Time};
 
 use crate::limits::{CLASS_ACTIVE, PASSED_OVER_MAX, TRANSMIT_BYTES};
-use crate::on_demand::Resting;
+use crate::on_demand::resting;
 use rope::Rope;
 
 /// A share of the connection.
@@ -170,16 +169,7 @@ pub(crate) struct Outbox {
     spare: Vec<u8>,
 }
 
-impl Resting for Outbox {
-    fn resting() -> &'static Self {
-        static RESTING: LazyLock<Outbox> = LazyLock::new(Outbox::default);
-        &RESTING
-    }
-
-    fn is_resting(&self) -> bool {
-        self.is_empty()
-    }
-}
+resting!(Outbox, outbox, outbox.is_empty());
 
 impl Outbox {
     /// Encodes a frame behind those of its place.
