@@ -1,6 +1,8 @@
 //! Moves the bytes of one connection and decides nothing.
 
-use std::future::{Future, poll_fn};
+mod end;
+
+use std::future::Future;
 use std::hint;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -10,10 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use telemetry::OpenConnection;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::timeout;
 use valkyrie_frame::limits::HEADER_BYTES;
 use valkyrie_frame::{ErrorCode, Time};
 use valkyrie_session::limits::TRANSMIT_BYTES;
@@ -58,11 +59,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// let through, so two honest peers cannot end up waiting for each other.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long a closed connection is read on, so that the peer sees the last words: closing a socket
-/// with unread bytes would make the kernel throw away what was sent.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes read on at most meanwhile.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) use end::Course;
 
 type ReadySender = oneshot::Sender<Result<(), CloseReason>>;
 
@@ -88,6 +85,8 @@ pub(crate) struct Driver<H> {
     /// When the connection will have been quiet for a while, unless something is moved before.
     quiet_at: Option<Time>,
     turn: Turn,
+    /// Among those that are served at once.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// What is only known until the connection is ready.
@@ -158,6 +157,7 @@ impl<H: Handler> Driver<H> {
             deadline: Deadline::default(),
             quiet_at: None,
             turn: Turn::None,
+            place: None,
         })
     }
 
@@ -169,64 +169,15 @@ impl<H: Handler> Driver<H> {
         self
     }
 
+    /// Keeps the place of the connection until it is over.
+    pub(crate) fn hold(mut self: Box<Self>, place: Option<OwnedSemaphorePermit>) -> Box<Self> {
+        self.place = place;
+        self
+    }
+
     /// Runs the connection to its end.
-    pub(crate) async fn run(mut self: Box<Self>) {
-        let reason = poll_fn(|cx| self.poll_tick(cx)).await;
-        let link = self.link.clone();
-        match &reason {
-            CloseReason::Session(SessionError::Violation(_)) => {
-                tracing::info!(conn = link.id(), peer = %link.peer().address, %reason, "peer refused");
-            }
-            _ => tracing::debug!(conn = link.id(), %reason, "connection closed"),
-        }
-        if let Some(meter) = self
-            .settings
-            .meter
-            .as_ref()
-            .filter(|_| self.counts(&reason))
-        {
-            meter.finish(&mut link.driver_session(), reason.label());
-            if matches!(reason.code(), ErrorCode::LOST) {
-                meter.error(ErrorCode::LOST);
-            }
-        }
-        // Or whoever still has the link would fill it with what nobody sends.
-        link.driver_session().abandon();
-        self.open = None;
-        if let Some(sender) = self.beginning.take().and_then(|beginning| beginning.ready) {
-            drop(sender.send(Err(reason.clone())));
-        }
-        link.set_closed(&reason);
-        told::end(&link, &self.settings.receivers);
-        self.handler.closed(&link, &reason);
-        if let Turn::Away(away) = self.turn {
-            let (target, resume) = *away;
-            let welcomed = upgrade::welcome(target, resume, self.connection.into_present());
-            return Box::pin(welcomed).await;
-        }
-        if matches!(reason, CloseReason::Closed | CloseReason::Session(_)) {
-            // The connection is over either way; the peer just gets the chance to read why.
-            // Boxed, or every connection would carry its buffer from the start.
-            drop(Box::pin(timeout(LINGER, self.linger())).await);
-        }
-    }
-
-    /// Whether the connection was one of its own.
-    const fn counts(&self, reason: &CloseReason) -> bool {
-        !matches!(reason, CloseReason::Moved)
-    }
-
-    async fn linger(mut self: Box<Self>) -> io::Result<()> {
-        self.connection.shutdown().await?;
-        let mut buffer = [0; 4096];
-        let mut taken = 0;
-        while taken < LINGER_BYTES {
-            match self.connection.read(&mut buffer).await? {
-                0 => break,
-                count => taken += count,
-            }
-        }
-        Ok(())
+    pub(crate) const fn run(self: Box<Self>) -> Course<H> {
+        Course::Runs(self)
     }
 
     /// One tick: read what is there, let the handler see it, write what came of it in one go.

@@ -100,10 +100,7 @@ pub async fn serve<H: Handler>(
         tracing::debug!(conn = link.id(), peer = %connection.peer(), "connection accepted");
         let handler = make(&link);
         let driver = Driver::new(link, connection, handler, Rc::clone(&settings));
-        spawn_local(async move {
-            driver.run().await;
-            drop(permit);
-        });
+        spawn_local(driver.hold(permit).run());
     }
 }
 

@@ -1,13 +1,19 @@
 //! Many bytes one way.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Context;
 use std::time::Instant;
 
 use anyhow::Result;
 use bytes::{Bytes, BytesMut};
-use valkyrie::{End, Event, Handler, Idle, Link, LinkConfig, StreamId};
+use tokio::sync::Notify;
+use valkyrie::{
+    End, Event, Handler, Idle, Link, LinkConfig, StreamClass, StreamId, Time, connect, v2,
+};
 
-use super::node::{Waker, client, open, run, start};
+use super::node::{Waker, run, start};
 use crate::wire::measure::{Figures, Tally, gb_per_second, stamp};
 use crate::wire::place::Place;
 
@@ -34,16 +40,93 @@ fn chunks(config: fn() -> LinkConfig) -> Result<f64> {
         || Receiver::new(CHUNK_BYTES),
     )?;
     run(Place::TwoCores, Idle::Park, async {
-        let (link, waker) = client(&at, config()).await?;
-        let stream = open(&link, &waker).await?;
-        let mut buffers = Buffers::new(CHUNK_BYTES);
+        let source = Source::default();
+        let link = connect(&at, config(), source.clone()).await?;
+        let open = v2::StreamOpen::default();
+        let stream = link.session().open(StreamClass::Data, &open)?;
+        source.notify.notified().await;
         let start = Instant::now();
-        for index in 0..CHUNKS {
-            send(&link, &waker, stream, buffers.chunk(index)).await?;
-        }
+        *source.left.borrow_mut() = Some(Left::new(stream));
+        // Its turn comes with the next tick.
+        drop(link.session());
+        source.notify.notified().await;
         finish(&link, stream, CHUNKS, CHUNK_BYTES).await?;
         Ok(gb_per_second(CHUNKS * CHUNK_BYTES as u64, start))
     })
+}
+
+/// What waits to be written before the next chunk is made: enough for one write while the next
+/// chunk is still in the processor's cache.
+const QUEUED: usize = 2 * CHUNK_BYTES;
+
+/// Sends chunks on the connection's own turns, as the transport takes them.
+#[derive(Clone, Default)]
+struct Source {
+    /// Accepted, and sent.
+    notify: Rc<Notify>,
+    left: Rc<RefCell<Option<Left>>>,
+}
+
+/// What is still to be sent.
+struct Left {
+    stream: StreamId,
+    next: u64,
+    chunk: Bytes,
+    buffers: Buffers,
+}
+
+impl Left {
+    const fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            next: 0,
+            chunk: Bytes::new(),
+            buffers: Buffers::new(CHUNK_BYTES),
+        }
+    }
+
+    /// Whether all of it is sent.
+    fn send(&mut self, link: &Link, cx: &Context<'_>) -> Result<bool> {
+        let mut session = link.session();
+        while session.queued_bytes() < QUEUED {
+            if self.chunk.is_empty() {
+                if self.next == CHUNKS {
+                    return Ok(true);
+                }
+                self.chunk = self.buffers.chunk(self.next);
+                self.next += 1;
+            }
+            session.data_shared(self.stream, &mut self.chunk, End::No)?;
+            if !self.chunk.is_empty() {
+                // Credit brings the next turn.
+                return Ok(false);
+            }
+            // So does the transport where it was full; where it takes all of this, this does.
+            cx.waker().wake_by_ref();
+        }
+        Ok(false)
+    }
+}
+
+impl Handler for Source {
+    fn event(&mut self, _link: &Link, event: Event<'_>) {
+        if matches!(event, Event::Accepted { .. }) {
+            self.notify.notify_one();
+        }
+    }
+
+    fn poll(&mut self, link: &Link, cx: &mut Context<'_>) -> Option<Time> {
+        let mut left = self.left.borrow_mut();
+        // An error is the end of the connection, which the answer at the end then lacks.
+        let done = left
+            .as_mut()
+            .is_some_and(|left| left.send(link, cx).unwrap_or(true));
+        if done {
+            *left = None;
+            self.notify.notify_one();
+        }
+        None
+    }
 }
 
 /// Sends a chunk as credit allows.
