@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Benchmarks by name, or all: scripts/bench.sh NAME... [--json]. What the peers need is installed.
+# Benchmarks by name, or all: scripts/bench.sh NAME... [--json | --markdown]. What the peers need is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-//! Benchmarks of the product: `list`, or `run NAME... [--json]`.
+//! Benchmarks of the product: `list`, or `run NAME... [--json | --markdown]`.
 //!
 //! Every bench drives the product's own path, checks what came out, and prints beside its figure
 //! the one it is measured against in the same run. With `--json` one object per line:
@@ -23,6 +23,7 @@ mod queue;
 mod report;
 mod script;
 mod wire;
+mod yggdrasil;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Command {
         /// One JSON object per figure instead of a table.
         #[arg(long)]
         json: bool,
+        /// A table for documents, without columns that line up.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Started by a runner, for one job.
     #[command(name = "__job", hide = true)]
@@ -119,6 +123,11 @@ const BENCHES: &[Bench] = &[
         run: footprint::run,
     },
     Bench {
+        name: "yggdrasil",
+        about: "token buckets in process: hot, ten million, how long one takes, how large one is",
+        run: yggdrasil::run,
+    },
+    Bench {
         name: "messages",
         about: "small messages one way, beside other protocols",
         run: |report| wire::run("messages", report),
@@ -157,11 +166,15 @@ fn main() -> Result<ExitCode> {
                 report::line(&format!("{:<11} {}", bench.name, bench.about));
             }
         }
-        Command::Run { names, json } => {
-            let form = if json {
-                report::Form::Json
-            } else {
-                report::Form::Table
+        Command::Run {
+            names,
+            json,
+            markdown,
+        } => {
+            let form = match (json, markdown) {
+                (true, _) => report::Form::Json,
+                (_, true) => report::Form::Markdown,
+                _ => report::Form::Table,
             };
             run(&names, form)?;
         }
@@ -185,6 +198,7 @@ fn run(names: &[String], form: report::Form) -> Result<()> {
     {
         let mut report = Report::new(bench.name, form);
         (bench.run)(&mut report).with_context(|| format!("bench {}", bench.name))?;
+        report.finish();
     }
     Ok(())
 }

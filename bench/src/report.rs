@@ -1,4 +1,4 @@
-//! Figures of one bench, as a table for people or JSON lines for programs.
+//! Figures of one bench, as a table for people, JSON lines for programs, or Markdown for documents.
 
 use serde_json::json;
 
@@ -7,12 +7,15 @@ use serde_json::json;
 pub(crate) enum Form {
     Table,
     Json,
+    Markdown,
 }
 
 /// The figures of one bench.
 pub(crate) struct Report {
     bench: &'static str,
     form: Form,
+    /// Those that wait for the rest of a table.
+    rows: Vec<Row>,
 }
 
 struct Row {
@@ -25,7 +28,11 @@ struct Row {
 
 impl Report {
     pub(crate) fn new(bench: &'static str, form: Form) -> Self {
-        Self { bench, form }
+        Self {
+            bench,
+            form,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a figure of ours with the target it is held against.
@@ -36,7 +43,7 @@ impl Report {
         unit: &'static str,
         target: impl Into<String>,
     ) {
-        self.add(&Row {
+        self.add(Row {
             peer: "ours",
             metric,
             value,
@@ -53,7 +60,7 @@ impl Report {
         value: f64,
         unit: &'static str,
     ) {
-        self.add(&Row {
+        self.add(Row {
             peer,
             metric,
             value,
@@ -71,7 +78,7 @@ impl Report {
         unit: &'static str,
         ours: f64,
     ) {
-        self.add(&Row {
+        self.add(Row {
             peer,
             metric,
             value,
@@ -81,8 +88,9 @@ impl Report {
     }
 
     /// Prints a figure as soon as it is known: a bench that fails later has said what it had.
-    fn add(&self, row: &Row) {
+    fn add(&mut self, row: Row) {
         match self.form {
+            Form::Markdown => self.rows.push(row),
             Form::Json => line(
                 &json!({
                     "bench": self.bench,
@@ -103,6 +111,49 @@ impl Report {
                 row.target.as_deref().unwrap_or(""),
             )),
         }
+    }
+
+    /// Prints what waited.
+    pub(crate) fn finish(self) {
+        if self.form != Form::Markdown {
+            return;
+        }
+        line("| metric | ours | unit | target | beside it (ours divided by it) |");
+        line("|---|---:|---|---|---|");
+        let mut metrics: Vec<&str> = self.rows.iter().map(|row| row.metric).collect();
+        metrics.dedup();
+        for metric in metrics {
+            let of_metric = || self.rows.iter().filter(|row| row.metric == metric);
+            let ours = of_metric().find(|row| row.peer == "ours");
+            let beside: Vec<String> = of_metric()
+                .filter(|row| row.peer != "ours")
+                .map(|row| {
+                    let ratio = ours.map(|ours| short(ours.value / row.value));
+                    let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio})"));
+                    format!("{} {}{ratio}", row.peer, short(row.value))
+                })
+                .collect();
+            line(&format!(
+                "| `{metric}` | {} | {} | {} | {} |",
+                ours.map_or_else(String::new, |ours| short(ours.value)),
+                of_metric().next().map_or("", |row| row.unit),
+                ours.and_then(|ours| ours.target.as_deref()).unwrap_or(""),
+                beside.join(", "),
+            ));
+        }
+    }
+}
+
+/// Three significant digits; millions as such.
+fn short(value: f64) -> String {
+    match value {
+        _ if value >= 1e6 => format!("{} M", short(value / 1e6)),
+        _ if value >= 1000.0 => number(value),
+        _ if value >= 100.0 => format!("{value:.0}"),
+        _ if value >= 10.0 => format!("{value:.1}"),
+        _ if value == 0.0 => "0".to_owned(),
+        _ if value < 0.01 => format!("{value:.4}"),
+        _ => format!("{value:.2}"),
     }
 }
 
@@ -140,4 +191,26 @@ pub(crate) fn line(text: &str) {
 #[expect(clippy::print_stderr, reason = "remarks are no figures")]
 pub(crate) fn note(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_in_documents_have_three_digits() {
+        for (value, text) in [
+            (47_900_123.0, "47.9 M"),
+            (1_000_000.0, "1.00 M"),
+            (128_950_000.0, "129 M"),
+            (12_345.6, "12,346"),
+            (335.7, "336"),
+            (17.66, "17.7"),
+            (0.634, "0.63"),
+            (0.0002, "0.0002"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(short(value), text);
+        }
+    }
 }

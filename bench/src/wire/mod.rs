@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::processes;
 use crate::report::{Report, note};
 use growth::{Growth, Load};
 use measure::{Figures, Hist};
@@ -133,6 +134,10 @@ const PEERS: &[Entrant] = &[];
 
 /// Measures all that take part in `bench` and reports their figures.
 pub(crate) fn run(bench: &str, report: &mut Report) -> Result<()> {
+    if bench == "messages" {
+        // Built before the time of a slice runs.
+        processes::allocations()?;
+    }
     let mut medians = Medians::default();
     let mut left_out = Vec::new();
     for round in 0.. {

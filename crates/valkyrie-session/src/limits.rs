@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use valkyrie_frame::limits::{
     CONNECTION_WINDOW_BYTES_MAX, FRAGMENT_BYTES, FRAGMENT_SHARED_BYTES, FRAME_PAYLOAD_BYTES_MAX,
-    LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES_MAX,
+    HEADER_BYTES, LOG_RECORD_BYTES_MAX, LOG_RECORD_HEADER_BYTES, MESSAGE_BYTES_MAX,
+    STREAM_WINDOW_BYTES_MAX,
 };
 
 /// Bytes that one [`transmit`](crate::Session::transmit) gives, give or take one frame.
 ///
-/// 64 KiB is the size at which a write is cheapest per message; more falls out of the cache and
-/// would stand in front of an urgent frame that comes next.
-pub const TRANSMIT_BYTES: usize = 64 * 1024;
+/// About 64 KiB, two whole fragments, is the size at which a write is cheapest per message; more
+/// falls out of the cache and would stand in front of an urgent frame that comes next.
+pub const TRANSMIT_BYTES: usize = 2 * (FRAGMENT_BYTES as usize + HEADER_BYTES);
 
 /// Time from the first byte to AUTH_SUCCESS.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

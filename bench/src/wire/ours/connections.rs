@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::runtime::Runtime;
 use tokio::task::{LocalSet, spawn_local};
-use valkyrie::{Endpoint, Event, Handler, Idle, Link, LinkConfig, StreamClass, block_on};
+use valkyrie::{
+    Endpoint, Event, Handler, Idle, Link, LinkConfig, SessionConfig, StreamClass, block_on,
+};
 use valkyrie::{listen, serve as serve_links, v2};
 
 use super::node::{CLASS, ECHO, client, run, sink};
@@ -148,15 +150,21 @@ pub(super) fn in_process() -> Result<Figures> {
     block_on(async {
         let endpoint: Endpoint = "valkyrie+mem://million".parse()?;
         let listener = listen(&endpoint).await?;
-        let config = LinkConfig {
+        // Ends of one process cannot vanish unseen, and heartbeats of two million of them would be
+        // more than one thread can send.
+        let quiet = LinkConfig {
+            session: SessionConfig {
+                keepalive: None,
+                ..SessionConfig::default()
+            },
             connections_max: u32::MAX,
             ..LinkConfig::default()
         };
-        spawn_local(serve_links(listener, config, |_| Echo));
+        spawn_local(serve_links(listener, quiet.clone(), |_| Echo));
         let mut held = Vec::with_capacity(IN_PROCESS as usize);
         let before = resident_kib()?;
         for index in 0..IN_PROCESS {
-            let link = valkyrie::connect(&endpoint, LinkConfig::default(), Quiet).await?;
+            let link = valkyrie::connect(&endpoint, quiet.clone(), Quiet).await?;
             // A sample of them is used, so that they are known to work.
             if index % 1_000 == 0 {
                 one_call(&link, index).await?;

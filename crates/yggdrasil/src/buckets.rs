@@ -1,0 +1,326 @@
+//! The buckets of many keys, in memory of a fixed size.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limit::{Decision, Limit};
+use crate::probe::{self, Ask, Crowded, Met, Slots};
+use crate::slot::{Entry, Slot, Word};
+
+/// Slots in each of the two places of a key: a pair of cache lines, which processors fetch together.
+const PART: usize = 8;
+
+/// Token buckets of keys, used by any thread without a lock.
+///
+/// A bucket is one 64-bit time beside the 64-bit hash of its key, and takes 16 bytes; a table for
+/// `n` of them has room for two fifths more. Buckets that are full equal none, so their room goes to
+/// other keys without a loss and nothing has to be cleaned up. Keys are told apart by a keyed hash
+/// (SipHash-1-3 with a random key) of 64 bits: among ten million keys the chance that any two share
+/// a bucket is about 3 in a million.
+///
+/// Times are nanoseconds of any monotonic clock that all callers share; read it once for many calls.
+///
+/// ```
+/// use std::time::Duration;
+/// use yggdrasil::{Buckets, Limit};
+///
+/// let buckets = Buckets::with_room_for(10_000);
+/// let limit = Limit::per(100, Duration::from_secs(1), 20)?;
+/// let now = 1_000_000_000;
+/// let decision = buckets.try_consume(b"user 7", &limit, 15, now);
+/// assert!(decision.is_allowed());
+/// let denied = buckets.try_consume(b"user 7", &limit, 10, now);
+/// assert_eq!((denied.remaining, denied.retry_after_ns), (5, 50_000_000));
+/// # Ok::<(), yggdrasil::LimitError>(())
+/// ```
+#[derive(Debug)]
+pub struct Buckets {
+    slots: Box<[Word]>,
+    /// The first slot that begins a pair of cache lines.
+    first: usize,
+    /// Pairs of them.
+    pairs: u64,
+    hasher: RandomState,
+    crowded: Crowded,
+    crowds: AtomicU64,
+}
+
+impl Buckets {
+    /// A table for so many buckets that are not full at the same time; at least 12.
+    #[must_use]
+    pub fn with_room_for(buckets: usize) -> Self {
+        // At five sevenths of the slots hardly a key in ten million finds both of its places full.
+        let wanted = buckets.saturating_mul(7) / 5 + 1;
+        let pairs = wanted.div_ceil(PART).max(2);
+        let slots: Box<[Word]> = (0..pairs * PART + PART - 1)
+            .map(|_| Word::default())
+            .collect();
+        let over = slots.as_ptr().addr() / size_of::<Word>() % PART;
+        Self {
+            slots,
+            first: (PART - over) % PART,
+            pairs: pairs as u64,
+            hasher: RandomState::new(),
+            crowded: Crowded::default(),
+            crowds: AtomicU64::new(0),
+        }
+    }
+
+    /// The same with another answer to keys that find no room. Default: [`Crowded::Forget`].
+    #[must_use]
+    pub const fn when_crowded(mut self, crowded: Crowded) -> Self {
+        self.crowded = crowded;
+        self
+    }
+
+    /// Takes `cost` tokens of the bucket of `key`, all or none. A cost of 0 only looks; one above
+    /// the burst is refused for ever.
+    #[inline]
+    pub fn try_consume(&self, key: &[u8], limit: &Limit, cost: u32, now: u64) -> Decision {
+        let tag = self.tag(key);
+        let ask = Ask {
+            tag,
+            now,
+            limit,
+            cost,
+            crowded: self.crowded,
+        };
+        let (decision, met) = probe::consume(self.places(tag), &ask, claim_name);
+        if met == Met::Crowd {
+            self.crowds.fetch_add(1, Ordering::Relaxed);
+        }
+        decision
+    }
+
+    /// When the bucket of `key` is full; `None` where it has none, which is full.
+    #[must_use]
+    pub fn full_at(&self, key: &[u8]) -> Option<u64> {
+        let tag = self.tag(key);
+        probe::full_at(self.places(tag), tag)
+    }
+
+    /// Fills the bucket of `key`; whether it had one.
+    pub fn reset(&self, key: &[u8]) -> bool {
+        let tag = self.tag(key);
+        probe::forget(self.places(tag), tag)
+    }
+
+    /// How often a key found all of its slots in use.
+    #[must_use]
+    pub fn crowds(&self) -> u64 {
+        self.crowds.load(Ordering::Relaxed)
+    }
+
+    /// Buckets that are not full at `now`. Looks at the whole table.
+    #[must_use]
+    pub fn live(&self, now: u64) -> usize {
+        let is_live = |entry: &Entry| !entry.is_claim() && entry.full_at() > now;
+        self.slots.iter().map(Slot::load).filter(is_live).count()
+    }
+
+    /// Bytes of the table.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
+    /// The slots in which the bucket of a key may lie: two different pairs of lines.
+    #[inline]
+    fn places(&self, tag: u64) -> Slots<'_, Word> {
+        let one = share(tag, self.pairs);
+        let further = share(tag.wrapping_mul(SPREAD), self.pairs - 1) + 1;
+        let other = match one + further {
+            other if other < self.pairs => other,
+            other => other - self.pairs,
+        };
+        [one, other].map(|pair| {
+            let from = self.first + pair as usize * PART;
+            self.slots.get(from..from + PART).unwrap_or_default()
+        })
+    }
+
+    #[inline]
+    fn tag(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key).max(1)
+    }
+}
+
+/// Odd, so that no two tags become the same; mixes low bits into high ones (2^64 divided by the golden
+/// ratio, Knuth, The Art of Computer Programming 3, 6.4).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A number below `parts`, by the high bits of `tag`.
+#[inline]
+const fn share(tag: u64, parts: u64) -> u64 {
+    ((tag as u128 * parts as u128) >> 64) as u64
+}
+
+/// Names that a thread takes at once.
+const NAMES: u64 = 1 << 20;
+
+/// A name for a claim that no other claim of this process has.
+fn claim_name() -> u64 {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NEXT: Cell<u64> = const { Cell::new(0) };
+    }
+    NEXT.with(|next| {
+        let name = match next.get() % NAMES {
+            0 => TAKEN.fetch_add(NAMES, Ordering::Relaxed) + 1,
+            _ => next.get(),
+        };
+        next.set(name + 1);
+        name
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread;
+
+    use super::*;
+    use crate::limit::Outcome;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn daily(burst: u32) -> Limit {
+        Limit::new(86_400 * SECOND, burst).unwrap()
+    }
+
+    #[test]
+    fn names_of_claims_are_all_different() {
+        let names = |_| thread::spawn(|| (0..1000).map(|_| claim_name()).collect::<Vec<_>>());
+        let threads: Vec<_> = (0..4).map(names).collect();
+        let all: Vec<u64> = threads
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect();
+        let distinct: HashSet<u64> = all.iter().copied().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn names_go_on_behind_the_end_of_a_range() {
+        let names = thread::spawn(|| {
+            let names: Vec<u64> = (0..2 * NAMES + 3).map(|_| claim_name()).collect();
+            let distinct: HashSet<u64> = names.iter().copied().collect();
+            (names.len(), distinct.len())
+        });
+        let (names, distinct) = names.join().unwrap();
+        assert_eq!(names, distinct);
+    }
+
+    #[test]
+    fn bucket_takes_less_than_twenty_four_bytes() {
+        let buckets = Buckets::with_room_for(1_000_000);
+        assert!(buckets.bytes() < 24 * 1_000_000, "{}", buckets.bytes());
+    }
+
+    #[test]
+    fn places_of_a_key_are_two_whole_pairs_of_cache_lines() {
+        for room in [1, 12, 13, 100, 5000] {
+            let buckets = Buckets::with_room_for(room);
+            for tag in (0..1000_u64).map(|tag| tag.wrapping_mul(0x0123_4567_89ab_cdef) | 1) {
+                let [one, other] = buckets.places(tag);
+                assert_eq!((one.len(), other.len()), (PART, PART));
+                assert_eq!(
+                    (one.as_ptr().addr() % 128, other.as_ptr().addr() % 128),
+                    (0, 0)
+                );
+                assert_ne!(one.as_ptr(), other.as_ptr());
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_buckets_as_asked_for_find_room() {
+        let buckets = Buckets::with_room_for(100_000);
+        let limit = daily(1);
+        for key in 0..100_000_u32 {
+            let decision = buckets.try_consume(&key.to_le_bytes(), &limit, 1, SECOND);
+            assert!(decision.is_allowed());
+        }
+        assert_eq!(buckets.crowds(), 0);
+        assert_eq!(buckets.live(SECOND), 100_000);
+    }
+
+    #[test]
+    fn full_buckets_make_room_without_a_loss() {
+        let buckets = Buckets::with_room_for(12);
+        let limit = Limit::new(SECOND, 1).unwrap();
+        for key in 0..10_000_u64 {
+            let now = (key + 1) * SECOND;
+            let decision = buckets.try_consume(&key.to_le_bytes(), &limit, 1, now);
+            assert!(decision.is_allowed());
+        }
+        assert_eq!(buckets.crowds(), 0);
+    }
+
+    #[test]
+    fn crowd_is_answered_as_asked() {
+        for (crowded, outcome) in [
+            (Crowded::Forget, Outcome::Allowed),
+            (Crowded::Allow, Outcome::Allowed),
+            (Crowded::Deny, Outcome::Denied),
+        ] {
+            let buckets = Buckets::with_room_for(1).when_crowded(crowded);
+            let limit = daily(1);
+            let mut last = None;
+            for key in 0..64_u32 {
+                last = Some(buckets.try_consume(&key.to_le_bytes(), &limit, 1, SECOND));
+            }
+            let last = last.unwrap();
+            assert_eq!(last.outcome, outcome, "{crowded:?}");
+            assert_eq!(buckets.crowds(), 64 - 16);
+            assert_eq!(buckets.live(SECOND), 16);
+            if outcome == Outcome::Denied {
+                assert_eq!(last.retry_after_ns, 86_400 * SECOND);
+            }
+        }
+    }
+
+    #[test]
+    fn reset_fills_the_bucket() {
+        let buckets = Buckets::with_room_for(100);
+        let limit = daily(2);
+        assert!(!buckets.reset(b"k"));
+        assert!(buckets.try_consume(b"k", &limit, 2, SECOND).is_allowed());
+        assert_eq!(buckets.full_at(b"k"), Some(SECOND + limit.room_ns()));
+        assert!(!buckets.try_consume(b"k", &limit, 1, SECOND).is_allowed());
+        assert!(buckets.reset(b"k"));
+        assert_eq!(buckets.full_at(b"k"), None);
+        assert!(buckets.try_consume(b"k", &limit, 2, SECOND).is_allowed());
+    }
+
+    /// Many threads, few keys, a table that is always full of claims: no token too many, and none
+    /// too few, since nothing is forgotten.
+    #[test]
+    fn threads_together_get_exactly_the_burst() {
+        const KEYS: u32 = 8;
+        const BURST: u32 = 1000;
+        for _ in 0..20 {
+            let buckets = Buckets::with_room_for(12);
+            let limit = daily(BURST);
+            let allowed: u32 = thread::scope(|scope| {
+                let buckets = &buckets;
+                let one = |_| {
+                    scope.spawn(move || {
+                        let mut allowed = 0;
+                        for call in 0..KEYS * BURST {
+                            let key = (call % KEYS).to_le_bytes();
+                            let decision = buckets.try_consume(&key, &limit, 1, SECOND);
+                            allowed += u32::from(decision.is_allowed());
+                        }
+                        allowed
+                    })
+                };
+                let threads: Vec<_> = (0..4).map(one).collect();
+                threads.into_iter().map(|one| one.join().unwrap()).sum()
+            });
+            assert_eq!(allowed, KEYS * BURST);
+            assert_eq!(buckets.crowds(), 0);
+        }
+    }
+}
