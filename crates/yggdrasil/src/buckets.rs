@@ -13,8 +13,8 @@ const PART: usize = 8;
 
 /// Token buckets of keys, used by any thread without a lock.
 ///
-/// A bucket is one 64-bit time beside the 64-bit hash of its key, and takes 16 bytes; a table for
-/// `n` of them has room for two fifths more. Buckets that are full equal none, so their room goes to
+/// A bucket is one 64-bit time beside the 64-bit hash of its key, 16 bytes, and a byte that says where
+/// it is; a table for `n` of them has room for two fifths more. Buckets that are full equal none, so their room goes to
 /// other keys without a loss and nothing has to be cleaned up. Keys are told apart by a keyed hash
 /// (SipHash-1-3 with a random key) of 64 bits: among ten million keys the chance that any two share
 /// a bucket is about 3 in a million.
@@ -41,6 +41,8 @@ pub struct Buckets {
     first: usize,
     /// Pairs of them.
     pairs: u64,
+    /// For each pair the hints of its slots.
+    hints: Box<[Hints]>,
     hasher: RandomState,
     crowded: Crowded,
     crowds: AtomicU64,
@@ -61,6 +63,7 @@ impl Buckets {
             slots,
             first: (PART - over) % PART,
             pairs: pairs as u64,
+            hints: (0..pairs).map(|_| Hints::default()).collect(),
             hasher: RandomState::new(),
             crowded: Crowded::default(),
             crowds: AtomicU64::new(0),
@@ -86,11 +89,34 @@ impl Buckets {
             cost,
             crowded: self.crowded,
         };
-        let (decision, met) = probe::consume(self.places(tag), &ask, claim_name);
-        if met == Met::Crowd {
+        let pairs = self.pairs_of(tag);
+        for pair in pairs {
+            let hints = self.hints.get(pair).map_or(0, |hints| hints.matching(tag));
+            for index in ones(hints) {
+                if let Some(slot) = self.pair(pair).get(index)
+                    && let Some(decision) = probe::consume_there(slot, &ask)
+                {
+                    return decision;
+                }
+            }
+        }
+        self.consume_anywhere(pairs, &ask)
+    }
+
+    /// Looks at every slot of the key, and makes its bucket where it has none.
+    fn consume_anywhere(&self, pairs: [usize; 2], ask: &Ask<'_>) -> Decision {
+        let slots = pairs.map(|pair| self.pair(pair));
+        let asked = probe::consume(slots, ask, claim_name);
+        if asked.met == Met::Crowd {
             self.crowds.fetch_add(1, Ordering::Relaxed);
         }
-        decision
+        if let Some(index) = asked.index
+            && let Some(pair) = pairs.get(index / PART)
+            && let Some(hints) = self.hints.get(*pair)
+        {
+            hints.set(index % PART, ask.tag);
+        }
+        asked.decision
     }
 
     /// When the bucket of `key` is full; `None` where it has none, which is full.
@@ -122,28 +148,81 @@ impl Buckets {
     /// Bytes of the table.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.slots)
+        size_of_val(&*self.slots) + size_of_val(&*self.hints)
     }
 
-    /// The slots in which the bucket of a key may lie: two different pairs of lines.
-    #[inline]
+    /// The slots in which the bucket of a key may lie.
     fn places(&self, tag: u64) -> Slots<'_, Word> {
+        self.pairs_of(tag).map(|pair| self.pair(pair))
+    }
+
+    /// The two different pairs of lines of a key.
+    #[inline]
+    fn pairs_of(&self, tag: u64) -> [usize; 2] {
         let one = share(tag, self.pairs);
         let further = share(tag.wrapping_mul(SPREAD), self.pairs - 1) + 1;
         let other = match one + further {
             other if other < self.pairs => other,
             other => other - self.pairs,
         };
-        [one, other].map(|pair| {
-            let from = self.first + pair as usize * PART;
-            self.slots.get(from..from + PART).unwrap_or_default()
-        })
+        [one as usize, other as usize]
+    }
+
+    /// The slots of a pair of lines.
+    #[inline]
+    fn pair(&self, pair: usize) -> &[Word] {
+        let from = self.first + pair * PART;
+        self.slots.get(from..from + PART).unwrap_or_default()
     }
 
     #[inline]
     fn tag(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key).max(1)
     }
+}
+
+/// A byte for each slot of a pair: a part of the tag that was put there last. They say where to look
+/// first; what they say may be old, and what they do not say is looked for.
+#[derive(Debug, Default)]
+struct Hints(AtomicU64);
+
+impl Hints {
+    /// Of a tag; never 0.
+    #[inline]
+    const fn byte(tag: u64) -> u64 {
+        tag & 0x7f | 0x80
+    }
+
+    /// The highest bit of each byte that may be that of `tag`.
+    #[inline]
+    fn matching(&self, tag: u64) -> u64 {
+        // Zero bytes are found by the borrow that they cause (Warren, Hacker's Delight 6-1); one
+        // behind such a byte may be found too.
+        let other = self.0.load(Ordering::Relaxed) ^ (Self::byte(tag) * ONES);
+        other.wrapping_sub(ONES) & !other & (0x80 * ONES)
+    }
+
+    fn set(&self, index: usize, tag: u64) {
+        let shift = 8 * index;
+        let set = |hints: u64| Some(hints & !(0xff << shift) | Self::byte(tag) << shift);
+        // Never fails: there is always a next value.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    }
+}
+
+/// 1 in every byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The numbers of the bytes of which a bit is set.
+#[inline]
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let index = (bits != 0).then(|| bits.trailing_zeros() as usize / 8)?;
+        bits &= bits - 1;
+        Some(index)
+    })
 }
 
 /// Odd, so that no two tags become the same; mixes low bits into high ones (2^64 divided by the golden
@@ -279,6 +358,18 @@ mod tests {
                 assert_eq!(last.retry_after_ns, 86_400 * SECOND);
             }
         }
+    }
+
+    #[test]
+    fn hints_find_their_bytes() {
+        let hints = Hints::default();
+        assert_eq!(hints.matching(0), 0);
+        for (index, tag) in [(0, 5), (3, 9), (7, 5 + 128)] {
+            hints.set(index, tag);
+        }
+        assert_eq!(ones(hints.matching(5)).collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(ones(hints.matching(9)).collect::<Vec<_>>(), [3]);
+        assert_eq!(ones(hints.matching(6)).count(), 0);
     }
 
     #[test]

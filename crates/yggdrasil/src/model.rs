@@ -51,8 +51,8 @@ impl Table {
             crowded: Crowded::Deny,
         };
         let name = || self.names.fetch_add(1, Ordering::Relaxed);
-        let (decision, _) = consume(self.parts(), &ask, name);
-        cost * u32::from(decision.is_allowed())
+        let asked = consume(self.parts(), &ask, name);
+        cost * u32::from(asked.decision.is_allowed())
     }
 
     /// Each of the two places takes its share of the slots.

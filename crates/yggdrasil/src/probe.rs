@@ -52,47 +52,77 @@ pub(crate) struct Ask<'a> {
 /// full before nearly all are.
 pub(crate) type Slots<'a, S> = [&'a [S]; 2];
 
+/// What came of asking.
+pub(crate) struct Asked {
+    pub(crate) decision: Decision,
+    pub(crate) met: Met,
+    /// Which of its slots has the bucket, where there is one.
+    pub(crate) index: Option<usize>,
+}
+
+/// Asks the bucket in `slot` for tokens; `None` where it is not that of the key.
+#[inline]
+pub(crate) fn consume_there(slot: &impl Slot, ask: &Ask<'_>) -> Option<Decision> {
+    loop {
+        let seen = slot.load();
+        if seen.tag != ask.tag || seen.is_claim() {
+            return None;
+        }
+        let (full_at, decision) = step(seen.full_at(), ask.now, ask.limit, ask.cost);
+        let next = Entry::bucket(ask.tag, full_at);
+        if next == seen || slot.swap(seen, next).is_ok() {
+            return Some(decision);
+        }
+    }
+}
+
 /// Asks for tokens of the bucket of a key whose slots are `slots`. `name` gives each claim a name
 /// of its own.
 pub(crate) fn consume<S: Slot>(
     slots: Slots<'_, S>,
     ask: &Ask<'_>,
     mut name: impl FnMut() -> u64,
-) -> (Decision, Met) {
-    let (fresh, of_fresh) = step(0, ask.now, ask.limit, ask.cost);
+) -> Asked {
+    let (fresh, decision) = step(0, ask.now, ask.limit, ask.cost);
+    let none = |decision, met| Asked {
+        decision,
+        met,
+        index: None,
+    };
     let mut tries = 0;
     loop {
         let place = match look(slots, ask) {
-            Found::Done(decision) => return (decision, Met::Room),
-            Found::Changed => continue,
+            Found::Bucket(asked) => return asked,
             Found::Place(place) => place,
         };
         // A new bucket that would stay full is none.
-        if of_fresh.outcome != Outcome::Allowed || ask.cost == 0 {
-            return (of_fresh, Met::Room);
+        if decision.outcome != Outcome::Allowed || ask.cost == 0 {
+            return none(decision, Met::Room);
         }
         let Some(place) = place else {
             // There are no slots at all.
-            return (of_fresh, Met::Crowd);
+            return none(decision, Met::Crowd);
         };
         let met = match place.rank {
-            Rank::Idle(_) | Rank::Claimed => Met::Room,
+            Rank::Vacant(_) | Rank::Idle(_) | Rank::Claimed => Met::Room,
             Rank::Live(full_at) => match ask.crowded {
                 Crowded::Forget => Met::Crowd,
-                Crowded::Allow => return (of_fresh, Met::Crowd),
-                Crowded::Deny => return (denied_until(full_at, ask), Met::Crowd),
+                Crowded::Allow => return none(decision, Met::Crowd),
+                Crowded::Deny => return none(denied_until(full_at, ask), Met::Crowd),
             },
         };
         let claim = Entry::claim(ask.tag, name());
+        let bucket = Entry::bucket(ask.tag, fresh);
         tries += 1;
         if place.slot.swap(place.seen, claim).is_ok()
             && is_alone(slots, place.index, ask.tag, tries)
-            && place
-                .slot
-                .swap(claim, Entry::bucket(ask.tag, fresh))
-                .is_ok()
+            && place.slot.swap(claim, bucket).is_ok()
         {
-            return (of_fresh, met);
+            return Asked {
+                decision,
+                met,
+                index: Some(place.index),
+            };
         }
         // Gone already where somebody else withdrew it.
         let _ = place.slot.swap(claim, Entry::EMPTY);
@@ -126,9 +156,7 @@ pub(crate) fn forget<S: Slot>(slots: Slots<'_, S>, tag: u64) -> bool {
 
 enum Found<'a, S> {
     /// The bucket is there and was asked.
-    Done(Decision),
-    /// It changed meanwhile.
-    Changed,
+    Bucket(Asked),
     /// It is not there; the best place for it, if there is any.
     Place(Option<Place<'a, S>>),
 }
@@ -143,8 +171,10 @@ struct Place<'a, S> {
 /// How gladly a slot is taken; the least one first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Nobody's, or of a bucket that is full: it equals none. By how many there are not beside it.
-    Idle(usize),
+    /// Nobody's; by how many beside it are somebody's.
+    Vacant(usize),
+    /// Of a bucket that is full, which equals none; the one that was full first.
+    Idle(u64),
     /// Somebody is about to use it.
     Claimed,
     /// A bucket that is full at this time.
@@ -156,17 +186,17 @@ fn look<'a, S: Slot>(slots: Slots<'a, S>, ask: &Ask<'_>) -> Found<'a, S> {
     let mut best: Option<Place<'a, S>> = None;
     let mut index = 0;
     for part in slots {
-        let mut idle = 0;
-        let mut first = None;
+        let (mut vacant, mut first) = (0, None);
         for slot in part {
             let seen = slot.load();
-            if seen.tag == ask.tag && !seen.is_claim() {
-                let (full_at, decision) = step(seen.full_at(), ask.now, ask.limit, ask.cost);
-                let next = Entry::bucket(ask.tag, full_at);
-                return match next == seen || slot.swap(seen, next).is_ok() {
-                    true => Found::Done(decision),
-                    false => Found::Changed,
-                };
+            if seen.tag == ask.tag
+                && let Some(decision) = consume_there(slot, ask)
+            {
+                return Found::Bucket(Asked {
+                    decision,
+                    met: Met::Room,
+                    index: Some(index),
+                });
             }
             let place = |rank| Place {
                 index,
@@ -174,12 +204,13 @@ fn look<'a, S: Slot>(slots: Slots<'a, S>, ask: &Ask<'_>) -> Found<'a, S> {
                 seen,
                 rank,
             };
-            if seen.tag == 0 || (!seen.is_claim() && seen.full_at() <= ask.now) {
-                idle += 1;
-                first = first.or(Some(place(Rank::Idle(0))));
+            if seen == Entry::EMPTY {
+                vacant += 1;
+                first = first.or(Some(place(Rank::Vacant(0))));
             } else {
                 let rank = match seen.is_claim() {
                     true => Rank::Claimed,
+                    false if seen.full_at() <= ask.now => Rank::Idle(seen.full_at()),
                     false => Rank::Live(seen.full_at()),
                 };
                 if best.as_ref().is_none_or(|best| rank < best.rank) {
@@ -189,7 +220,7 @@ fn look<'a, S: Slot>(slots: Slots<'a, S>, ask: &Ask<'_>) -> Found<'a, S> {
             index += 1;
         }
         if let Some(first) = first {
-            let rank = Rank::Idle(part.len() - idle);
+            let rank = Rank::Vacant(part.len() - vacant);
             if best.as_ref().is_none_or(|best| rank < best.rank) {
                 best = Some(Place { rank, ..first });
             }
