@@ -362,6 +362,12 @@ pub enum SendError {
         /// The type.
         kind: MessageType,
     },
+    /// A file is the first that a side sends on its stream. A bug of the caller.
+    #[error("a file begins its stream, and something was sent on {stream}: open another for it")]
+    NotFirst {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The message is longer than the peer takes.
     #[error("message of {bytes} bytes is over the peer's limit of {max}")]
     TooLarge {

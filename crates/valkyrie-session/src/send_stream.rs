@@ -240,17 +240,22 @@ impl Session {
         self.consumed_to(stream, offset, Counting::Log);
     }
 
-    /// Offers a file. [`FileVerified`](crate::Event::FileVerified) says where to begin.
+    /// Offers a file, which is the first that this side sends on the stream.
+    /// [`FileVerified`](crate::Event::FileVerified) says where to begin.
     ///
     /// # Errors
-    /// Nothing was sent; [`SendError::NoCredit`] before the stream is accepted, with a
+    /// Nothing was sent; [`SendError::NotFirst`] behind anything else; [`SendError::NoCredit`] before the stream is accepted, with a
     /// [`Writable`](crate::Event::Writable) to follow.
     pub fn file_start(&mut self, stream: StreamId, start: &FileStart<'_>) -> Result<(), SendError> {
         let open = self.sendable(stream)?;
         let class = stream.class();
-        if class != StreamClass::Data || !matches!(open.sending, Counting::Bytes | Counting::File) {
+        if class != StreamClass::Data {
             let kind = MessageType::FILE_TRANSFER_START;
             return Err(SendError::WrongClass { class, kind });
+        }
+        if open.sending != Counting::Bytes || open.flow.send.position() > 0 {
+            // An acknowledgement of that would be taken for the answer to this.
+            return Err(SendError::NotFirst { stream });
         }
         if open.state.is_opening() {
             // The acknowledgement that accepts the stream would be taken for the file's.

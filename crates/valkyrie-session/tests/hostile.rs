@@ -310,6 +310,15 @@ fn files_travel_on_accepted_data_streams_only() {
     assert_eq!(early, Err(SendError::NoCredit { stream: data }));
     pair.reach_server();
 
+    // Its acknowledgements, some of which may be on their way, would be taken for the next one's.
+    let (files, bytes) = (pair.open(StreamClass::Data), pair.open(StreamClass::Data));
+    assert_eq!(pair.client.file_start(files, &start), Ok(()));
+    let again = pair.client.file_start(files, &start);
+    assert_eq!(again, Err(SendError::NotFirst { stream: files }));
+    assert_eq!(pair.client.data(bytes, b"bytes", End::No), Ok(5));
+    let behind = pair.client.file_start(bytes, &start);
+    assert_eq!(behind, Err(SendError::NotFirst { stream: bytes }));
+
     let mut body = Vec::new();
     start.append(&mut body);
     for stream in [jobs, data] {
