@@ -1,7 +1,7 @@
 //! HELLO, HELLO_ACK and AUTH_SUCCESS: what both sides agree on.
 
 use valkyrie_frame::limits::NODE_BYTES_MAX;
-use valkyrie_frame::{Flags, Frame, Header, MessageType, SecurityMode, StreamId, th0, v2};
+use valkyrie_frame::{Flags, Frame, Header, MessageType, SecurityMode, StreamId, Time, th0, v2};
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,29 @@ use crate::resume::Resume;
 use crate::rule::Rule;
 use crate::session::{Phase, Session};
 use crate::streams::Streams;
+
+/// The first words of a connection.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) random: [u8; 32],
+    /// The HELLO frame as sent, until it is answered.
+    pub(crate) hello: Vec<u8>,
+    /// Frames of the peer so far.
+    pub(crate) frames: u32,
+    /// When the clock was first read.
+    pub(crate) started: Option<Time>,
+}
+
+impl Greeting {
+    pub(crate) const fn new(random: [u8; 32]) -> Self {
+        Self {
+            random,
+            hello: Vec::new(),
+            frames: 0,
+            started: None,
+        }
+    }
+}
 
 impl Session {
     pub(crate) fn send_hello(&mut self) {

@@ -33,6 +33,7 @@
 
 mod budget;
 mod calls;
+mod closing;
 mod config;
 mod counters;
 mod credit;
@@ -62,6 +63,7 @@ mod round_trip;
 mod rule;
 mod send;
 mod send_data;
+mod send_file;
 mod send_stream;
 mod session;
 mod span;

@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use valkyrie_frame::{
-    ClosePayload, Correlation, ErrorCode, ErrorFlags, ErrorPayload, Frame, FrameLimits, Header,
-    MessageType, StreamClass, StreamId, Time,
+    Correlation, ErrorCode, ErrorFlags, ErrorPayload, Frame, FrameLimits, Header, MessageType,
+    StreamClass, StreamId, Time,
 };
 
 use crate::budget::Budgets;
 use crate::calls::{Incoming, Outgoing, deadline_ms};
+use crate::closing::Closing;
 use crate::config::{Agreement, Limits, SessionConfig, Side};
 use crate::counters::{Counters, Origin, StreamCount};
 use crate::credit::{ReceiveCredit, SendCredit};
 use crate::envelope::Envelope;
 use crate::error::{SessionError, Violation};
 use crate::event::{Event, Retry};
+use crate::handshake::Greeting;
 use crate::join::Joins;
 use crate::keepalive::{Keepalive, Silence};
 use crate::lanes::Lanes;
-use crate::limits::{
-    DRAIN_MAX, FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT,
-};
+use crate::limits::{FRAGMENT_TIMEOUT, FRAME_BYTES_PER_S_MIN, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT};
 use crate::moving::Move;
 use crate::negotiate::Negotiation;
 use crate::on_demand::{OnDemand, resting};
@@ -103,17 +103,6 @@ pub(crate) enum Phase {
     Failed,
 }
 
-/// How far the orderly end has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Closing {
-    /// We sent CLOSE and wait this long for what runs.
-    pub(crate) sent: Option<Time>,
-    /// The peer sent CLOSE and waits this long.
-    pub(crate) received: Option<Time>,
-    /// The CLOSE that is still to be sent.
-    unsaid: Option<ClosePayload>,
-}
-
 /// Some streams.
 type Ids = Vec<StreamId>;
 
@@ -122,30 +111,6 @@ type Events = VecDeque<Event<'static>>;
 
 resting!(Ids, ids, ids.is_empty());
 resting!(Events, events, events.is_empty());
-resting!(Closing, closing, *closing == Closing::default());
-
-/// The first words of a connection.
-#[derive(Debug)]
-pub(crate) struct Greeting {
-    pub(crate) random: [u8; 32],
-    /// The HELLO frame as sent, until it is answered.
-    pub(crate) hello: Vec<u8>,
-    /// Frames of the peer so far.
-    pub(crate) frames: u32,
-    /// When the clock was first read.
-    started: Option<Time>,
-}
-
-impl Greeting {
-    const fn new(random: [u8; 32]) -> Self {
-        Self {
-            random,
-            hello: Vec::new(),
-            frames: 0,
-            started: None,
-        }
-    }
-}
 
 /// A frame of which only the beginning is there.
 #[derive(Debug, Clone, Copy)]
@@ -385,43 +350,6 @@ impl Session {
         self.control(MessageType::PING, |out| ping.append(out));
     }
 
-    /// Starts the orderly end: nothing new is taken, what runs may end within `drain`.
-    /// [`is_finished`](Self::is_finished) says when the transport can be closed.
-    pub fn close(&mut self, code: ErrorCode, drain: Duration) {
-        if self.phase == Phase::Failed || self.closing.sent.is_some() {
-            return;
-        }
-        let drain = drain.min(DRAIN_MAX);
-        let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
-        self.closing.sent = Some(self.now + drain);
-        self.closing.unsaid = Some(ClosePayload {
-            code,
-            drain_ms,
-            served: Some(self.streams.offered()),
-        });
-    }
-
-    /// Whether the connection has ended in order, or has failed, and everything is sent: close
-    /// the transport.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        if !self.outbox.is_empty() || !self.passing.is_empty() {
-            return false;
-        }
-        if self.phase == Phase::Failed {
-            return true;
-        }
-        if self.closing.unsaid.is_some() {
-            return false;
-        }
-        let over = |deadline: Time| self.now >= deadline;
-        match (self.closing.sent, self.closing.received) {
-            (Some(sent), Some(_)) => self.is_idle() || over(sent),
-            (Some(sent), None) => over(sent),
-            (None, _) => false,
-        }
-    }
-
     /// Whether no stream and no call is open and nothing waits to be sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -435,18 +363,6 @@ impl Session {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Ready
-    }
-
-    /// Whether one of the sides has begun the orderly end.
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        self.closing.sent.is_some() || self.closing.received.is_some()
-    }
-
-    /// Whether the peer said that it closes, so that the end of its bytes is no loss.
-    #[must_use]
-    pub fn peer_closed(&self) -> bool {
-        self.closing.received.is_some()
     }
 
     /// Why the connection is over, if it is because of an error.
@@ -532,7 +448,7 @@ impl Session {
 
     /// The time that was told last.
     #[must_use]
-    pub fn now(&self) -> Time {
+    pub const fn now(&self) -> Time {
         self.now
     }
 
@@ -680,37 +596,6 @@ impl Session {
             if let Some(event) = self.refuse_subject(&header, violation) {
                 self.events.push_back(event);
             }
-        }
-    }
-
-    /// Sends CLOSE behind everything that was sent before it; in the control band it would overtake
-    /// the streams and calls that it is meant to let through.
-    fn say_close(&mut self, now: Time) {
-        let Some(closing) = self.closing.present() else {
-            return;
-        };
-        let due = closing.sent.is_some_and(|deadline| now >= deadline);
-        if (due || self.outbox.is_empty() && self.lanes.is_empty())
-            && let Some(close) = closing.unsaid.take()
-        {
-            self.control(MessageType::CLOSE, |out| close.append(out));
-        }
-    }
-
-    /// When time moves the orderly end on. A deadline that has come is not named again: what is
-    /// left then waits for the transport, not for time.
-    fn closing_deadline(&self) -> Option<Time> {
-        let deadline = self.closing.sent.or(self.closing.received)?;
-        (self.closing.sent.is_none() || self.now < deadline).then_some(deadline)
-    }
-
-    /// Answers the peer's CLOSE when nothing runs any more, or its time is over.
-    fn move_closing(&mut self, now: Time) {
-        if let Some(deadline) = self.closing.received
-            && self.closing.sent.is_none()
-            && (self.is_idle() || now >= deadline)
-        {
-            self.close(ErrorCode::NONE, Duration::ZERO);
         }
     }
 

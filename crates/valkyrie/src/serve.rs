@@ -18,7 +18,8 @@ use crate::timers;
 use crate::upgrade::Upgrade;
 
 /// Connects to `endpoint` and waits until the connection is ready. It runs in a local task of this
-/// shard from then on, also when the link is dropped.
+/// shard from then on, also when the link is dropped. A shard is a thread with one `LocalSet`, as
+/// [`block_on`](crate::block_on) gives it: another one of the same thread would not keep deadlines.
 ///
 /// Dropping the future before it is done gives the connection up.
 ///
