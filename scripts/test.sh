@@ -15,6 +15,11 @@ need bash bash
 need ps procps
 need curl curl
 need tshark tshark
+need redis-cli redis-tools
+need redis-server redis-server
+need node nodejs
+[ -d /usr/share/nodejs/redis ] || packages+=(node-redis)
+/usr/bin/python3 -c 'import redis' 2>/dev/null || packages+=(python3-redis)
 if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" != 0 ]; then
         echo "missing: install with: sudo apt-get install -y ${packages[*]}" >&2
@@ -24,7 +29,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
 fi
 
 # The products themselves: tests of documents and command lines drive these binaries.
-cargo build --quiet -p rustci -p valkyrie-cli
+cargo build --quiet -p rustci -p valkyrie-cli -p yggdrasil-cli
 cargo test --workspace --exclude rustci-bench --quiet
 # Without its peers: other projects' software, which takes long to compile.
 cargo test -p rustci-bench --no-default-features --quiet

@@ -47,7 +47,11 @@ fn program_dir() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let dir = root().join(target).join("debug");
-    for (program, package) in [("rustci", "rustci"), ("valkyrie", "valkyrie-cli")] {
+    for (program, package) in [
+        ("rustci", "rustci"),
+        ("valkyrie", "valkyrie-cli"),
+        ("yggdrasil", "yggdrasil-cli"),
+    ] {
         assert!(
             dir.join(program).is_file(),
             "{} is not built; run: cargo build -p {package}",

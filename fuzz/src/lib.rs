@@ -7,6 +7,7 @@
 mod content;
 mod frame;
 mod pipeline;
+mod resp;
 mod runner;
 mod session;
 mod shm;
@@ -77,6 +78,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "manifest",
         run: content::manifest,
+    },
+    Target {
+        name: "resp_commands",
+        run: resp::commands,
+    },
+    Target {
+        name: "resp_replies",
+        run: resp::replies,
     },
 ];
 

@@ -1,0 +1,118 @@
+//! What the command line accepts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serves token buckets and keys to clients of Redis, and looks into servers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "yggdrasil",
+    version,
+    max_term_width = 80,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a server; Ctrl-C ends it
+    Serve(ServeArgs),
+    /// Show how a server is: clients, commands a second, memory, hits
+    Inspect(InspectArgs),
+    /// List the commands that servers have
+    Commands,
+    /// Print completions for a shell, to be sourced by it
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `yggdrasil serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address for TCP clients (may be repeated); port 0 is any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7777")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Socket for clients on this machine
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Option<PathBuf>,
+    /// Threads that serve [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+    /// File with the password that clients have to say; its line end is left out
+    #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Let other machines in although there is no password
+    #[arg(long)]
+    pub(crate) unprotected: bool,
+    /// Clients at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub(crate) max_clients: usize,
+    /// Memory for keys and values, such as 512M [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<usize>,
+    /// What makes room when memory is used up
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = EvictionArg::Never)]
+    pub(crate) evict: EvictionArg,
+    /// Longest value, such as 16M
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1M")]
+    pub(crate) max_value: usize,
+    /// Token buckets in use at the same time; each takes 24 bytes
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    pub(crate) buckets: usize,
+    /// Commands that take longer are kept in the slow log
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10ms")]
+    pub(crate) slow: Duration,
+}
+
+/// What makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvictionArg {
+    /// Nothing: writes are refused
+    Never,
+    /// Keys that are used little
+    AnyKey,
+    /// Keys that are used little and would end anyway
+    WithEnd,
+}
+
+/// `yggdrasil inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Where the server listens: HOST:PORT, or a path for a Unix socket
+    #[arg(default_value = "127.0.0.1:7777", value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// File with the password
+    #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A number of bytes with an optional K, M or G.
+fn size(text: &str) -> Result<usize, String> {
+    let wrong =
+        || format!("'{text}' is no size; write a number with K, M or G behind it, such as 512M");
+    let upper = text.to_ascii_uppercase();
+    let units = [("K", 10), ("M", 20), ("G", 30)];
+    let (number, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((upper.strip_suffix(unit)?, *shift)))
+        .unwrap_or((&upper, 0));
+    let number: usize = number.parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    match bytes {
+        0 => Err("the size is 0; name at least 1".to_owned()),
+        bytes => Ok(bytes),
+    }
+}

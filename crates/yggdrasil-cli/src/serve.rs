@@ -1,0 +1,76 @@
+//! `yggdrasil serve`.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use telemetry::logging::{LogFormat, init};
+use tracing::level_filters::LevelFilter;
+use yggdrasil::{Eviction, KeyspaceConfig};
+use yggdrasil_service::{Secret, Server, ServerConfig};
+
+use crate::args::{EvictionArg, ServeArgs};
+use crate::failure::Failure;
+use crate::output::{self, print};
+
+pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    init(LogFormat::Text, LevelFilter::INFO)?;
+    let config = config(args)?;
+    let listen = |error| Failure::System {
+        what: "listen for signals",
+        error,
+    };
+    // Before anyone can know that there is a server to end.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(listen)?;
+    let server = Server::start(config)?;
+    print(greeting(&server, args).as_bytes())?;
+    signals.forever().next();
+    server.stop();
+    print(b"stopped\n")
+}
+
+fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
+    let default = ServerConfig::default();
+    let password = args
+        .password_file
+        .as_deref()
+        .map(output::password)
+        .transpose()?;
+    Ok(ServerConfig {
+        listen: args.listen.clone(),
+        unix: args.unix.clone(),
+        threads: args.threads.unwrap_or(default.threads),
+        password: password.as_deref().map(Secret::new),
+        unprotected: args.unprotected,
+        clients_max: args.max_clients,
+        buckets: args.buckets,
+        keyspace: KeyspaceConfig {
+            memory_bytes_max: args.max_memory.unwrap_or(0),
+            eviction: match args.evict {
+                EvictionArg::Never => Eviction::Never,
+                EvictionArg::AnyKey => Eviction::AnyKey,
+                EvictionArg::WithEnd => Eviction::WithEnd,
+            },
+            ..KeyspaceConfig::default()
+        },
+        value_bytes_max: args.max_value,
+        slow: args.slow,
+    })
+}
+
+fn greeting(server: &Server, args: &ServeArgs) -> String {
+    let mut text = String::new();
+    for address in server.addresses() {
+        text += &format!(
+            "listening on {address}    try: redis-cli -h {} -p {} CL.THROTTLE user:7 14 30 60\n",
+            address.ip(),
+            address.port()
+        );
+    }
+    if let Some(path) = &args.unix {
+        text += &format!(
+            "listening on {}    try: redis-cli -s {0} ping\n",
+            path.display()
+        );
+    }
+    text += "keys are in memory only; Ctrl-C ends\n";
+    text
+}

@@ -1,0 +1,392 @@
+//! Commands: what there is, who may do what, and the way of one.
+
+mod connection;
+mod counter;
+mod expiry;
+mod info;
+mod introspection;
+mod key;
+mod limit;
+mod lookup;
+mod string;
+mod table;
+mod transaction;
+
+use resp::{Args, Writer, parse_integer};
+use yggdrasil::{Held, Key, Keyspace, Shard, ShardGuard};
+
+use crate::client::{Client, Standing};
+use crate::clock::Moment;
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::shared::Shared;
+
+pub(crate) use lookup::Lookup;
+use table::COMMANDS;
+
+/// What came of a command: it wrote its answer, or there is an error to write.
+pub(crate) type Done = Result<(), Failure>;
+
+/// A command that clients may give.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// In capitals.
+    pub(crate) name: &'static str,
+    /// Number of arguments with the name; negative for at least so many.
+    arity: i32,
+    keys: KeyArgs,
+    flags: Flags,
+    group: Group,
+    run: fn(&mut Call<'_, '_>) -> Done,
+    summary: &'static str,
+}
+
+/// Which arguments are keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyArgs {
+    None,
+    /// The first argument.
+    One,
+    /// The first two.
+    Two,
+    /// All arguments.
+    All,
+    /// Every second one from the first on.
+    Pairs,
+}
+
+/// What is to be known of a command before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flags(u8);
+
+impl Flags {
+    /// Changes nothing.
+    const READ: Self = Self(1);
+    /// Changes keys.
+    const WRITE: Self = Self(2);
+    /// Takes the same short time for any arguments.
+    const FAST: Self = Self(4);
+    /// May be said by those who have not said who they are.
+    const ANYONE: Self = Self(8);
+    /// Is done at once in a transaction instead of waiting for its end.
+    const AT_ONCE: Self = Self(16);
+    /// Looks at all keys.
+    const ALL_KEYS: Self = Self(32);
+    /// Cannot be part of a transaction.
+    const ALONE: Self = Self(64);
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What a command is about, by which the documents are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Connection,
+    Key,
+    Limit,
+    Server,
+    String,
+    Transaction,
+}
+
+impl Group {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Key => "generic",
+            Self::Limit => "limits",
+            Self::Server => "server",
+            Self::String => "string",
+            Self::Transaction => "transactions",
+        }
+    }
+}
+
+/// A command as documents show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandDoc {
+    /// In capitals.
+    pub name: &'static str,
+    /// What it is about.
+    pub group: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+}
+
+/// All commands that the server has, by name.
+pub fn commands() -> impl Iterator<Item = CommandDoc> {
+    COMMANDS.iter().map(|command| CommandDoc {
+        name: command.name,
+        group: command.group.name(),
+        summary: command.summary,
+    })
+}
+
+/// The name of the command with this number; empty where there is none.
+pub(crate) fn name_of(number: u16) -> &'static str {
+    let command = COMMANDS.get(usize::from(number));
+    command.map_or("", |command| command.name)
+}
+
+/// A command that is being done.
+pub(crate) struct Call<'a, 'k> {
+    pub(crate) args: Args<'a>,
+    pub(crate) command: &'static Command,
+    pub(crate) client: &'a mut Client,
+    pub(crate) shared: &'k Shared,
+    pub(crate) keys: &'a mut Keys<'k>,
+    pub(crate) out: Writer<'a>,
+    pub(crate) now: Moment,
+}
+
+/// The way to keys: each shard when it is needed, or all that a transaction needs at once.
+#[derive(Debug)]
+pub(crate) enum Keys<'k> {
+    Open(&'k Keyspace),
+    Held(Held<'k>),
+}
+
+/// A shard that this thread has.
+pub(crate) enum ShardRef<'a> {
+    Free(ShardGuard<'a>),
+    Held(&'a mut Shard),
+}
+
+impl std::ops::Deref for ShardRef<'_> {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        match self {
+            Self::Free(shard) => shard,
+            Self::Held(shard) => shard,
+        }
+    }
+}
+
+impl std::ops::DerefMut for ShardRef<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        match self {
+            Self::Free(shard) => shard,
+            Self::Held(shard) => shard,
+        }
+    }
+}
+
+impl Keys<'_> {
+    #[inline]
+    pub(crate) fn shard(&mut self, key: Key<'_>) -> ShardRef<'_> {
+        match self {
+            Self::Open(keyspace) => ShardRef::Free(keyspace.shard(key)),
+            Self::Held(held) => {
+                let shard = held.shard(key);
+                ShardRef::Held(shard.expect("a transaction holds the shards of all its keys"))
+            }
+        }
+    }
+
+    /// Does something to every shard that can be had; all of them outside of transactions and in
+    /// those that look at all keys.
+    pub(crate) fn each(&mut self, mut what: impl FnMut(&mut Shard)) {
+        match self {
+            Self::Open(keyspace) => keyspace.shards().for_each(|mut shard| what(&mut shard)),
+            Self::Held(held) => held.shards().for_each(what),
+        }
+    }
+
+    /// Whether nothing is held yet, so that several shards may be.
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+}
+
+impl<'a> Call<'a, '_> {
+    /// An argument; commands with too few do not come here.
+    #[inline]
+    fn arg(&self, index: usize) -> Result<&'a [u8], Failure> {
+        self.args.get(index).ok_or(Failure::SYNTAX)
+    }
+
+    /// An argument that is a key.
+    #[inline]
+    fn key(&self, index: usize) -> Result<Key<'a>, Failure> {
+        Ok(self.shared.keys.key(self.arg(index)?))
+    }
+
+    /// An argument that is a whole number.
+    fn integer(&self, index: usize) -> Result<i64, Failure> {
+        parse_integer(self.arg(index)?).ok_or(Failure::NOT_AN_INTEGER)
+    }
+
+    /// Milliseconds now.
+    #[inline]
+    const fn now_ms(&self) -> u64 {
+        self.now.ms()
+    }
+
+    /// Whether an argument is this word in any case.
+    fn is(&self, index: usize, word: &str) -> bool {
+        let arg = self.args.get(index);
+        arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Holds the shards of these keys, so that a command with many is one step for everyone else;
+    /// those of a transaction are held already.
+    fn hold(&mut self, keys: impl Iterator<Item = Key<'a>>) {
+        if self.keys.is_open() {
+            *self.keys = Keys::Held(self.shared.keys.hold(keys));
+        }
+    }
+
+    fn unknown_subcommand(&self) -> Failure {
+        let name = self.command.name;
+        let subcommand = String::from_utf8_lossy(self.args.get(1).unwrap_or_default());
+        let subcommand: String = subcommand.chars().take(128).collect();
+        Failure::with(format!(
+            "ERR unknown subcommand '{subcommand}'. Try {name} HELP."
+        ))
+    }
+}
+
+impl Command {
+    const fn takes(&self, args: usize) -> bool {
+        match self.arity {
+            arity if arity < 0 => args >= arity.unsigned_abs() as usize,
+            arity => args == arity as usize,
+        }
+    }
+
+    /// Which of so many arguments are keys: first, last and step; all 0 for none.
+    const fn key_range(&self) -> (usize, i64, usize) {
+        match self.keys {
+            KeyArgs::None => (0, 0, 0),
+            KeyArgs::One => (1, 1, 1),
+            KeyArgs::Two => (1, 2, 1),
+            KeyArgs::All => (1, -1, 1),
+            KeyArgs::Pairs => (1, -1, 2),
+        }
+    }
+
+    /// The keys among the arguments.
+    fn keys_of<'a, A: AsRef<[u8]>>(&self, args: &'a [A]) -> impl Iterator<Item = &'a [u8]> {
+        let (first, last, step) = self.key_range();
+        let end = match last {
+            0 => 0,
+            last if last < 0 => args.len(),
+            last => (last as usize + 1).min(args.len()),
+        };
+        let range = args.get(first..end).unwrap_or_default();
+        range.iter().step_by(step.max(1)).map(AsRef::as_ref)
+    }
+}
+
+/// A command that was looked up ahead of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    number: u16,
+    command: &'static Command,
+}
+
+/// Looks up a command and has its first key brought near.
+#[inline]
+pub(crate) fn look_ahead(shared: &Shared, args: Args<'_>) -> Option<Known> {
+    let (number, command) = shared.lookup.find(args.get(0)?)?;
+    if command.keys != KeyArgs::None
+        && let Some(key) = args.get(1)
+    {
+        shared.keys.prefetch(shared.keys.key(key));
+    }
+    Some(Known { number, command })
+}
+
+/// Does a command of a client and writes its answer to `out`.
+pub(crate) fn run(
+    shared: &Shared,
+    counters: &Counters,
+    client: &mut Client,
+    (known, args): (Option<Known>, Args<'_>),
+    out: &mut Vec<u8>,
+    now: Moment,
+) {
+    let start = out.len();
+    let done = start_command(shared, client, (known, args), out, now);
+    if let Err(failure) = done {
+        counters.errors.add(1);
+        out.truncate(start);
+        Writer::new(out, client.version).error(failure.text());
+    }
+}
+
+fn start_command(
+    shared: &Shared,
+    client: &mut Client,
+    (known, args): (Option<Known>, Args<'_>),
+    out: &mut Vec<u8>,
+    now: Moment,
+) -> Done {
+    let Known { number, command } = check(known, args).inspect_err(|_| spoil(client))?;
+    client.last_command = number;
+    let flags = command.flags;
+    if client.standing == Standing::Unknown && !flags.has(Flags::ANYONE) {
+        return Err(Failure::NO_AUTH);
+    }
+    if client.transaction.is_some() && !flags.has(Flags::AT_ONCE) {
+        return transaction::queue(client, command, args, out);
+    }
+    let began = (!flags.has(Flags::FAST)).then(|| shared.clock.now());
+    let version = client.version;
+    let mut keys = Keys::Open(&shared.keys);
+    let done = (command.run)(&mut Call {
+        args,
+        command,
+        client,
+        shared,
+        keys: &mut keys,
+        out: Writer::new(out, version),
+        now,
+    });
+    drop(keys);
+    if let Some(began) = began {
+        let took = shared.clock.now().ns.saturating_sub(began.ns);
+        let took = std::time::Duration::from_nanos(took);
+        if took >= shared.config.slow {
+            shared.slowlog.add(client, args, now, took);
+        }
+    }
+    done
+}
+
+/// A transaction of which a command was refused does nothing.
+fn spoil(client: &mut Client) {
+    if let Some(transaction) = &mut client.transaction {
+        transaction.is_broken = true;
+    }
+}
+
+/// The command that is meant, where it may have so many arguments.
+#[inline]
+fn check(known: Option<Known>, args: Args<'_>) -> Result<Known, Failure> {
+    let known = known.ok_or_else(|| unknown(args))?;
+    match known.command.takes(args.len()) {
+        true => Ok(known),
+        false => Err(Failure::arity(known.command.name)),
+    }
+}
+
+fn unknown(args: Args<'_>) -> Failure {
+    let quoted = |arg: &[u8]| {
+        let arg = arg.get(..128).unwrap_or(arg);
+        format!("'{}' ", String::from_utf8_lossy(arg))
+    };
+    let name = quoted(args.get(0).unwrap_or_default());
+    let rest: String = args.from(1).take(16).map(quoted).collect();
+    let name = name.trim_end();
+    Failure::with(format!(
+        "ERR unknown command {name}, with args beginning with: {rest}"
+    ))
+}

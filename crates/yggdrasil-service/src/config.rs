@@ -1,0 +1,78 @@
+//! How a server is set up.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use yggdrasil::KeyspaceConfig;
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where TCP clients come to. Default: 127.0.0.1:7777. Port 0 is any free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where Unix socket clients come to. Default: nowhere. A socket that is left of an earlier life
+    /// is replaced.
+    pub unix: Option<PathBuf>,
+    /// Threads that serve, 1 to 1024. Default: one a core.
+    pub threads: usize,
+    /// What clients have to say before anything else. Default: none is needed, and then only
+    /// addresses of this machine may be listened on.
+    pub password: Option<Secret>,
+    /// Whether a server without a password may listen on other addresses all the same. Default: no.
+    pub unprotected: bool,
+    /// Clients at the same time. Default: 10,000.
+    pub clients_max: usize,
+    /// Token buckets that are not full at the same time; each takes 24 bytes. Default: 1,000,000.
+    pub buckets: usize,
+    /// Keys and values.
+    pub keyspace: KeyspaceConfig,
+    /// Longest argument in bytes. Default: 1 MiB.
+    pub value_bytes_max: usize,
+    /// Commands that take longer are kept in the slow log. Default: 10 ms.
+    pub slow: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7777))],
+            unix: None,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            password: None,
+            unprotected: false,
+            clients_max: 10_000,
+            buckets: 1_000_000,
+            keyspace: KeyspaceConfig::default(),
+            value_bytes_max: 1 << 20,
+            slow: Duration::from_millis(10),
+        }
+    }
+}
+
+/// A password. Only its digest is kept, and it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Of these bytes.
+    #[must_use]
+    pub fn new(password: &[u8]) -> Self {
+        use sha2::{Digest, Sha256};
+        Self(Sha256::digest(password).into())
+    }
+
+    /// Whether it is these bytes; takes the same time for all that are not.
+    #[must_use]
+    pub fn is(&self, password: &[u8]) -> bool {
+        use subtle::ConstantTimeEq;
+        Self::new(password).0.ct_eq(&self.0).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

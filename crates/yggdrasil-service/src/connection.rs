@@ -1,0 +1,246 @@
+//! The bytes of one client: commands in, answers out.
+
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use resp::{Parser, Writer};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::client::{Client, Standing};
+use crate::clock::Moment;
+use crate::command;
+use crate::counters::Counters;
+use crate::limits::{AHEAD, INPUT_BYTES, OUTPUT_BYTES};
+use crate::shared::Shared;
+
+/// What one thread lends to the connections whose turn it is; one that is quiet has no buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    input: Vec<u8>,
+    parser: Parser,
+    /// For answers.
+    spare: Vec<Vec<u8>>,
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) client: Client,
+    /// What the kernel is asked about.
+    pub(crate) waits: Waits,
+    /// Bytes that arrived and are no whole command, or wait until answers have left.
+    input: Vec<u8>,
+    /// How far the first command of them was read.
+    parser: Option<Box<Parser>>,
+    /// Answers that were not sent yet.
+    output: Vec<u8>,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    ForCommands,
+    /// Its client does not take the answers, so it is not listened to.
+    ForRoom,
+}
+
+/// The connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended;
+
+impl Connection {
+    pub(crate) fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
+        Self {
+            socket,
+            client,
+            waits: Waits::ForCommands,
+            input: Vec::new(),
+            parser: None,
+            output: Vec::new(),
+        }
+    }
+
+    /// Reads and does commands; their answers wait for [`flush`](Self::flush).
+    pub(crate) fn turn(
+        &mut self,
+        shared: &Shared,
+        counters: &Counters,
+        scratch: &mut Scratch,
+    ) -> Result<(), Ended> {
+        if self.waits == Waits::ForRoom {
+            if self.flush(counters, scratch)? == Waits::ForRoom {
+                return Ok(());
+            }
+            // Commands that waited for the answers before them.
+            return self.work(shared, counters, scratch);
+        }
+        if self.input.is_empty() {
+            // The shared buffer is read in place; only what is left of it is kept.
+            let mut input = mem::take(&mut scratch.input);
+            input.clear();
+            let received = self.receive(&mut input);
+            let done = received.and_then(|received| {
+                counters.bytes_in.add(received as u64);
+                self.commands(&input, shared, counters, scratch)
+            });
+            if let Ok(used) = done {
+                let rest = input.get(used..).unwrap_or_default();
+                self.input.extend_from_slice(rest);
+            }
+            scratch.input = input;
+            return done.map(drop);
+        }
+        let mut input = mem::take(&mut self.input);
+        let received = self.receive(&mut input);
+        self.input = input;
+        counters.bytes_in.add(received? as u64);
+        self.work(shared, counters, scratch)
+    }
+
+    /// Does the commands in the connection's own buffer.
+    fn work(
+        &mut self,
+        shared: &Shared,
+        counters: &Counters,
+        scratch: &mut Scratch,
+    ) -> Result<(), Ended> {
+        let mut input = mem::take(&mut self.input);
+        let used = self.commands(&input, shared, counters, scratch)?;
+        if used < input.len() {
+            input.drain(..used);
+            self.input = input;
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived behind what `input` has; how many bytes.
+    fn receive(&self, input: &mut Vec<u8>) -> Result<usize, Ended> {
+        input.reserve(INPUT_BYTES);
+        match recv(&self.socket, spare_capacity(input), RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err(Ended),
+            Ok((received, _)) => Ok(received),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(_) => Err(Ended),
+        }
+    }
+
+    /// Does commands at the beginning of `input` while their answers find room; how many bytes they
+    /// took.
+    fn commands(
+        &mut self,
+        input: &[u8],
+        shared: &Shared,
+        counters: &Counters,
+        scratch: &mut Scratch,
+    ) -> Result<usize, Ended> {
+        if let Some(parser) = self.parser.take() {
+            scratch.parser = *parser;
+        }
+        if self.output.capacity() == 0 {
+            self.output = scratch.spare.pop().unwrap_or_default();
+        }
+        let now = shared.clock.now();
+        let (mut used, mut count) = (0, 0);
+        while !self.client.quits {
+            if self.output.len() >= OUTPUT_BYTES && self.flush(counters, scratch)? == Waits::ForRoom
+            {
+                break;
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            // What a client may send is another thing once it has said who it is.
+            let ahead = match self.client.standing {
+                Standing::Known => AHEAD,
+                Standing::Unknown => 1,
+            };
+            let limits = shared.limits(self.client.standing);
+            match scratch.parser.parse_many(rest, &limits, ahead) {
+                Ok(0) => break,
+                Ok(found) => {
+                    count += found;
+                    used += self.several(rest, found, (shared, counters), &scratch.parser, now);
+                }
+                Err(error) => {
+                    counters.errors.add(1);
+                    let mut out = Writer::new(&mut self.output, self.client.version);
+                    out.error(&format!("ERR {error}"));
+                    self.client.quits = true;
+                }
+            }
+        }
+        if scratch.parser.is_inside() {
+            self.parser = Some(Box::new(mem::take(&mut scratch.parser)));
+        }
+        counters.commands.add(count as u64);
+        self.client.info.used(self.client.last_command, now);
+        Ok(used)
+    }
+
+    /// Does commands that were found at the beginning of `input`; how many bytes they are.
+    fn several(
+        &mut self,
+        input: &[u8],
+        found: usize,
+        (shared, counters): (&Shared, &Counters),
+        parser: &Parser,
+        now: Moment,
+    ) -> usize {
+        let mut known = [None; AHEAD];
+        for (number, known) in known.iter_mut().enumerate().take(found) {
+            *known = command::look_ahead(shared, parser.command(input, number).0);
+        }
+        let mut used = 0;
+        for (number, known) in known.into_iter().enumerate().take(found) {
+            if self.client.quits {
+                break;
+            }
+            let (args, end) = parser.command(input, number);
+            used = end;
+            if !args.is_empty() {
+                let (client, out) = (&mut self.client, &mut self.output);
+                command::run(shared, counters, client, (known, args), out, now);
+            }
+        }
+        used
+    }
+
+    /// Sends answers. What the socket does not take stays.
+    pub(crate) fn flush(
+        &mut self,
+        counters: &Counters,
+        scratch: &mut Scratch,
+    ) -> Result<Waits, Ended> {
+        let sent = write(&self.socket, &self.output)?;
+        counters.bytes_out.add(sent as u64);
+        if sent < self.output.len() {
+            self.output.drain(..sent);
+            return Ok(Waits::ForRoom);
+        }
+        if self.client.quits {
+            return Err(Ended);
+        }
+        let mut output = mem::take(&mut self.output);
+        output.clear();
+        if (1..=2 * OUTPUT_BYTES).contains(&output.capacity()) {
+            scratch.spare.push(output);
+        }
+        Ok(Waits::ForCommands)
+    }
+}
+
+/// Writes as much as the socket takes.
+fn write(socket: &OwnedFd, bytes: &[u8]) -> Result<usize, Ended> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match send(socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => sent += count,
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return Err(Ended),
+        }
+    }
+    Ok(sent)
+}

@@ -1,0 +1,33 @@
+//! Yggdrasil as a server that clients of Redis speak to.
+//!
+//! [`Server::start`] listens where its [`ServerConfig`] says and serves from threads of its own, one a
+//! core, each with the connections that it was given. Every thread uses every key: a `Keyspace` and
+//! `Buckets` of the `yggdrasil` crate lie behind all of them.
+//!
+//! ```no_run
+//! use yggdrasil_service::{Server, ServerConfig};
+//!
+//! let server = Server::start(ServerConfig::default())?;
+//! println!("listening on {:?}", server.addresses());
+//! server.wait();
+//! # Ok::<(), yggdrasil_service::StartError>(())
+//! ```
+
+mod client;
+mod clock;
+mod command;
+mod config;
+mod connection;
+mod counters;
+mod failure;
+mod glob;
+mod limits;
+mod registry;
+mod server;
+mod shared;
+mod slowlog;
+mod worker;
+
+pub use command::{CommandDoc, commands};
+pub use config::{Secret, ServerConfig};
+pub use server::{Server, StartError};

@@ -1,0 +1,25 @@
+//! Bounds of everything that a client may make the server keep.
+
+/// Answers of one client that wait in memory before its next command is looked at. A single answer may
+/// be longer, by the longest value.
+pub(crate) const OUTPUT_BYTES: usize = 256 << 10;
+/// Bytes that are read from a client at once.
+pub(crate) const INPUT_BYTES: usize = 64 << 10;
+/// Commands of one client that are looked at before the first of them is done.
+pub(crate) const AHEAD: usize = 16;
+/// Commands of a transaction that wait for `EXEC`.
+pub(crate) const QUEUED_COMMANDS_MAX: usize = 64 << 10;
+/// Bytes of their arguments.
+pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Keys that a client watches.
+pub(crate) const WATCHED_MAX: usize = 4096;
+/// Entries of the slow log, and what is kept of each.
+pub(crate) const SLOWLOG_ENTRIES_MAX: usize = 1024;
+pub(crate) const SLOWLOG_ARGS_MAX: usize = 32;
+pub(crate) const SLOWLOG_ARG_BYTES_MAX: usize = 128;
+/// Bytes of a client's name.
+pub(crate) const NAME_BYTES_MAX: usize = 256;
+/// Failed attempts to say who one is, after which a connection ends.
+pub(crate) const AUTH_FAILURES_MAX: u32 = 10;
+
+const _: () = assert!(INPUT_BYTES <= OUTPUT_BYTES);

@@ -1,0 +1,243 @@
+//! Starting and stopping.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::ServerConfig;
+use crate::shared::Shared;
+use crate::worker::{Mailbox, Worker};
+
+/// Clients that wait to be accepted.
+const BACKLOG: i32 = 1024;
+const KEEPALIVE: Duration = Duration::from_secs(300);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Everyone who reaches the address could read and change everything.
+    #[error(
+        "{address} can be reached from other machines and there is no password; set one, listen on \
+         127.0.0.1, or allow it with `unprotected`"
+    )]
+    Unprotected {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// There is nowhere to listen.
+    #[error("there is no address and no Unix socket to listen on; name one")]
+    Nowhere,
+    /// The number of threads is out of range.
+    #[error("threads is {0}; set it to 1 to 1024")]
+    Threads(usize),
+    /// The system has no descriptors or threads left.
+    #[error("the system gives no descriptor or thread: {0}")]
+    System(io::Error),
+}
+
+impl StartError {
+    pub(crate) fn kernel(error: Errno) -> Self {
+        Self::System(error.into())
+    }
+
+    fn listen(address: &impl ToString, error: io::Error) -> Self {
+        Self::Listen {
+            address: address.to_string(),
+            error,
+        }
+    }
+}
+
+/// Where clients come in.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl Listener {
+    /// Sets up a client's socket; gives its address and ours.
+    pub(crate) fn prepare(&self, socket: &SockRef<'_>) -> (String, String) {
+        match self {
+            Self::Tcp(_) => {
+                // Without them the client is served all the same, only worse.
+                let _ = socket.set_tcp_nodelay(true);
+                let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+                let show = |address: io::Result<socket2::SockAddr>| {
+                    let address = address.ok().and_then(|address| address.as_socket());
+                    address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
+                };
+                (show(socket.peer_addr()), show(socket.local_addr()))
+            }
+            Self::Unix(_, path) => {
+                let path = format!("{}:0", path.display());
+                (path.clone(), path)
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Somebody may have cleaned up before.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A server that runs until it is [stopped](Self::stop) or dropped.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(mut config: ServerConfig) -> Result<Self, StartError> {
+        if !(1..=1024).contains(&config.threads) {
+            return Err(StartError::Threads(config.threads));
+        }
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in &config.listen {
+            if config.password.is_none() && !config.unprotected && !address.ip().is_loopback() {
+                return Err(StartError::Unprotected { address: *address });
+            }
+            let listener = tcp(*address).map_err(|error| StartError::listen(address, error))?;
+            addresses.push(
+                listener
+                    .local_addr()
+                    .map_err(|error| StartError::listen(address, error))?,
+            );
+            listeners.push(Listener::Tcp(listener));
+        }
+        if let Some(path) = &config.unix {
+            let listener =
+                unix(path).map_err(|error| StartError::listen(&path.display(), error))?;
+            listeners.push(Listener::Unix(listener, path.clone()));
+        }
+        if listeners.is_empty() {
+            return Err(StartError::Nowhere);
+        }
+        config.listen.clone_from(&addresses);
+        let threads = config.threads;
+        let shared = Shared::new(config);
+        let mailboxes: Result<Vec<_>, _> = (0..threads).map(|_| Mailbox::new()).collect();
+        let mailboxes: Arc<[Mailbox]> = mailboxes?.into();
+        let mut server = Self {
+            shared,
+            mailboxes,
+            threads: Vec::with_capacity(threads),
+            addresses,
+        };
+        for number in 0..threads {
+            let listeners = std::mem::take(&mut listeners);
+            server.spawn(number, listeners)?;
+        }
+        Ok(server)
+    }
+
+    fn spawn(&mut self, number: usize, listeners: Vec<Listener>) -> Result<(), StartError> {
+        let (shared, mailboxes) = (Arc::clone(&self.shared), Arc::clone(&self.mailboxes));
+        let worker = Worker::new(number, shared, mailboxes, listeners)?;
+        let thread = thread::Builder::new()
+            .name(format!("ygg-{number}"))
+            .spawn(move || worker.run())
+            .map_err(StartError::System)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// The TCP addresses that are listened on, with the ports that port 0 became.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Ends all connections and threads.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// Waits until something else stops the process.
+    pub fn wait(mut self) {
+        for thread in std::mem::take(&mut self.threads) {
+            // A panic there was printed there.
+            let _ = thread.join();
+        }
+    }
+
+    fn end(&mut self) {
+        self.shared.stops.store(true, Ordering::Release);
+        for mailbox in &*self.mailboxes {
+            mailbox.ring();
+        }
+        for thread in std::mem::take(&mut self.threads) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn unix(path: &Path) -> io::Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        // Where nobody answers, the socket was left behind.
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() =>
+        {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,83 @@
+//! What all threads of a server use.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use resp::Limits;
+use yggdrasil::{Buckets, Keyspace};
+
+use crate::client::Standing;
+use crate::clock::Clock;
+use crate::command::Lookup;
+use crate::config::ServerConfig;
+use crate::counters::{Counter, Counters};
+use crate::registry::Registry;
+use crate::slowlog::Slowlog;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: ServerConfig,
+    pub(crate) clock: Clock,
+    pub(crate) keys: Keyspace,
+    pub(crate) buckets: Buckets,
+    pub(crate) lookup: Lookup,
+    pub(crate) clients: Registry,
+    pub(crate) slowlog: Slowlog,
+    /// One for each thread.
+    pub(crate) counters: Vec<Counters>,
+    pub(crate) stops: AtomicBool,
+    pub(crate) run_id: String,
+}
+
+impl Shared {
+    pub(crate) fn new(config: ServerConfig) -> Arc<Self> {
+        let clock = Clock::start();
+        let mut keyspace = config.keyspace.clone();
+        // Fencing numbers grow over restarts although nothing is remembered.
+        keyspace.first_version = keyspace.first_version.max(clock.now().ns / 1000);
+        Arc::new(Self {
+            clock,
+            keys: Keyspace::new(&keyspace),
+            buckets: Buckets::with_room_for(config.buckets),
+            lookup: Lookup::default(),
+            clients: Registry::default(),
+            slowlog: Slowlog::default(),
+            counters: (0..config.threads).map(|_| Counters::default()).collect(),
+            stops: AtomicBool::new(false),
+            run_id: run_id(),
+            config,
+        })
+    }
+
+    /// How clients begin.
+    pub(crate) const fn standing(&self) -> Standing {
+        match self.config.password {
+            Some(_) => Standing::Unknown,
+            None => Standing::Known,
+        }
+    }
+
+    pub(crate) fn sum(&self, counter: fn(&Counters) -> &Counter) -> u64 {
+        self.counters.iter().map(|one| counter(one).get()).sum()
+    }
+
+    /// What a command of a client may take.
+    pub(crate) fn limits(&self, standing: Standing) -> Limits {
+        match standing {
+            Standing::Known => Limits {
+                arg_bytes_max: self.config.value_bytes_max,
+                ..Limits::default()
+            },
+            Standing::Unknown => Limits::unauthenticated(),
+        }
+    }
+}
+
+/// 40 hexadecimal digits that tell this life of the server from others.
+fn run_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let part = |index: u64| format!("{:016x}", RandomState::new().hash_one(index));
+    let mut id: String = (0..3).map(part).collect();
+    id.truncate(40);
+    id
+}

@@ -1,0 +1,293 @@
+//! A thread with its connections.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use slab::Slab;
+use socket2::SockRef;
+
+use crate::client::Client;
+use crate::connection::{Connection, Scratch, Waits};
+use crate::counters::{Counter, Counters};
+use crate::server::{Listener, StartError};
+use crate::shared::Shared;
+
+/// Events that are taken from the kernel at once.
+const EVENTS: usize = 256;
+/// Clients that are accepted before others have their turn again.
+const ACCEPTS: usize = 64;
+/// Events of the wake-up carry this, those of listeners the numbers below.
+const WAKE: u64 = u64::MAX;
+const LISTENERS: u64 = u64::MAX - 1024;
+/// How often keys whose end has come are removed.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// How other threads reach a worker.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    arrivals: Mutex<Vec<Connection>>,
+    wake: OwnedFd,
+    connections: AtomicUsize,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Result<Self, StartError> {
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
+        Ok(Self {
+            arrivals: Mutex::default(),
+            wake: wake.map_err(StartError::kernel)?,
+            connections: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn ring(&self) {
+        // It is full only while the worker has not looked at all that rang before.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn give(&self, connection: Connection) {
+        self.arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+        self.ring();
+    }
+
+    fn take(&self) -> Vec<Connection> {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut arrivals)
+    }
+}
+
+pub(crate) struct Worker {
+    pub(crate) number: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// Only the first worker has any.
+    pub(crate) listeners: Vec<Listener>,
+    epoll: OwnedFd,
+    connections: Slab<Connection>,
+    /// Those that had their turn since answers were sent.
+    served: Vec<usize>,
+    scratch: Scratch,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        mailboxes: Arc<[Mailbox]>,
+        listeners: Vec<Listener>,
+    ) -> Result<Self, StartError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(StartError::kernel)?;
+        let worker = Self {
+            number,
+            shared,
+            mailboxes,
+            listeners,
+            epoll,
+            connections: Slab::new(),
+            served: Vec::new(),
+            scratch: Scratch::default(),
+        };
+        if let Some(mailbox) = worker.mailboxes.get(number) {
+            worker.listen(&mailbox.wake, WAKE)?;
+        }
+        for (listener, number) in worker.listeners.iter().zip(LISTENERS..) {
+            worker.listen(listener, number)?;
+        }
+        Ok(worker)
+    }
+
+    fn listen(&self, source: impl AsFd, number: u64) -> Result<(), StartError> {
+        let data = EventData::new_u64(number);
+        epoll::add(&self.epoll, source, data, EventFlags::IN).map_err(StartError::kernel)
+    }
+
+    /// Serves until the server stops.
+    pub(crate) fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        // One of them is enough to look after keys that nobody asks for.
+        let timeout = (self.number == 0).then_some(TICK);
+        let mut swept = self.shared.clock.now();
+        while !self.shared.stops.load(Ordering::Acquire) {
+            events.clear();
+            let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
+            if waited.is_err_and(|error| error != Errno::INTR) {
+                tracing::error!(worker = self.number, "waiting for clients failed");
+                return;
+            }
+            for event in &events {
+                self.handle(event);
+            }
+            self.flush();
+            if self.number == 0 {
+                let now = self.shared.clock.now();
+                if now.ms() - swept.ms() >= 100 {
+                    swept = now;
+                    self.shared.keys.advance(now.ms());
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: &Event) {
+        match event.data.u64() {
+            WAKE => self.woken(),
+            number if number >= LISTENERS => self.accept((number - LISTENERS) as usize),
+            number => self.serve(number as usize),
+        }
+    }
+
+    fn count(&self, counter: fn(&Counters) -> &Counter) {
+        if let Some(counters) = self.shared.counters.get(self.number) {
+            counter(counters).add(1);
+        }
+    }
+
+    fn serve(&mut self, number: usize) {
+        let Some(connection) = self.connections.get_mut(number) else {
+            return;
+        };
+        let counters = self.shared.counters.get(self.number);
+        let Some(counters) = counters else { return };
+        match connection.turn(&self.shared, counters, &mut self.scratch) {
+            Ok(()) => self.served.push(number),
+            Err(_) => self.close(number),
+        }
+    }
+
+    /// Sends the answers of all connections that had their turn. Each one earlier would wake up its
+    /// client earlier, but one at a time, and waking somebody takes longer than most commands.
+    fn flush(&mut self) {
+        let mut served = std::mem::take(&mut self.served);
+        for number in served.drain(..) {
+            let Some(connection) = self.connections.get_mut(number) else {
+                continue;
+            };
+            let counters = self.shared.counters.get(self.number);
+            let Some(counters) = counters else { return };
+            match connection.flush(counters, &mut self.scratch) {
+                Ok(waits) if waits == connection.waits => {}
+                Ok(waits) => {
+                    connection.waits = waits;
+                    let flags = match waits {
+                        Waits::ForCommands => EventFlags::IN,
+                        Waits::ForRoom => EventFlags::OUT,
+                    };
+                    let data = EventData::new_u64(number as u64);
+                    if epoll::modify(&self.epoll, &connection.socket, data, flags).is_err() {
+                        self.close(number);
+                    }
+                }
+                Err(_) => self.close(number),
+            }
+        }
+        self.served = served;
+    }
+
+    fn close(&mut self, number: usize) {
+        let connection = self.connections.remove(number);
+        self.shared.clients.remove(connection.client.info.id);
+        // Others may still hold the socket for a moment, so the kernel is told.
+        let _ = epoll::delete(&self.epoll, &connection.socket);
+        connection.client.info.kill();
+        if let Some(mailbox) = self.mailboxes.get(self.number) {
+            mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn woken(&mut self) {
+        let Some(mailbox) = self.mailboxes.get(self.number) else {
+            return;
+        };
+        let mut count = [0; 8];
+        // Nothing to read is as good.
+        let _ = rustix::io::read(&mailbox.wake, &mut count);
+        for connection in mailbox.take() {
+            self.adopt(connection);
+        }
+    }
+
+    fn adopt(&mut self, connection: Connection) {
+        let slot = self.connections.vacant_entry();
+        let data = EventData::new_u64(slot.key() as u64);
+        let added = epoll::add(&self.epoll, &connection.socket, data, EventFlags::IN);
+        match added {
+            Ok(()) => {
+                slot.insert(connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a client cannot be waited for");
+                self.shared.clients.remove(connection.client.info.id);
+                if let Some(mailbox) = self.mailboxes.get(self.number) {
+                    mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get(listener) else {
+                return;
+            };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let socket = match accept_with(listener, flags) {
+                Ok(socket) => Arc::new(socket),
+                Err(Errno::AGAIN) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a client cannot be accepted");
+                    return;
+                }
+            };
+            let addresses = listener.prepare(&SockRef::from(&*socket));
+            if self.shared.clients.count() >= self.shared.config.clients_max {
+                self.count(|counters| &counters.refused);
+                refuse(&socket);
+                continue;
+            }
+            self.count(|counters| &counters.connections);
+            let now = self.shared.clock.now();
+            let (peer, local) = addresses;
+            let info = self.shared.clients.add(&socket, peer, local, now);
+            let client = Client::new(info, self.shared.standing());
+            let connection = Connection::new(socket, client);
+            self.place(connection);
+        }
+    }
+
+    /// Gives a connection to the worker that has the fewest.
+    fn place(&mut self, connection: Connection) {
+        let counts = self
+            .mailboxes
+            .iter()
+            .map(|it| it.connections.load(Ordering::Relaxed));
+        let fewest = counts.enumerate().min_by_key(|(_, count)| *count);
+        let (number, _) = fewest.unwrap_or((self.number, 0));
+        if let Some(mailbox) = self.mailboxes.get(number) {
+            mailbox.connections.fetch_add(1, Ordering::Relaxed);
+            if number != self.number {
+                mailbox.give(connection);
+                return;
+            }
+        }
+        self.adopt(connection);
+    }
+}
+
+fn refuse(socket: &OwnedFd) {
+    use rustix::net::{SendFlags, send};
+    let text = b"-ERR max number of clients reached\r\n";
+    // Whoever is refused may be gone already.
+    let _ = send(socket, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
