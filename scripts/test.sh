@@ -28,6 +28,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
 fi
 
+scripts/install-valkey.sh
+
 # The products themselves: tests of documents and command lines drive these binaries.
 cargo build --quiet -p rustci -p valkyrie-cli -p yggdrasil-cli
 cargo test --workspace --exclude rustci-bench --quiet

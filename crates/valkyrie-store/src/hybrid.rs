@@ -1,0 +1,502 @@
+//! A chain of stores.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use yggdrasil::{Decision, Limit, Outcome};
+
+use crate::adapter::{
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
+    USUAL_LIMIT, Value, Written,
+};
+use crate::breaker::{Breaker, BreakerConfig, BreakerState};
+use crate::error::{Applied, StoreError};
+use crate::store::Store;
+
+/// How a chain behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HybridConfig {
+    /// When a store is left alone.
+    pub breaker: BreakerConfig,
+    /// Processes that would each count for themselves where a limit falls back to memory: each lets
+    /// through its share. Default: 1.
+    pub expected_nodes: u32,
+    /// Whether tokens are given when no store answers. Default: no.
+    pub limits_open: bool,
+}
+
+impl Default for HybridConfig {
+    fn default() -> Self {
+        Self {
+            breaker: BreakerConfig::default(),
+            expected_nodes: 1,
+            limits_open: false,
+        }
+    }
+}
+
+/// A store of a chain, with what is known of it.
+#[derive(Debug)]
+pub struct Backend {
+    store: Store,
+    breaker: Breaker,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// How a store of a chain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is asked.
+    pub state: BreakerState,
+    /// Operations that it answered.
+    pub answered: u64,
+    /// Operations for which it could not be reached or gave no answer.
+    pub failed: u64,
+    /// The last such failure.
+    pub last_error: Option<String>,
+}
+
+/// A chain of stores: the first is asked while it answers, the others in its place when it does not.
+///
+/// | class | operations | when the first store fails |
+/// |---|---|---|
+/// | [`Cache`](OpClass::Cache) | read, unconditional write and removal, lifetimes | the next one is asked; values may be missing or old, then and after the change back |
+/// | [`RateLimit`](OpClass::RateLimit) | buckets, counters | the next one is asked if the first was certainly not reached; stores do not share counts, so up to a burst more is let through at each change |
+/// | [`Coordination`](OpClass::Coordination) | leases, places, conditional writes, scan | an error, always: two stores would have two holders |
+///
+/// Clones share it.
+#[derive(Debug, Clone)]
+pub struct HybridStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    chain: Vec<Backend>,
+    config: HybridConfig,
+    fell_back: AtomicU64,
+}
+
+/// Whether an operation that may have been done may be done once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It comes to the same.
+    Harmless,
+    /// It would count twice.
+    Counts,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl HybridStore {
+    /// A chain of these stores, at least one, the first being the one that decides.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where there is none.
+    pub fn new(stores: impl IntoIterator<Item = Store>, config: HybridConfig) -> Result<Self> {
+        let backend = |store| Backend {
+            store,
+            breaker: Breaker::new(config.breaker),
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        };
+        let chain: Vec<_> = stores.into_iter().map(backend).collect();
+        if chain.is_empty() {
+            return Err(StoreError::Config("a chain of stores has none".to_owned()));
+        }
+        Ok(Self(Arc::new(Inner {
+            chain,
+            config,
+            fell_back: AtomicU64::new(0),
+        })))
+    }
+
+    /// How each store is, in the order of the chain.
+    #[must_use]
+    pub fn status(&self) -> Vec<BackendStatus> {
+        let status = |backend: &Backend| BackendStatus {
+            name: backend.store.name().to_owned(),
+            state: backend.breaker.state(),
+            answered: backend.answered.load(Ordering::Relaxed),
+            failed: backend.failed.load(Ordering::Relaxed),
+            last_error: backend.last_error().clone(),
+        };
+        self.0.chain.iter().map(status).collect()
+    }
+
+    /// Operations that another store than the first did.
+    #[must_use]
+    pub fn fell_back(&self) -> u64 {
+        self.0.fell_back.load(Ordering::Relaxed)
+    }
+
+    /// Does several operations on one store. They are done again, from the beginning, on the next one
+    /// only where the one that failed was certainly not applied and none before it wrote anything.
+    ///
+    /// # Errors
+    /// That of the operations.
+    pub async fn execute_with_fallback<T>(
+        &self,
+        mut work: impl FnMut(Attempt) -> Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    ) -> Result<T> {
+        let mut last = None;
+        for (place, backend) in self.0.chain.iter().enumerate() {
+            if !backend.breaker.allows(Instant::now()) {
+                last.get_or_insert_with(|| backend.left_alone());
+                continue;
+            }
+            let wrote = Arc::new(AtomicBool::new(false));
+            let attempt = Attempt {
+                store: backend.store.clone(),
+                wrote: Arc::clone(&wrote),
+            };
+            match work(attempt).await {
+                Ok(value) => {
+                    self.answered(place, backend);
+                    return Ok(value);
+                }
+                Err(error) => {
+                    backend.judge(&error);
+                    if !error.is_not_applied() || wrote.load(Ordering::Acquire) {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| StoreError::Config("a chain of stores has none".to_owned())))
+    }
+
+    /// Does an operation on the first store that may and can.
+    async fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        class: OpClass,
+        repeat: Repeat,
+        operation: impl Fn(usize, Store) -> F,
+    ) -> Result<T> {
+        let may_fall_back = class != OpClass::Coordination;
+        let stores = if may_fall_back { usize::MAX } else { 1 };
+        let mut last = None;
+        for (place, backend) in self.0.chain.iter().enumerate().take(stores) {
+            if !backend.breaker.allows(Instant::now()) {
+                last.get_or_insert_with(|| backend.left_alone());
+                continue;
+            }
+            match operation(place, backend.store.clone()).await {
+                Ok(value) => {
+                    self.answered(place, backend);
+                    return Ok(value);
+                }
+                Err(error) => {
+                    backend.judge(&error);
+                    let elsewhere = match error.applied() {
+                        Some(Applied::No) => true,
+                        Some(Applied::Unknown) => repeat == Repeat::Harmless,
+                        None => false,
+                    };
+                    if !elsewhere {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| StoreError::Config("a chain of stores has none".to_owned())))
+    }
+
+    fn answered(&self, place: usize, backend: &Backend) {
+        backend.breaker.succeeded();
+        backend.answered.fetch_add(1, Ordering::Relaxed);
+        if place > 0 {
+            self.0.fell_back.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The limit that a store of the chain holds: all of it, or this process' share.
+    fn share(&self, place: usize, store: &Store, limit: &Limit) -> Limit {
+        let nodes = self.0.config.expected_nodes.max(1);
+        if place == 0 || store.caps().shared || nodes == 1 {
+            return *limit;
+        }
+        let emission_ns = limit.emission_ns().saturating_mul(u64::from(nodes));
+        let burst = (limit.burst() / nodes).max(1);
+        Limit::new(emission_ns, burst).unwrap_or(*limit)
+    }
+}
+
+impl Backend {
+    fn last_error(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what an error says of the store. One that it answered says that it is there.
+    fn judge(&self, error: &StoreError) {
+        if error.applied().is_none() {
+            self.breaker.succeeded();
+            return;
+        }
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        *self.last_error() = Some(error.to_string());
+        if self.breaker.failed(Instant::now()) {
+            tracing::warn!(store = self.store.name(), %error, "store is left alone");
+        }
+    }
+
+    fn left_alone(&self) -> StoreError {
+        let cause = match &*self.last_error() {
+            Some(error) => format!("it is left alone for a while after: {error}"),
+            None => "it is left alone for a while".to_owned(),
+        };
+        StoreError::Unavailable {
+            store: self.store.name().to_owned(),
+            cause,
+            applied: Applied::No,
+        }
+    }
+}
+
+/// Conditional changes are how programs agree on something.
+const fn class_of(condition: Condition<'_>) -> OpClass {
+    match condition {
+        Condition::Always | Condition::Present => OpClass::Cache,
+        Condition::Absent | Condition::Equals(_) | Condition::Version(_) => OpClass::Coordination,
+    }
+}
+
+impl StoreAdapter for HybridStore {
+    fn name(&self) -> &str {
+        "hybrid"
+    }
+
+    fn caps(&self) -> Caps {
+        self.0
+            .chain
+            .first()
+            .map(|backend| backend.store.caps())
+            .unwrap_or_default()
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
+        let read = |_, store: Store| async move { store.read(key).await };
+        self.run(OpClass::Cache, Repeat::Harmless, read).await
+    }
+
+    async fn write(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Lifetime,
+        condition: Condition<'_>,
+    ) -> Result<Written> {
+        let write =
+            |_, store: Store| async move { store.write(key, value, lifetime, condition).await };
+        self.run(class_of(condition), Repeat::Harmless, write).await
+    }
+
+    async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
+        let remove = |_, store: Store| async move { store.remove(key, condition).await };
+        self.run(class_of(condition), Repeat::Harmless, remove)
+            .await
+    }
+
+    async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
+        let set = |_, store: Store| async move { store.set_lifetime(key, lifetime).await };
+        self.run(OpClass::Cache, Repeat::Harmless, set).await
+    }
+
+    async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
+        let ask = |_, store: Store| async move { store.lifetime(key).await };
+        self.run(OpClass::Cache, Repeat::Harmless, ask).await
+    }
+
+    /// Pages of different stores do not fit together, so a scan that has begun stays with the first
+    /// store.
+    async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
+        let scan = |_, store: Store| async move { store.scan(prefix, from).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, scan)
+            .await
+    }
+
+    async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
+        let add = |_, store: Store| async move { store.add(key, increment).await };
+        self.run(OpClass::RateLimit, Repeat::Counts, add).await
+    }
+
+    async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
+        let consume = |place, store: Store| {
+            let share = self.share(place, &store, limit);
+            async move { store.consume(key, &share, cost).await }
+        };
+        let repeat = match cost {
+            0 => Repeat::Harmless,
+            _ => Repeat::Counts,
+        };
+        match self.run(OpClass::RateLimit, repeat, consume).await {
+            Err(error) if error.applied().is_some() && self.0.config.limits_open => Ok(Decision {
+                outcome: Outcome::Allowed,
+                remaining: 0,
+                retry_after_ns: 0,
+                reset_after_ns: limit.room_ns(),
+            }),
+            decided => decided,
+        }
+    }
+
+    async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
+        let lease = |_, store: Store| async move { store.lease(key, holder, ttl).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, lease)
+            .await
+    }
+
+    async fn renew(&self, key: &[u8], fence: u64, ttl: Duration) -> Result<bool> {
+        let renew = |_, store: Store| async move { store.renew(key, fence, ttl).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, renew)
+            .await
+    }
+
+    async fn release(&self, key: &[u8], fence: u64) -> Result<bool> {
+        let release = |_, store: Store| async move { store.release(key, fence).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, release)
+            .await
+    }
+
+    async fn acquire(
+        &self,
+        key: &[u8],
+        holder: &[u8],
+        places: u32,
+        ttl: Duration,
+    ) -> Result<Acquired> {
+        let acquire =
+            |_, store: Store| async move { store.acquire(key, holder, places, ttl).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, acquire)
+            .await
+    }
+
+    async fn give_back(&self, key: &[u8], holder: &[u8]) -> Result<bool> {
+        let give_back = |_, store: Store| async move { store.give_back(key, holder).await };
+        self.run(OpClass::Coordination, Repeat::Harmless, give_back)
+            .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let ping = |_, store: Store| async move { store.ping().await };
+        self.run(OpClass::Cache, Repeat::Harmless, ping).await
+    }
+
+    fn usual_limit(&self) -> Limit {
+        let first = self.0.chain.first();
+        first.map_or(USUAL_LIMIT, |backend| backend.store.usual_limit())
+    }
+}
+
+/// A store for one go of [`execute_with_fallback`](HybridStore::execute_with_fallback), which remembers
+/// whether anything may have been written.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    store: Store,
+    wrote: Arc<AtomicBool>,
+}
+
+impl Attempt {
+    /// What came of an operation that writes.
+    fn wrote<T>(&self, result: Result<T>) -> Result<T> {
+        let may_have = match &result {
+            Ok(_) => true,
+            Err(error) => error.applied() == Some(Applied::Unknown),
+        };
+        if may_have {
+            self.wrote.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl StoreAdapter for Attempt {
+    fn name(&self) -> &str {
+        self.store.name()
+    }
+
+    fn caps(&self) -> Caps {
+        self.store.caps()
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.store.read(key).await
+    }
+
+    async fn write(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Lifetime,
+        condition: Condition<'_>,
+    ) -> Result<Written> {
+        self.wrote(self.store.write(key, value, lifetime, condition).await)
+    }
+
+    async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
+        self.wrote(self.store.remove(key, condition).await)
+    }
+
+    async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
+        self.wrote(self.store.set_lifetime(key, lifetime).await)
+    }
+
+    async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
+        self.store.lifetime(key).await
+    }
+
+    async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
+        self.store.scan(prefix, from).await
+    }
+
+    async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
+        self.wrote(self.store.add(key, increment).await)
+    }
+
+    async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
+        self.wrote(self.store.consume(key, limit, cost).await)
+    }
+
+    async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
+        self.wrote(self.store.lease(key, holder, ttl).await)
+    }
+
+    async fn renew(&self, key: &[u8], fence: u64, ttl: Duration) -> Result<bool> {
+        self.wrote(self.store.renew(key, fence, ttl).await)
+    }
+
+    async fn release(&self, key: &[u8], fence: u64) -> Result<bool> {
+        self.wrote(self.store.release(key, fence).await)
+    }
+
+    async fn acquire(
+        &self,
+        key: &[u8],
+        holder: &[u8],
+        places: u32,
+        ttl: Duration,
+    ) -> Result<Acquired> {
+        self.wrote(self.store.acquire(key, holder, places, ttl).await)
+    }
+
+    async fn give_back(&self, key: &[u8], holder: &[u8]) -> Result<bool> {
+        self.wrote(self.store.give_back(key, holder).await)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.store.ping().await
+    }
+
+    fn usual_limit(&self) -> Limit {
+        self.store.usual_limit()
+    }
+}

@@ -1,0 +1,159 @@
+//! Redis, Valkey and Yggdrasil over the network.
+
+mod link;
+mod ops;
+mod scripts;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::io::tcp::TcpSettings;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+use yggdrasil::Limit;
+
+use crate::adapter::USUAL_LIMIT;
+use crate::error::StoreError;
+use link::Links;
+
+/// How a server is reached.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// What the store is called in errors, logs and metrics. Default: `redis`.
+    pub name: String,
+    /// `redis://`, `valkey://` or `yggdrasil://` with host and port, or `redis+unix:///path`.
+    pub url: String,
+    /// The user; without one it is the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// Connections, each for many operations at once, 1 to 64. Default: 2.
+    pub connections: usize,
+    /// Time to connect. Default: 1 s.
+    pub connect_timeout: Duration,
+    /// Time for an answer. Default: 1 s.
+    pub timeout: Duration,
+    /// The limit of [`try_consume`](crate::StoreAdapter::try_consume).
+    pub usual_limit: Limit,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            name: "redis".to_owned(),
+            url: "redis://127.0.0.1:6379".to_owned(),
+            username: None,
+            password: None,
+            connections: 2,
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            usual_limit: USUAL_LIMIT,
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("name", &self.name)
+            .field("username", &self.username)
+            .field("connections", &self.connections)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a server is, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// Redis.
+    Redis,
+    /// Valkey.
+    Valkey,
+    /// Yggdrasil, which does by itself what the others need scripts for.
+    Yggdrasil,
+}
+
+/// A store over the network. Clones share its connections.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    links: Links,
+    usual_limit: Limit,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store that connects when it is first asked for something.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where the URL is none.
+    pub fn new(config: &RedisConfig) -> Result<Self, StoreError> {
+        let wrong = |cause: String| StoreError::Config(format!("{}: {cause}", config.name));
+        if !(1..=64).contains(&config.connections) {
+            let count = config.connections;
+            return Err(wrong(format!("{count} connections; set 1 to 64")));
+        }
+        let info = connection_info(config).map_err(wrong)?;
+        let client = redis::Client::open(info).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self(Arc::new(Inner {
+            name: config.name.clone(),
+            links: Links::new(client, config),
+            usual_limit: config.usual_limit,
+        })))
+    }
+
+    /// What the server says it is.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn flavor(&self) -> Result<Flavor, StoreError> {
+        Ok(self.link().await?.flavor)
+    }
+}
+
+fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, String> {
+    let (scheme, rest) = config
+        .url
+        .split_once("://")
+        .ok_or_else(|| format!("'{}' is no URL; write redis://HOST:PORT", config.url))?;
+    let url = match scheme {
+        "redis" | "redis+unix" => config.url.clone(),
+        "valkey" | "yggdrasil" => format!("redis://{rest}"),
+        other => {
+            return Err(format!(
+                "the scheme '{other}' is unknown; it is redis, valkey, yggdrasil or redis+unix"
+            ));
+        }
+    };
+    if rest
+        .split('/')
+        .next()
+        .is_some_and(|host| host.contains('@'))
+    {
+        return Err("a password does not belong into a URL; set it by itself".to_owned());
+    }
+    let info = url
+        .as_str()
+        .into_connection_info()
+        .map_err(|error| error.to_string())?;
+    let mut settings = info.redis_settings().clone();
+    if let Some(username) = &config.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        settings = settings.set_password(password);
+    }
+    // Without it, answers wait for each other (redis-rs/redis-rs#2195).
+    let tcp = TcpSettings::default().set_nodelay(true);
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}

@@ -1,0 +1,8 @@
+//! Stores over real servers.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop the test")]
+
+mod conformance;
+mod fallback;
+mod oracle;
+mod server;
