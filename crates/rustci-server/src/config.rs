@@ -9,6 +9,7 @@ use rustci_scheduler::SchedulerConfig;
 use telemetry::otlp::OtlpConfig;
 use valkyrie::Endpoint;
 
+use crate::api::ApiLimit;
 use crate::content::ContentConfig;
 use crate::limits::SNAPSHOT_RECORDS;
 use crate::pipelines::CronClock;
@@ -45,6 +46,8 @@ pub struct ServerConfig {
     pub schedules: Option<CronClock>,
     /// How long runs are kept after their end, with their logs. Default: for ever.
     pub keep_runs: Option<Duration>,
+    /// How often an address may ask the API. Default: without a limit.
+    pub api_limit: Option<ApiLimit>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -67,6 +70,7 @@ impl ServerConfig {
             public_url: None,
             schedules: None,
             keep_runs: None,
+            api_limit: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

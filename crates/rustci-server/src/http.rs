@@ -97,7 +97,8 @@ async fn serve(listener: std::net::TcpListener, router: Router, stopped: watch::
         // An error means that the owner is gone, which is the same.
         let _ = until.wait_for(|stop| *stop).await;
     };
-    let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(graceful);
     let mut cut_off = stopped;
     tokio::select! {
         result = serving => {

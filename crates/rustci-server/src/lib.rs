@@ -47,6 +47,7 @@ mod server;
 pub mod token;
 mod traces;
 
+pub use api::ApiLimit;
 pub use config::ServerConfig;
 pub use http::HttpError;
 pub use job_token::{JobTokens, needs_api};

@@ -51,6 +51,7 @@ impl ReadOnly {
             schedules: Schedules::default(),
             health,
             metrics: Metrics::new(),
+            api_limit: None,
         };
         Ok(Self {
             app,

@@ -174,11 +174,11 @@ impl Server {
             schedules,
             health,
             metrics,
+            api_limit: config.api_limit,
         };
         let sweeper = sweeper(&app, shard.started.handle.clone())?;
-        let http = http.map(|bound| bound.serve(api::router(app.clone())));
+        let http = serve(http, &app)?;
         let retention = retention(config.keep_runs, &app, Layout(&config.data_dir).logs())?;
-        let http = http.transpose()?;
         Ok(Self {
             http,
             _sweeper: sweeper,
@@ -233,6 +233,12 @@ fn tracer(
 ) -> Result<Option<Tracer>, StartError> {
     let start = |to| Tracer::start(to, ended, catalogue.queries(), metrics.rustci.clone());
     to.map(start).transpose().map_err(StartError::Thread)
+}
+
+/// Serves the API where it was bound, if anywhere.
+fn serve(http: Option<BoundHttp>, app: &App) -> Result<Option<HttpServer>, HttpError> {
+    let serve = |bound: BoundHttp| bound.serve(api::router(app.clone()));
+    http.map(serve).transpose()
 }
 
 /// Takes the address of HTTP, so that jobs can be told where the API is, and makes what signs their

@@ -10,6 +10,7 @@ mod place;
 pub(crate) mod queue;
 pub(crate) mod reports;
 pub(crate) mod secrets;
+pub(crate) mod store;
 
 use std::path::PathBuf;
 
@@ -284,6 +285,9 @@ pub(crate) struct ServeArgs {
     /// When a change counts as stored
     #[arg(long, value_enum, default_value_t = SyncMode::Group)]
     pub(crate) sync: SyncMode,
+    /// How often clients may ask, and where that is counted.
+    #[command(flatten)]
+    pub(crate) limits: store::StoreArgs,
 }
 
 /// `rustci runner`.

@@ -19,6 +19,7 @@ pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: RouteTimes,
     streams: Family<Label, Gauge>,
+    limited: Counter,
 }
 
 impl HttpMetrics {
@@ -27,6 +28,7 @@ impl HttpMetrics {
             requests: Family::default(),
             durations: RouteTimes::new_with_constructor(short_times),
             streams: Family::default(),
+            limited: Counter::default(),
         };
         registry.register(
             "rustci_http_requests",
@@ -44,7 +46,17 @@ impl HttpMetrics {
             "Clients that follow a run or a log",
             metrics.streams.clone(),
         );
+        registry.register(
+            "rustci_http_requests_limited",
+            "Requests that were refused because their address asks too often",
+            metrics.limited.clone(),
+        );
         metrics
+    }
+
+    /// Counts a request that was refused because its address asks too often.
+    pub fn limited(&self) {
+        self.limited.inc();
     }
 
     /// Counts a request: `route` is the template, and `status` the code of the answer.

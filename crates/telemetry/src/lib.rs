@@ -25,6 +25,7 @@ mod report;
 mod rustci;
 mod size;
 mod span_ids;
+mod stores;
 mod tally;
 mod valkyrie;
 
@@ -34,5 +35,6 @@ pub use metrics::{CONTENT_TYPE, Metrics};
 pub use peers::{Instance, PeerReports, Taken};
 pub use rustci::{JobState, RustciMetrics};
 pub use span_ids::{Work, span_id};
+pub use stores::StoreMetrics;
 pub use tally::{FrameCounts, FrameTally};
 pub use valkyrie::{Direction, OpenConnection, ValkyrieMetrics};

@@ -9,7 +9,9 @@ use prometheus_client::{
 };
 
 use crate::process::Process;
-use crate::{ContentMetrics, HttpMetrics, PeerReports, RustciMetrics, ValkyrieMetrics};
+use crate::{
+    ContentMetrics, HttpMetrics, PeerReports, RustciMetrics, StoreMetrics, ValkyrieMetrics,
+};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -34,6 +36,8 @@ pub struct Metrics {
     pub peers: PeerReports,
     /// The API's families, `rustci_http_*`.
     pub http: HttpMetrics,
+    /// The families of stores, `rustci_store_*`.
+    pub stores: StoreMetrics,
     registry: Arc<Registry>,
 }
 
@@ -46,6 +50,7 @@ impl Metrics {
         let rustci = RustciMetrics::register(&mut registry);
         let content = ContentMetrics::register(&mut registry);
         let http = HttpMetrics::register(&mut registry);
+        let stores = StoreMetrics::register(&mut registry);
         let peers = PeerReports::register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("rustci_build", "The program that answers", build);
@@ -56,6 +61,7 @@ impl Metrics {
             content,
             peers,
             http,
+            stores,
             registry: Arc::new(registry),
         }
     }

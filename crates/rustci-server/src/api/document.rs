@@ -182,6 +182,7 @@ fn complete(path: &str, method: HttpMethod, operation: &mut Operation) {
         "The path, the query, a header or the body is not as documented.",
     );
     add("401", "The token is missing or wrong.");
+    add("429", "The address asks too often.");
     add(
         "503",
         "The server is overloaded, stopping, or its storage failed.",

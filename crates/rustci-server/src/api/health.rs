@@ -10,6 +10,7 @@ use crate::api::App;
 use crate::api::answers::{Conflict, Unavailable};
 use crate::api::extract::Json;
 use crate::api::problem::ApiError;
+use crate::api::rate;
 use crate::api::view::{HealthView, VersionView};
 use crate::catalogue::Catalogue;
 use crate::health::Health;
@@ -61,7 +62,10 @@ async fn ready(State(app): State<App>) -> Result<Json<HealthView>, ApiError> {
     let ask = |catalogue: &Catalogue| catalogue.applied();
     let catalogue = async { app.queries.ask(ask).await.map_err(ApiError::from) };
     answers("catalogue", catalogue).await?;
-    Ok(healthy("ready", ["storage", "engine", "catalogue"]))
+    let mut view = healthy("ready", ["storage", "engine", "catalogue"]);
+    // Without a store limits are counted elsewhere; work is taken all the same.
+    view.0.checks.extend(rate::stores(&app));
+    Ok(view)
 }
 
 async fn answers<T>(
@@ -96,6 +100,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
         // The counters are of use even when the gauges are a little old.
         let _ = engine.measure().await;
     }
+    rate::measure(&app);
     (
         [(CONTENT_TYPE, telemetry::CONTENT_TYPE)],
         app.metrics.encode(),

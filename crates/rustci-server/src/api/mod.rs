@@ -43,6 +43,7 @@ mod page;
 mod pipelines;
 mod problem;
 mod queue;
+mod rate;
 mod rerun;
 mod rows;
 mod runners;
@@ -81,6 +82,7 @@ use crate::token::ApiToken;
 
 pub(crate) use backup::Backups;
 pub use problem::{ApiError, Large, Listed};
+pub use rate::ApiLimit;
 pub(crate) use runs::plan;
 
 /// What the handlers work with; cloning it clones pointers.
@@ -105,6 +107,8 @@ pub(crate) struct App {
     pub(crate) schedules: Schedules,
     pub(crate) health: HealthCell,
     pub(crate) metrics: Metrics,
+    /// How often an address may ask; none without a limit.
+    pub(crate) api_limit: Option<ApiLimit>,
 }
 
 /// All routes over `app`.
@@ -137,6 +141,7 @@ fn guarded(routes: OpenApiRouter<App>, app: &App, contract: &Arc<Contract>) -> R
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(from_fn_with_state(app.clone(), auth::require_token))
+        .layer(from_fn_with_state(app.clone(), rate::keep))
 }
 
 /// The `OpenAPI` document of all routes, as JSON text.

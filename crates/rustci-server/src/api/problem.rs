@@ -1,5 +1,7 @@
 //! Everything that can go wrong in a request.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use rustci_pipeline::Diagnostic;
@@ -166,6 +168,9 @@ pub enum ApiError {
     /// The data directory is open for reading only.
     #[error("this server only reads; no server process owns its data directory")]
     ReadOnly,
+    /// The caller's address asks more often than it may.
+    #[error("this address asks too often; the next request is taken in {} ms", .0.as_millis())]
+    RateLimited(Duration),
     /// Too much waits for the engine or the catalogue.
     #[error("the server has more work waiting than it takes")]
     Overloaded,
@@ -298,6 +303,7 @@ impl ApiError {
             Self::BackupRunning => &rows::BACKUP_RUNNING,
             Self::BackupFailed(_) => &rows::BACKUP_FAILED,
             Self::ReadOnly => &rows::READ_ONLY,
+            Self::RateLimited(_) => &rows::RATE_LIMITED,
             Self::Overloaded => &rows::OVERLOADED,
             Self::Storage(_) => &rows::STORAGE_FAILED,
             Self::Stopping => &rows::STOPPING,
@@ -355,6 +361,11 @@ impl IntoResponse for ApiError {
             Self::Unauthorized => {
                 let bearer = HeaderValue::from_static("Bearer realm=\"rustci\"");
                 headers.insert(header::WWW_AUTHENTICATE, bearer);
+            }
+            Self::RateLimited(wait) => {
+                let seconds = wait.as_nanos().div_ceil(1_000_000_000);
+                let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -269,6 +269,13 @@ pub(crate) const READ_ONLY: Row = Row {
     hint: "start `rustci serve` on this data directory",
 };
 
+pub(crate) const RATE_LIMITED: Row = Row {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    code: "rate_limited",
+    title: "Too many requests",
+    hint: "wait as long as `Retry-After` says; `rustci serve --api-rate` sets how many are taken",
+};
+
 pub(crate) const OVERLOADED: Row = Row {
     status: StatusCode::SERVICE_UNAVAILABLE,
     code: "overloaded",
@@ -336,6 +343,7 @@ pub(crate) const ALL: &[&Row] = &[
     &SOURCE_GONE,
     &IDEMPOTENCY_MISMATCH,
     &READ_ONLY,
+    &RATE_LIMITED,
     &OVERLOADED,
     &STORAGE_FAILED,
     &STOPPING,

@@ -569,7 +569,7 @@ pub enum NewSource {
 pub struct HealthView {
     /// `ok`, `started` or `ready`.
     pub status: String,
-    /// The parts that were asked, each with `ok`.
+    /// The parts that were asked, each with `ok`; a store that is left alone with why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, String>,
 }

@@ -8,19 +8,23 @@ mod document;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, Stop};
 use rustci_server::api::view::{RunView, RunnerList, Status};
 use rustci_server::blobs::BlobDigest;
-use rustci_server::{ReadOnly, Server, ServerConfig};
+use rustci_server::{ApiLimit, ReadOnly, Server, ServerConfig};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 use valkyrie::{Endpoint, Shard};
+use valkyrie_store::{HybridConfig, HybridStore, Limit, MemoryStore};
 
 use cases::{ASKS, Body as Sent, CASES, Case, DONE, ELSEWHERE, WAITS, run_of};
 use document::{Operation, document, operations};
@@ -48,6 +52,11 @@ impl Fixture {
         };
         let mut config = ServerConfig::new(dir.path().join("data"));
         config.valkyrie = vec![endpoint.clone()];
+        // Only requests that say where they come from are counted.
+        config.api_limit = Some(ApiLimit {
+            limit: Limit::per(1, Duration::from_secs(3600), 1).unwrap(),
+            store: HybridStore::new([MemoryStore::new().into()], HybridConfig::default()).unwrap(),
+        });
         let server = Server::start(config).unwrap();
         let router = server.router();
         let runner = |name: &str| {
@@ -338,6 +347,20 @@ async fn shared_errors(fixture: &Fixture, seen: &mut Seen, operation: &Operation
     for (status, request) in answers {
         let answer = fixture.send(request).await;
         seen.check(id, status, &answer);
+    }
+    if statuses.contains(&429) {
+        // The second request of an address that may send one.
+        let stranger = || {
+            let mut request = fixture.of(case);
+            request.headers_mut().remove("authorization");
+            let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        };
+        fixture.send(stranger()).await;
+        let answer = fixture.send(stranger()).await;
+        seen.check(id, 429, &answer);
+        assert!(answer.headers.contains_key("retry-after"));
     }
     if statuses.contains(&304) && case.status == 200 {
         let answer = unchanged(fixture, case).await;

@@ -1,19 +1,25 @@
 //! `rustci serve`.
 
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustci_server::content::ContentConfig;
 use rustci_server::pipelines::CronClock;
 use rustci_server::token::TOKEN_FILE;
-use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
+use rustci_server::{ApiLimit, SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;
 use telemetry::logging::{LogFormat, init};
 use tracing::level_filters::LevelFilter;
 use valkyrie::Endpoint;
+use valkyrie_store::{
+    HybridConfig, HybridStore, MemoryStore, RedisConfig, RedisStore, Store, StoreError,
+};
 
 use super::runner::endpoint;
+use crate::args::store::StoreArgs;
 use crate::args::{ServeArgs, SyncMode};
 use crate::dirs;
 use crate::engine::secrets;
@@ -29,6 +35,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Where runners connect unless told otherwise, beside the socket in the data directory.
 const DEFAULT_ENDPOINT: &str = "valkyrie+tcp://127.0.0.1:7443";
+
+/// How long a store of limits may take.
+const STORE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs a server until a signal ends it.
 ///
@@ -80,8 +89,62 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         },
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
         schedules: Some(CronClock::default()),
+        api_limit: api_limit(&args.limits)?,
         ..ServerConfig::new(data.to_owned())
     })
+}
+
+/// How often addresses may ask, counted in the stores that are named and after them in memory.
+fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
+    let usage = |error: StoreError| Failure::Usage {
+        message: format!("--store {error}"),
+        hint: "write redis://HOST:PORT, valkey://HOST:PORT or yggdrasil://HOST:PORT".to_owned(),
+    };
+    let file = args.store_password_file.as_deref();
+    let password = file.map(password).transpose()?;
+    let store = |(url, number): (&String, usize)| {
+        let kind = url.split("://").next().unwrap_or_default();
+        let config = RedisConfig {
+            // Short and without an address, since it is a label of metrics.
+            name: format!("{kind}-{number}"),
+            url: url.clone(),
+            username: args.store_user.clone(),
+            password: password.clone(),
+            // Nobody waits longer for an answer of the API because of its limit.
+            connect_timeout: STORE_PATIENCE,
+            timeout: STORE_PATIENCE,
+            ..RedisConfig::default()
+        };
+        RedisStore::new(&config).map(Store::from)
+    };
+    let mut stores: Vec<Store> = args
+        .store
+        .iter()
+        .zip(1..)
+        .map(store)
+        .collect::<Result<_, _>>()
+        .map_err(usage)?;
+    stores.push(MemoryStore::new().into());
+    let store = HybridStore::new(stores, HybridConfig::default()).map_err(usage)?;
+    Ok(args.api_rate.0.map(|limit| ApiLimit { limit, store }))
+}
+
+/// The password in a file that nobody else can read.
+fn password(path: &Path) -> Result<String, Failure> {
+    let wrong = |why: String| Failure::Usage {
+        message: format!("{}: {why}", path.display()),
+        hint: "write the password into a file with mode 600".to_owned(),
+    };
+    let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(wrong(format!("others can read it (mode {mode:o})")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    match text.trim_end() {
+        "" => Err(wrong("there is no password in it".to_owned())),
+        password => Ok(password.to_owned()),
+    }
 }
 
 fn endpoints(args: &ServeArgs, data: &Path) -> Result<Vec<Endpoint>, Failure> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Check;
 use crate::api::client::Api;
-use crate::api::view::{QueueView, RunList, RunnerList, RunnerState, RunnerView};
+use crate::api::view::{HealthView, QueueView, RunList, RunnerList, RunnerState, RunnerView};
 use crate::failure::Failure;
 
 /// Clocks that are further apart confuse whoever reads times of both.
@@ -27,8 +27,8 @@ pub(crate) async fn checks(api: &Api) -> Vec<Check> {
         Check::ok("reachable", format!("{} answers", api.place())),
         same_version(&version),
         clock(api).await,
-        ready(api).await,
     ];
+    checks.extend(ready(api).await);
     if let Err(failure) = api.get::<RunList>("/api/v1/runs?limit=1").await {
         let hint = failure.hint().unwrap_or_default();
         checks.push(Check::fail("token", failure.to_string(), hint));
@@ -71,11 +71,25 @@ async fn clock(api: &Api) -> Check {
     Check::ok("clock", "the same time as here")
 }
 
-async fn ready(api: &Api) -> Check {
-    match api.get::<Value>("/readyz").await {
-        Ok(_) => Check::ok("ready", "it takes work"),
-        Err(failure) => failed("ready", &failure),
-    }
+async fn ready(api: &Api) -> Vec<Check> {
+    let view = match api.get::<HealthView>("/readyz").await {
+        Ok(view) => view,
+        Err(failure) => return vec![failed("ready", &failure)],
+    };
+    let mut checks = vec![Check::ok("ready", "it takes work")];
+    let stores = view.checks.iter().filter_map(|(part, state)| {
+        let store = part.strip_prefix("store ")?;
+        Some(match state.as_str() {
+            "ok" => Check::ok("store", format!("{store} is asked")),
+            state => {
+                let message =
+                    format!("{store} is left alone, limits are counted elsewhere: {state}");
+                Check::warn("store", message, "see that it runs, and what --store names")
+            }
+        })
+    });
+    checks.extend(stores);
+    checks
 }
 
 async fn runners(api: &Api) -> Vec<Check> {

@@ -98,6 +98,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rustci_content_freed_bytes", "counted by each sweep"),
     ("rustci_content_removed", "counted by each sweep"),
     ("rustci_content_stored_bytes", "counted by each sweep"),
+    (
+        "rustci_http_requests_limited",
+        "rate.rs of the server: addresses of this machine are not limited",
+    ),
+    ("rustci_store_failures", "rate.rs of the server"),
+    ("rustci_store_fallbacks", "rate.rs of the server"),
+    ("rustci_store_operations", "rate.rs of the server"),
+    ("rustci_store_up", "rate.rs of the server"),
     ("rustci_traces", "traces.rs, with a collector"),
     (
         "valkyrie_alerts",

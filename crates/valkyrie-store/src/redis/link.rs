@@ -110,13 +110,17 @@ impl RedisStore {
             ErrorKind::AuthenticationFailed | ErrorKind::Server(_) | ErrorKind::Extension => {
                 StoreError::Unavailable {
                     store: self.0.name.clone(),
-                    cause: format!("it refuses the connection: {}", words(&error)),
+                    cause: format!(
+                        "{} refuses the connection: {}",
+                        self.0.address,
+                        words(&error)
+                    ),
                     applied: Applied::No,
                 }
             }
             _ => StoreError::Unavailable {
                 store: self.0.name.clone(),
-                cause: format!("it cannot be reached: {}", words(&error)),
+                cause: format!("{} cannot be reached: {}", self.0.address, words(&error)),
                 applied: Applied::No,
             },
         })

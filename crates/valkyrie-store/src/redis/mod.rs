@@ -80,6 +80,8 @@ pub struct RedisStore(Arc<Inner>);
 
 struct Inner {
     name: String,
+    /// Host and port, or the path of a socket.
+    address: String,
     links: Links,
     usual_limit: Limit,
 }
@@ -104,9 +106,10 @@ impl RedisStore {
             return Err(wrong(format!("{count} connections; set 1 to 64")));
         }
         let info = connection_info(config).map_err(wrong)?;
-        let client = redis::Client::open(info).map_err(|error| wrong(error.to_string()))?;
+        let client = redis::Client::open(info.clone()).map_err(|error| wrong(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
             name: config.name.clone(),
+            address: info.addr().to_string(),
             links: Links::new(client, config),
             usual_limit: config.usual_limit,
         })))
