@@ -124,7 +124,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "yggdrasil",
-        about: "token buckets in process: hot, ten million, how long one takes, how large one is",
+        about: "token buckets and keys in process; the server beside redis-server and valkey-server",
         run: yggdrasil::run,
     },
     Bench {

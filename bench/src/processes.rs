@@ -16,6 +16,15 @@ pub(crate) fn rustci() -> Result<PathBuf> {
     beside("rustci")
 }
 
+/// The `yggdrasil` program: the one that `YGGDRASIL_BENCH_PROGRAM` names, or one built beside this.
+pub(crate) fn yggdrasil() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("YGGDRASIL_BENCH_PROGRAM") {
+        return Ok(program.into());
+    }
+    build(&["-p", "yggdrasil-cli"])?;
+    beside("yggdrasil")
+}
+
 /// The program of this package that counts allocations, built with the features that this one has.
 pub(crate) fn allocations() -> Result<PathBuf> {
     let name = "rustci-bench-allocations";
@@ -72,6 +81,27 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", self.0.id()))?;
         let nanos = stat.split_whitespace().next().context("no schedstat")?;
         Ok(nanos.parse::<f64>()? / 1e3)
+    }
+
+    /// Processor time of all its threads in microseconds.
+    pub(crate) fn all_cpu_us(&self) -> Result<f64> {
+        let mut nanos = 0.0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let run = stat.split_whitespace().next().context("no schedstat")?;
+            nanos += run.parse::<f64>()?;
+        }
+        Ok(nanos / 1e3)
+    }
+
+    /// Processor time that it spent outside of the kernel, in microseconds, by the kernel's ticks.
+    pub(crate) fn user_us(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        // The name of the program, in parentheses, may have spaces.
+        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
+        let ticks = fields.split_whitespace().nth(11).context("no utime")?;
+        let each = 1e6 / rustix::param::clock_ticks_per_second() as f64;
+        Ok(ticks.parse::<f64>()? * each)
     }
 
     /// Resident memory in KiB.

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show how a server is: clients, commands a second, memory, hits
     Inspect(InspectArgs),
+    /// Have a server that keeps its keys write them down as a whole
+    Snapshot(SnapshotArgs),
     /// List the commands that servers have
     Commands,
     /// Print completions for a shell, to be sourced by it
@@ -69,6 +71,15 @@ pub(crate) struct ServeArgs {
     /// Token buckets in use at the same time; each takes 24 bytes
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     pub(crate) buckets: usize,
+    /// Directory where keys are kept [default: in memory only]
+    #[arg(long, value_name = "DIR", env = "YGGDRASIL_DATA")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// When a change is answered: on the disk, at most 100 ms before that, or as the system likes
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = SyncArg::Group)]
+    pub(crate) sync: SyncArg,
+    /// Records after which a snapshot is made, such as 1G
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    pub(crate) snapshot_after: usize,
     /// Commands that take longer are kept in the slow log
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10ms")]
     pub(crate) slow: Duration,
@@ -83,6 +94,28 @@ pub(crate) enum EvictionArg {
     AnyKey,
     /// Keys that are used little and would end anyway
     WithEnd,
+}
+
+/// When a change is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncArg {
+    /// When it is on the disk
+    Always,
+    /// At once, and within 100 ms it is on the disk
+    Group,
+    /// At once, and the system decides when it is on the disk
+    Os,
+}
+
+/// `yggdrasil snapshot`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// Where the server listens: HOST:PORT, or a path for a Unix socket
+    #[arg(default_value = "127.0.0.1:7777", value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// File with the password
+    #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 /// `yggdrasil inspect`.

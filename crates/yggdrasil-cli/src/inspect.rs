@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use resp::Reply;
 use serde_json::json;
 
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, SnapshotArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, print};
@@ -35,6 +35,17 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         false => text(&args.address, &info, rate),
     };
     print(view.as_bytes())
+}
+
+pub(crate) fn snapshot(args: &SnapshotArgs) -> Result<(), Failure> {
+    let password = args
+        .password_file
+        .as_deref()
+        .map(output::password)
+        .transpose()?;
+    let mut client = Client::connect(&args.address, password.as_deref())?;
+    client.ask(&[b"BGSAVE"])?;
+    print(b"a snapshot is being made; `yggdrasil inspect` shows the server\n")
 }
 
 /// The part of reads that found their key; `None` before the first.

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Snapshot(args) => inspect::snapshot(args),
         Command::Commands => output::commands(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

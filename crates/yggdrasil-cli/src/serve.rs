@@ -5,9 +5,9 @@ use signal_hook::iterator::Signals;
 use telemetry::logging::{LogFormat, init};
 use tracing::level_filters::LevelFilter;
 use yggdrasil::{Eviction, KeyspaceConfig};
-use yggdrasil_service::{Secret, Server, ServerConfig};
+use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync};
 
-use crate::args::{EvictionArg, ServeArgs};
+use crate::args::{EvictionArg, ServeArgs, SyncArg};
 use crate::failure::Failure;
 use crate::output::{self, print};
 
@@ -53,6 +53,15 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
         },
         value_bytes_max: args.max_value,
         slow: args.slow,
+        persist: args.data_dir.clone().map(|directory| PersistConfig {
+            sync: match args.sync {
+                SyncArg::Always => Sync::Always,
+                SyncArg::Group => Sync::Group,
+                SyncArg::Os => Sync::Os,
+            },
+            snapshot_bytes: args.snapshot_after as u64,
+            ..PersistConfig::new(directory)
+        }),
     })
 }
 
@@ -71,6 +80,9 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
             path.display()
         );
     }
-    text += "keys are in memory only; Ctrl-C ends\n";
+    text += &match &args.data_dir {
+        None => "keys are in memory only; Ctrl-C ends\n".to_owned(),
+        Some(directory) => format!("keys are kept in {}; Ctrl-C ends\n", directory.display()),
+    };
     text
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use yggdrasil::KeyspaceConfig;
 
+use crate::persist::PersistConfig;
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -32,6 +34,8 @@ pub struct ServerConfig {
     pub value_bytes_max: usize,
     /// Commands that take longer are kept in the slow log. Default: 10 ms.
     pub slow: Duration,
+    /// Where keys are kept. Default: in memory only. Buckets are full again after a start.
+    pub persist: Option<PersistConfig>,
 }
 
 impl Default for ServerConfig {
@@ -47,6 +51,7 @@ impl Default for ServerConfig {
             keyspace: KeyspaceConfig::default(),
             value_bytes_max: 1 << 20,
             slow: Duration::from_millis(10),
+            persist: None,
         }
     }
 }

@@ -67,7 +67,7 @@ impl Connection {
     /// Reads and does commands; their answers wait for [`flush`](Self::flush).
     pub(crate) fn turn(
         &mut self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         counters: &Counters,
         scratch: &mut Scratch,
     ) -> Result<(), Ended> {
@@ -104,7 +104,7 @@ impl Connection {
     /// Does the commands in the connection's own buffer.
     fn work(
         &mut self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         counters: &Counters,
         scratch: &mut Scratch,
     ) -> Result<(), Ended> {
@@ -133,7 +133,7 @@ impl Connection {
     fn commands(
         &mut self,
         input: &[u8],
-        shared: &Shared,
+        shared: &Arc<Shared>,
         counters: &Counters,
         scratch: &mut Scratch,
     ) -> Result<usize, Ended> {
@@ -184,7 +184,7 @@ impl Connection {
         &mut self,
         input: &[u8],
         found: usize,
-        (shared, counters): (&Shared, &Counters),
+        (shared, counters): (&Arc<Shared>, &Counters),
         parser: &Parser,
         now: Moment,
     ) -> usize {

@@ -22,6 +22,7 @@ mod counters;
 mod failure;
 mod glob;
 mod limits;
+mod persist;
 mod registry;
 mod server;
 mod shared;
@@ -30,4 +31,5 @@ mod worker;
 
 pub use command::{CommandDoc, commands};
 pub use config::{Secret, ServerConfig};
+pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};
 pub use server::{Server, StartError};

@@ -14,11 +14,15 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::ServerConfig;
+use crate::persist::PersistError;
 use crate::shared::Shared;
 use crate::worker::{Mailbox, Worker};
 
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// Longest value of a server that keeps keys: a record has to have room for it and its key.
+const PERSISTED_BYTES_MAX: usize =
+    journal::RECORD_BYTES_MAX - yggdrasil::KEY_BYTES_MAX - yggdrasil::RECORD_OVERHEAD_BYTES;
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// Why a server does not start.
@@ -48,6 +52,12 @@ pub enum StartError {
     /// The number of threads is out of range.
     #[error("threads is {0}; set it to 1 to 1024")]
     Threads(usize),
+    /// Keys cannot be kept or had back.
+    #[error("keys cannot be kept: {0}")]
+    Persist(#[from] PersistError),
+    /// Values may be longer than a journal takes.
+    #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
+    ValuesTooLong(usize),
     /// The system has no descriptors or threads left.
     #[error("the system gives no descriptor or thread: {0}")]
     System(io::Error),
@@ -131,6 +141,9 @@ impl Server {
         if !(1..=1024).contains(&config.threads) {
             return Err(StartError::Threads(config.threads));
         }
+        if config.persist.is_some() && config.value_bytes_max > PERSISTED_BYTES_MAX {
+            return Err(StartError::ValuesTooLong(config.value_bytes_max));
+        }
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.listen {
@@ -155,7 +168,7 @@ impl Server {
         }
         config.listen.clone_from(&addresses);
         let threads = config.threads;
-        let shared = Shared::new(config);
+        let shared = Shared::new(config)?;
         let mailboxes: Result<Vec<_>, _> = (0..threads).map(|_| Mailbox::new()).collect();
         let mailboxes: Arc<[Mailbox]> = mailboxes?.into();
         let mut server = Self {

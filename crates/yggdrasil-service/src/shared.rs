@@ -1,16 +1,19 @@
 //! What all threads of a server use.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use resp::Limits;
-use yggdrasil::{Buckets, Keyspace};
+use yggdrasil::{Buckets, Keyspace, Observer};
 
 use crate::client::Standing;
 use crate::clock::Clock;
 use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::counters::{Counter, Counters};
+use crate::persist::{PersistError, Persistence};
 use crate::registry::Registry;
 use crate::slowlog::Slowlog;
 
@@ -27,17 +30,28 @@ pub(crate) struct Shared {
     pub(crate) counters: Vec<Counters>,
     pub(crate) stops: AtomicBool,
     pub(crate) run_id: String,
+    /// Where keys are kept; none where they are in memory only.
+    pub(crate) persistence: Option<Arc<Persistence>>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: ServerConfig) -> Arc<Self> {
+    pub(crate) fn new(config: ServerConfig) -> Result<Arc<Self>, PersistError> {
         let clock = Clock::start();
         let mut keyspace = config.keyspace.clone();
         // Fencing numbers grow over restarts although nothing is remembered.
         keyspace.first_version = keyspace.first_version.max(clock.now().ns / 1000);
-        Arc::new(Self {
+        let mut keys = Keyspace::new(&keyspace);
+        let mut persistence = None;
+        if let Some(persist) = &config.persist {
+            let opened = Persistence::open(persist, &keys)?;
+            let observer: Arc<dyn Observer> = Arc::clone(&opened) as _;
+            keys = keys.with_observer(&observer);
+            persistence = Some(opened);
+        }
+        Ok(Arc::new(Self {
             clock,
-            keys: Keyspace::new(&keyspace),
+            keys,
+            persistence,
             buckets: Buckets::with_room_for(config.buckets),
             lookup: Lookup::default(),
             clients: Registry::default(),
@@ -46,7 +60,19 @@ impl Shared {
             stops: AtomicBool::new(false),
             run_id: run_id(),
             config,
-        })
+        }))
+    }
+
+    /// Makes a snapshot on a thread of its own; `false` where one is being made.
+    pub(crate) fn snapshot(self: &Arc<Self>) -> io::Result<bool> {
+        let Some(persistence) = self.persistence.as_ref().filter(|it| it.begin_snapshot()) else {
+            return Ok(false);
+        };
+        let (shared, persistence) = (Arc::clone(self), Arc::clone(persistence));
+        let now = self.clock.now();
+        let work = move || persistence.snapshot(&shared.keys, now);
+        let thread = thread::Builder::new().name("ygg-snapshot".to_owned());
+        thread.spawn(work).map(|_| true)
     }
 
     /// How clients begin.

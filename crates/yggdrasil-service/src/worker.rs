@@ -129,13 +129,45 @@ impl Worker {
             for event in &events {
                 self.handle(event);
             }
-            self.flush();
+            // Nothing that somebody could see is answered before it is as safe as was asked for.
+            let settled = match &self.shared.persistence {
+                Some(persistence) if !self.served.is_empty() => persistence.settle(),
+                _ => Ok(()),
+            };
+            match settled {
+                Ok(()) => self.flush(),
+                Err(()) => self.drop_served(),
+            }
             if self.number == 0 {
                 let now = self.shared.clock.now();
                 if now.ms() - swept.ms() >= 100 {
                     swept = now;
                     self.shared.keys.advance(now.ms());
+                    self.keep();
                 }
+            }
+        }
+    }
+
+    /// Hands changes to the disk that nobody waits for, and makes a snapshot where one is due.
+    fn keep(&self) {
+        let Some(persistence) = &self.shared.persistence else {
+            return;
+        };
+        // A failure is told to whoever writes next.
+        let _ = persistence.settle();
+        if persistence.is_due()
+            && let Err(error) = self.shared.snapshot()
+        {
+            tracing::error!(%error, "no thread for a snapshot");
+        }
+    }
+
+    /// Ends connections whose changes may not be on the disk, so that nobody believes in them.
+    fn drop_served(&mut self) {
+        for number in std::mem::take(&mut self.served) {
+            if self.connections.contains(number) {
+                self.close(number);
             }
         }
     }

@@ -11,6 +11,7 @@ mod buckets;
 mod gcra;
 mod keyspace;
 mod limit;
+mod prefetch;
 mod probe;
 mod slot;
 
@@ -22,7 +23,8 @@ pub use gcra::step;
 pub use keyspace::{
     Acquired, Beyond, Blob, Cause, Condition, Counts, Entry, Eviction, Held, IfEnd, Increment,
     Incremented, KEY_BYTES_MAX, Key, KeyError, Keyspace, KeyspaceConfig, Lease, Leased, Lifetime,
-    Observer, Permit, Shard, ShardGuard, VALUE_BYTES_MAX, Value, Written,
+    Observer, Permit, RECORD_OVERHEAD_BYTES, RecordError, Shard, ShardGuard, VALUE_BYTES_MAX,
+    Value, Written,
 };
 pub use limit::{Decision, Limit, LimitError, Outcome};
 pub use probe::Crowded;

@@ -9,7 +9,15 @@ use crate::glob;
 /// The version of Redis whose commands these are; clients choose by it what they use.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
-const SECTIONS: [&str; 6] = ["server", "clients", "memory", "stats", "limits", "keyspace"];
+const SECTIONS: [&str; 7] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "limits",
+    "keyspace",
+];
 
 pub(super) fn info(call: &mut Call<'_, '_>) -> Done {
     let wanted: Vec<String> = call
@@ -53,6 +61,7 @@ fn lines(call: &mut Call<'_, '_>, section: &str) -> Lines {
             ("maxclients", call.shared.config.clients_max.to_string()),
         ],
         "memory" => memory(call),
+        "persistence" => persistence(call),
         "stats" => stats(call),
         "limits" => limits(call),
         _ => keyspace(call),
@@ -103,6 +112,59 @@ fn policy(call: &Call<'_, '_>) -> &'static str {
         yggdrasil::Eviction::AnyKey => "allkeys-lfu",
         yggdrasil::Eviction::WithEnd => "volatile-lfu",
     }
+}
+
+fn persistence(call: &Call<'_, '_>) -> Lines {
+    let Some(persistence) = &call.shared.persistence else {
+        return vec![("loading", "0".to_owned()), ("aof_enabled", "0".to_owned())];
+    };
+    let (last, count) = persistence.snapshots();
+    let failure = persistence.failure();
+    vec![
+        ("loading", "0".to_owned()),
+        ("aof_enabled", "1".to_owned()),
+        (
+            "aof_last_write_status",
+            if failure.is_some() { "err" } else { "ok" }.to_owned(),
+        ),
+        (
+            "rdb_last_save_time",
+            (last.map_or(0, |last| last.ms() / 1000)).to_string(),
+        ),
+        ("rdb_saves", count.to_string()),
+        ("journal_failure", failure.unwrap_or_default()),
+    ]
+}
+
+/// `BGSAVE`: makes a snapshot while everything else goes on.
+pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Done {
+    if call.shared.persistence.is_none() {
+        return Err(Failure::new(
+            "ERR keys are in memory only; start the server with --data-dir",
+        ));
+    }
+    match call.shared.snapshot() {
+        Ok(true) => call.out.simple("Background saving started"),
+        Ok(false) => return Err(Failure::new("ERR Background save already in progress")),
+        Err(error) => {
+            return Err(Failure::with(format!(
+                "ERR no thread for a snapshot: {error}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `LASTSAVE`: the second at which the newest snapshot was begun; 0 before the first.
+pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Done {
+    let last = call
+        .shared
+        .persistence
+        .as_ref()
+        .and_then(|it| it.snapshots().0);
+    call.out
+        .integer(last.map_or(0, |last| last.ms() / 1000) as i64);
+    Ok(())
 }
 
 fn stats(call: &mut Call<'_, '_>) -> Lines {
@@ -190,7 +252,15 @@ fn settings(call: &Call<'_, '_>) -> Lines {
         .map(|address| address.ip().to_string())
         .collect();
     vec![
-        ("appendonly", "no".to_owned()),
+        (
+            "appendonly",
+            if config.persist.is_some() {
+                "yes"
+            } else {
+                "no"
+            }
+            .to_owned(),
+        ),
         ("bind", bind.join(" ")),
         ("databases", "1".to_owned()),
         ("maxclients", config.clients_max.to_string()),

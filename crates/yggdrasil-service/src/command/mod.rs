@@ -12,6 +12,8 @@ mod string;
 mod table;
 mod transaction;
 
+use std::sync::Arc;
+
 use resp::{Args, Writer, parse_integer};
 use yggdrasil::{Held, Key, Keyspace, Shard, ShardGuard};
 
@@ -47,6 +49,8 @@ enum KeyArgs {
     None,
     /// The first argument.
     One,
+    /// The first argument, which names a bucket.
+    Bucket,
     /// The first two.
     Two,
     /// All arguments.
@@ -137,9 +141,11 @@ pub(crate) fn name_of(number: u16) -> &'static str {
 /// A command that is being done.
 pub(crate) struct Call<'a, 'k> {
     pub(crate) args: Args<'a>,
+    /// The first argument as a key, where it is one.
+    first_key: Option<Key<'a>>,
     pub(crate) command: &'static Command,
     pub(crate) client: &'a mut Client,
-    pub(crate) shared: &'k Shared,
+    pub(crate) shared: &'k Arc<Shared>,
     pub(crate) keys: &'a mut Keys<'k>,
     pub(crate) out: Writer<'a>,
     pub(crate) now: Moment,
@@ -215,6 +221,9 @@ impl<'a> Call<'a, '_> {
     /// An argument that is a key.
     #[inline]
     fn key(&self, index: usize) -> Result<Key<'a>, Failure> {
+        if let (1, Some(key)) = (index, self.first_key) {
+            return Ok(key);
+        }
         Ok(self.shared.keys.key(self.arg(index)?))
     }
 
@@ -265,7 +274,7 @@ impl Command {
     const fn key_range(&self) -> (usize, i64, usize) {
         match self.keys {
             KeyArgs::None => (0, 0, 0),
-            KeyArgs::One => (1, 1, 1),
+            KeyArgs::One | KeyArgs::Bucket => (1, 1, 1),
             KeyArgs::Two => (1, 2, 1),
             KeyArgs::All => (1, -1, 1),
             KeyArgs::Pairs => (1, -1, 2),
@@ -287,29 +296,40 @@ impl Command {
 
 /// A command that was looked up ahead of time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known {
+pub(crate) struct Known<'a> {
     number: u16,
     command: &'static Command,
+    /// Its first key, with the hash that it takes a while to compute.
+    key: Option<Key<'a>>,
 }
 
 /// Looks up a command and has its first key brought near.
 #[inline]
-pub(crate) fn look_ahead(shared: &Shared, args: Args<'_>) -> Option<Known> {
+pub(crate) fn look_ahead<'a>(shared: &Shared, args: Args<'a>) -> Option<Known<'a>> {
     let (number, command) = shared.lookup.find(args.get(0)?)?;
-    if command.keys != KeyArgs::None
-        && let Some(key) = args.get(1)
-    {
-        shared.keys.prefetch(shared.keys.key(key));
+    let mut key = None;
+    match (command.keys, args.get(1)) {
+        (KeyArgs::None, _) | (_, None) => {}
+        (KeyArgs::Bucket, Some(name)) => shared.buckets.prefetch(name),
+        (_, Some(name)) => {
+            let found = shared.keys.key(name);
+            shared.keys.prefetch(found);
+            key = Some(found);
+        }
     }
-    Some(Known { number, command })
+    Some(Known {
+        number,
+        command,
+        key,
+    })
 }
 
 /// Does a command of a client and writes its answer to `out`.
 pub(crate) fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     counters: &Counters,
     client: &mut Client,
-    (known, args): (Option<Known>, Args<'_>),
+    (known, args): (Option<Known<'_>>, Args<'_>),
     out: &mut Vec<u8>,
     now: Moment,
 ) {
@@ -323,17 +343,29 @@ pub(crate) fn run(
 }
 
 fn start_command(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     client: &mut Client,
-    (known, args): (Option<Known>, Args<'_>),
+    (known, args): (Option<Known<'_>>, Args<'_>),
     out: &mut Vec<u8>,
     now: Moment,
 ) -> Done {
-    let Known { number, command } = check(known, args).inspect_err(|_| spoil(client))?;
+    let Known {
+        number,
+        command,
+        key,
+    } = check(known, args).inspect_err(|_| spoil(client))?;
     client.last_command = number;
     let flags = command.flags;
     if client.standing == Standing::Unknown && !flags.has(Flags::ANYONE) {
         return Err(Failure::NO_AUTH);
+    }
+    if flags.has(Flags::WRITE)
+        && let Some(persistence) = &shared.persistence
+        && let Some(error) = persistence.failure()
+    {
+        return Err(Failure::with(format!(
+            "MISCONF Errors writing to the journal, so changes are refused: {error}"
+        )));
     }
     if client.transaction.is_some() && !flags.has(Flags::AT_ONCE) {
         return transaction::queue(client, command, args, out);
@@ -343,6 +375,7 @@ fn start_command(
     let mut keys = Keys::Open(&shared.keys);
     let done = (command.run)(&mut Call {
         args,
+        first_key: key,
         command,
         client,
         shared,
@@ -370,7 +403,7 @@ fn spoil(client: &mut Client) {
 
 /// The command that is meant, where it may have so many arguments.
 #[inline]
-fn check(known: Option<Known>, args: Args<'_>) -> Result<Known, Failure> {
+fn check<'a>(known: Option<Known<'a>>, args: Args<'_>) -> Result<Known<'a>, Failure> {
     let known = known.ok_or_else(|| unknown(args))?;
     match known.command.takes(args.len()) {
         true => Ok(known),

@@ -40,9 +40,18 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Says who the client is.",
     },
     Command {
+        name: "BGSAVE",
+        arity: -1,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Server,
+        run: info::bgsave,
+        summary: "Makes a snapshot of keys that are kept.",
+    },
+    Command {
         name: "CL.THROTTLE",
         arity: -5,
-        keys: KeyArgs::One,
+        keys: KeyArgs::Bucket,
         flags: FAST_WRITE,
         group: Group::Limit,
         run: limit::cl_throttle,
@@ -326,6 +335,15 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Key,
         run: key::keys,
         summary: "Lists the keys that match a pattern.",
+    },
+    Command {
+        name: "LASTSAVE",
+        arity: 1,
+        keys: KeyArgs::None,
+        flags: FAST,
+        group: Group::Server,
+        run: info::lastsave,
+        summary: "Says when the newest snapshot was begun.",
     },
     Command {
         name: "MEMORY",
@@ -645,7 +663,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command {
         name: "YGG.CONSUME",
         arity: 5,
-        keys: KeyArgs::One,
+        keys: KeyArgs::Bucket,
         flags: FAST_WRITE,
         group: Group::Limit,
         run: limit::consume,
@@ -690,7 +708,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command {
         name: "YGG.REFILL",
         arity: 2,
-        keys: KeyArgs::One,
+        keys: KeyArgs::Bucket,
         flags: FAST_WRITE,
         group: Group::Limit,
         run: limit::refill,

@@ -142,6 +142,7 @@ fn run<'k>(call: &mut Call<'_, 'k>, keys: &mut Keys<'k>, commands: &[u8]) -> Don
         let done = check(known, args).and_then(|known| {
             (known.command.run)(&mut Call {
                 args,
+                first_key: known.key,
                 command: known.command,
                 client: &mut *call.client,
                 shared: call.shared,

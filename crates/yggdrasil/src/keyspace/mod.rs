@@ -6,12 +6,13 @@ mod entry;
 mod increment;
 mod lease;
 mod memory;
-mod prefetch;
+mod record;
 mod shard;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wheel;
+mod whereabouts;
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Deref, DerefMut};
@@ -23,10 +24,11 @@ pub use entry::{Entry, Lease, Permit, Value};
 pub use increment::{Beyond, IfEnd, Increment, Incremented};
 pub use lease::{Acquired, Leased};
 pub use memory::Eviction;
+pub use record::{RECORD_OVERHEAD_BYTES, RecordError};
 pub use shard::{Condition, Counts, Key, KeyError, Lifetime, Shard, Written};
 
 use memory::Memory;
-use prefetch::Whereabouts;
+use whereabouts::Whereabouts;
 
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
@@ -348,10 +350,12 @@ impl Keyspace {
         }
     }
 
-    /// Every version from here on is greater.
-    pub fn raise_version(&self, version: u64) {
+    /// Every version from here on is greater than any so far, also where keys belong to other shards
+    /// than in the life that wrote them down.
+    pub fn level_versions(&self) {
+        let newest = self.shards().map(|shard| shard.version()).max();
         for mut shard in self.shards() {
-            shard.raise_version(version);
+            shard.raise_version(newest.unwrap_or(0));
         }
     }
 

@@ -48,6 +48,11 @@ impl Table {
         self.places.as_ptr().addr()
     }
 
+    /// Where their tags begin in memory.
+    pub(super) fn tags_address(&self) -> usize {
+        self.tags.as_ptr().addr()
+    }
+
     /// The entry at a place.
     pub(super) fn at(&self, place: usize) -> Option<&Entry> {
         self.places.get(place)?.as_ref()

@@ -420,22 +420,19 @@ fn threads_together_count_to_the_same() {
 
 /// Writes down what it hears.
 #[derive(Debug, Default)]
-struct Book(Mutex<Vec<Record>>);
-
-#[derive(Debug)]
-enum Record {
-    Written(Entry),
-    Removed(Vec<u8>, u64),
-}
+struct Book(Mutex<Vec<Vec<u8>>>);
 
 impl Observer for Book {
     fn written(&self, entry: &Entry) {
-        self.0.lock().unwrap().push(Record::Written(entry.clone()));
+        let mut record = Vec::new();
+        entry.encode(&mut record);
+        self.0.lock().unwrap().push(record);
     }
 
     fn removed(&self, entry: &Entry, version: u64, _: Cause) {
         assert!(version > entry.version());
-        let record = Record::Removed(entry.key().to_vec(), version);
+        let mut record = Vec::new();
+        entry.encode_removal(version, &mut record);
         self.0.lock().unwrap().push(record);
     }
 }
@@ -464,10 +461,7 @@ proptest! {
             again.restore(entry);
         }
         for record in std::mem::take(&mut *book.0.lock().unwrap()) {
-            match record {
-                Record::Written(entry) => again.restore(entry),
-                Record::Removed(key, version) => again.restore_removal(&key, version),
-            }
+            again.apply(&record).unwrap();
         }
         let newest = |keys: &Keyspace| keys.shards().map(|shard| shard.version()).max();
         prop_assert_eq!(newest(&again), newest(&keys));

@@ -1,11 +1,14 @@
-//! Token buckets in process, on one thread; beside them a map behind a lock.
+//! Token buckets and keys in process, on one thread; beside the buckets a map behind a lock. Then the
+//! server beside others.
+
+mod server;
 
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ::yggdrasil::{Buckets, Limit, step};
+use ::yggdrasil::{Buckets, Condition, Keyspace, KeyspaceConfig, Lifetime, Limit, step};
 use anyhow::{Result, ensure};
 
 use crate::report::{Report, percentile};
@@ -44,7 +47,33 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let beside = percentile(&mut beside, 0.5);
     report.peer("mutex", "consume_hot_per_s_per_core", beside, "1/s");
     report.ours("consume_p99_us", p99(&hot, &limit, &clock)?, "us", "< 1");
-    many(report, &clock)
+    keys(report, &clock)?;
+    many(report, &clock)?;
+    server::run(report)
+}
+
+/// How long one value takes, of a hundred thousand.
+fn keys(report: &mut Report, clock: &Clock) -> Result<()> {
+    const KEYS: u64 = 100_000;
+    let keys = Keyspace::new(&KeyspaceConfig::default());
+    let (mut sets, mut gets) = (Vec::new(), Vec::new());
+    for index in 0..TIMED as u64 {
+        let name = key(index % KEYS);
+        let start = Instant::now();
+        let (now_ms, key) = (clock.now() / 1_000_000, keys.key(black_box(&name)));
+        let always = Condition::Always;
+        keys.shard(key)
+            .set(key, &name, Lifetime::Unlimited, always, now_ms)?;
+        sets.push(start.elapsed().as_nanos() as f64 / 1e3);
+        let start = Instant::now();
+        let (now_ms, key) = (clock.now() / 1_000_000, keys.key(black_box(&name)));
+        let found = keys.shard(key).get(key, now_ms).is_some();
+        gets.push(start.elapsed().as_nanos() as f64 / 1e3);
+        ensure!(found, "key {index} is not there");
+    }
+    report.ours("set_p99_us", percentile(&mut sets, 0.99), "us", "< 2");
+    report.ours("get_p99_us", percentile(&mut gets, 0.99), "us", "< 2");
+    Ok(())
 }
 
 /// Every bucket of ten million is in use, and they are asked in no order.
@@ -62,12 +91,20 @@ fn many(report: &mut Report, clock: &Clock) -> Result<()> {
         "{live} of {MANY} buckets are there, {} keys found no room",
         buckets.crowds()
     );
-    let mut rates = Vec::new();
+    let (mut rates, mut ahead) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         rates.push(rate(MANY_CALLS, MANY, clock, |key, now| {
             buckets.try_consume(key, &limit, 1, now).is_allowed()
         })?);
+        ahead.push(rate_ahead(&buckets, &limit, clock)?);
     }
+    report.ours(
+        "consume_10m_keys_alone_per_s",
+        percentile(&mut rates, 0.5),
+        "1/s",
+        "",
+    );
+    let mut rates = ahead;
     report.ours(
         "consume_10m_keys_per_s_per_core",
         percentile(&mut rates, 0.5),
@@ -78,6 +115,34 @@ fn many(report: &mut Report, clock: &Clock) -> Result<()> {
     report.ours("bytes_per_bucket_a", each, "B", "<= 24");
     report.ours("crowds_of_10m", buckets.crowds() as f64, "", "");
     Ok(())
+}
+
+/// The same as a server does it, which has sixteen requests in its hands before it does the first.
+fn rate_ahead(buckets: &Buckets, limit: &Limit, clock: &Clock) -> Result<f64> {
+    const AHEAD: u64 = 16;
+    let (start, mut count) = (Instant::now(), 0);
+    for batch in 0..MANY_CALLS / AHEAD {
+        let names: [_; AHEAD as usize] =
+            std::array::from_fn(|index| key(place(batch * AHEAD + index as u64, MANY)));
+        let now = clock.now();
+        for name in &names {
+            buckets.prefetch(black_box(name));
+        }
+        for name in &names {
+            count += u64::from(buckets.try_consume(name, limit, 1, now).is_allowed());
+        }
+    }
+    ensure!(
+        count == MANY_CALLS,
+        "{count} of {MANY_CALLS} calls were allowed"
+    );
+    Ok(MANY_CALLS as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Which key comes when: an odd step visits all of them, in an order that no prefetcher knows.
+fn place(index: u64, keys: u64) -> u64 {
+    let turn = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(turn) * u128::from(keys)) >> 64) as u64
 }
 
 /// Calls a second, each of which has to be allowed.
@@ -92,10 +157,7 @@ fn rate(
         if index % BATCH == 0 {
             now = clock.now();
         }
-        // An odd step visits all of them, in an order that no prefetcher knows.
-        let turn = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let which = ((u128::from(turn) * u128::from(keys)) >> 64) as u64;
-        count += u64::from(allowed(black_box(&key(which)), now));
+        count += u64::from(allowed(black_box(&key(place(index, keys))), now));
     }
     ensure!(count == calls, "{count} of {calls} calls were allowed");
     Ok(calls as f64 / start.elapsed().as_secs_f64())

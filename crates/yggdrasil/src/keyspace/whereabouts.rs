@@ -1,15 +1,17 @@
-//! Memory that will be needed.
+//! Where entries are, for those who will need them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::entry::Entry;
 use super::table::{self, Table};
+use crate::prefetch::prefetch;
 
 /// Where the entries of a shard are, as far as somebody can know who does not have it. What it says
 /// may be old, and is never followed: an address is only named to the processor.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
     address: AtomicUsize,
+    tags: AtomicUsize,
     places: AtomicUsize,
 }
 
@@ -19,6 +21,7 @@ impl Whereabouts {
         // Hardly ever different, and then not written: the line stays with all who read it.
         if self.address.load(Ordering::Relaxed) != table.address() {
             self.places.store(table.places(), Ordering::Relaxed);
+            self.tags.store(table.tags_address(), Ordering::Relaxed);
             self.address.store(table.address(), Ordering::Relaxed);
         }
     }
@@ -28,26 +31,11 @@ impl Whereabouts {
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         let mask = self.places.load(Ordering::Relaxed).wrapping_sub(1);
-        let home = table::home(hash, mask).wrapping_mul(size_of::<Entry>());
-        let address = self.address.load(Ordering::Relaxed).wrapping_add(home);
+        let home = table::home(hash, mask);
+        prefetch(self.tags.load(Ordering::Relaxed).wrapping_add(home));
+        let offset = home.wrapping_mul(size_of::<Entry>());
+        let address = self.address.load(Ordering::Relaxed).wrapping_add(offset);
         prefetch(address);
         prefetch(address.wrapping_add(size_of::<Entry>()));
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[expect(
-    unsafe_code,
-    reason = "the standard library has no safe way to prefetch yet"
-)]
-fn prefetch(address: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let pointer = std::ptr::without_provenance(address);
-    // SAFETY: The instruction reads and writes nothing and does not fault, whatever the address is
-    // (Intel SDM volume 2, PREFETCHh).
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer) }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch(_: usize) {}
