@@ -37,7 +37,7 @@ impl Fixture {
         };
         config.api_limit = Some(ApiLimit {
             limit: Limit::per(1, Duration::from_secs(3600), 3).unwrap(),
-            store: HybridStore::new(stores, hybrid).unwrap(),
+            store: HybridStore::of(stores, hybrid).unwrap(),
         });
         let server = Server::start(config).unwrap();
         Self {

@@ -12,6 +12,7 @@ use crate::adapter::{
     USUAL_LIMIT, Value, Written,
 };
 use crate::breaker::{Breaker, BreakerConfig, BreakerState};
+use crate::config::StoreConfig;
 use crate::error::{Applied, StoreError};
 use crate::store::Store;
 
@@ -97,7 +98,7 @@ impl HybridStore {
     ///
     /// # Errors
     /// [`Config`](StoreError::Config) where there is none.
-    pub fn new(stores: impl IntoIterator<Item = Store>, config: HybridConfig) -> Result<Self> {
+    pub fn of(stores: impl IntoIterator<Item = Store>, config: HybridConfig) -> Result<Self> {
         let backend = |store| Backend {
             store,
             breaker: Breaker::new(config.breaker),
@@ -114,6 +115,18 @@ impl HybridStore {
             config,
             fell_back: AtomicU64::new(0),
         })))
+    }
+
+    /// The chain that a file describes. Stores are connected to when they are first asked.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where a URL is none.
+    #[expect(
+        clippy::unused_async,
+        reason = "the requirement's programs await it; looking up credentials may take time"
+    )]
+    pub async fn new(config: StoreConfig) -> Result<Self> {
+        config.build()
     }
 
     /// How each store is, in the order of the chain.

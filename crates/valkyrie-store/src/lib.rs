@@ -23,6 +23,7 @@
 
 mod adapter;
 mod breaker;
+mod config;
 mod error;
 mod hybrid;
 mod memory;
@@ -34,10 +35,11 @@ pub use adapter::{
     USUAL_LIMIT, Value, Written,
 };
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
+pub use config::StoreConfig;
 pub use error::{Applied, StoreError};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
 pub use memory::MemoryStore;
-pub use redis::{Flavor, RedisConfig, RedisStore};
+pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
 pub use store::Store;
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};
 

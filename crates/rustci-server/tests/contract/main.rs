@@ -55,7 +55,7 @@ impl Fixture {
         // Only requests that say where they come from are counted.
         config.api_limit = Some(ApiLimit {
             limit: Limit::per(1, Duration::from_secs(3600), 1).unwrap(),
-            store: HybridStore::new([MemoryStore::new().into()], HybridConfig::default()).unwrap(),
+            store: HybridStore::of([MemoryStore::new().into()], HybridConfig::default()).unwrap(),
         });
         let server = Server::start(config).unwrap();
         let router = server.router();

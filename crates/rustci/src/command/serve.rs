@@ -125,7 +125,7 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
         .collect::<Result<_, _>>()
         .map_err(usage)?;
     stores.push(MemoryStore::new().into());
-    let store = HybridStore::new(stores, HybridConfig::default()).map_err(usage)?;
+    let store = HybridStore::of(stores, HybridConfig::default()).map_err(usage)?;
     Ok(args.api_rate.0.map(|limit| ApiLimit { limit, store }))
 }
 

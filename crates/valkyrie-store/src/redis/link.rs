@@ -3,22 +3,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::sync::Mutex;
 
+use super::connection::{Connection, Maker};
 use super::{Flavor, RedisConfig, RedisStore};
 use crate::error::{Applied, StoreError};
 
 /// Operations go over one connection after the other; each carries many at once.
 pub(super) struct Links {
-    client: Client,
-    config: AsyncConnectionConfig,
+    maker: Maker,
     connect_timeout: Duration,
     slots: Vec<Slot>,
     next: AtomicUsize,
+    retries: u32,
+    budget: Budget,
 }
 
 #[derive(Default)]
@@ -27,7 +26,7 @@ struct Slot(Mutex<Option<Link>>);
 /// A connection, and what is at its other end.
 #[derive(Clone)]
 pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     pub(super) flavor: Flavor,
     slot: usize,
     /// Which of the connections of its slot it is.
@@ -35,19 +34,33 @@ pub(super) struct Link {
 }
 
 impl Links {
-    pub(super) fn new(client: Client, config: &RedisConfig) -> Self {
+    pub(super) fn new(maker: Maker, config: &RedisConfig) -> Self {
         Self {
-            client,
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(config.connect_timeout))
-                .set_response_timeout(Some(config.timeout)),
+            maker,
             connect_timeout: config.connect_timeout,
             slots: (0..config.connections).map(|_| Slot::default()).collect(),
             next: AtomicUsize::new(0),
+            retries: config.retries.min(10),
+            budget: Budget::default(),
         }
     }
 
+    /// A connection; one that cannot be made is tried again, as long as the budget has room.
     async fn link(&self) -> Result<Link, RedisError> {
+        self.budget.operation();
+        let mut tries = 0;
+        loop {
+            match self.link_once().await {
+                Err(error) if tries < self.retries && may_pass(&error) && self.budget.retry() => {
+                    tokio::time::sleep(pause(tries)).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn link_once(&self) -> Result<Link, RedisError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let index = turn % self.slots.len();
         let Some(slot) = self.slots.get(index) else {
@@ -68,14 +81,10 @@ impl Links {
     }
 
     async fn connect(&self, slot: usize, number: usize) -> Result<Link, RedisError> {
-        let client = &self.client;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&self.config)
-            .await?;
-        let info: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await?;
+        let mut connection = self.maker.connect().await?;
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let info: String = connection.any(&info).await?;
         let says = |name: &str| info.lines().any(|line| line.starts_with(name));
         let flavor = match () {
             () if says("yggdrasil_version:") => Flavor::Yggdrasil,
@@ -98,6 +107,48 @@ impl Links {
                 *slot = None;
             }
         }
+    }
+}
+
+/// Whether it may be otherwise in a moment: who is refused stays refused.
+fn may_pass(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Client)
+}
+
+/// Before the try with this number: 10 ms, 20 ms and so on, each times a number between 0 and 1.
+fn pause(tries: u32) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let chance = RandomState::new().hash_one(tries) as f64 / u64::MAX as f64;
+    (Duration::from_millis(10) * 2_u32.pow(tries.min(10))).mul_f64(chance)
+}
+
+/// Keeps retries to a tenth of operations, so that a server in trouble is not given more.
+#[derive(Debug)]
+struct Budget(AtomicUsize);
+
+/// Retries that may come at once.
+const RETRIES_AT_ONCE: usize = 10;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(10 * RETRIES_AT_ONCE))
+    }
+}
+
+impl Budget {
+    fn operation(&self) {
+        let more = |have: usize| (have < 10 * RETRIES_AT_ONCE).then_some(have + 1);
+        // Full is as good.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn retry(&self) -> bool {
+        let less = |have: usize| have.checked_sub(10);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Redis, Valkey and Yggdrasil over the network.
 
+mod connection;
 mod link;
 mod ops;
 mod scripts;
@@ -8,12 +9,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo,
+    TlsCertificates,
+};
 use yggdrasil::Limit;
 
 use crate::adapter::USUAL_LIMIT;
 use crate::error::StoreError;
+use connection::Maker;
 use link::Links;
 
 /// How a server is reached.
@@ -27,8 +33,16 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// The password.
     pub password: Option<String>,
+    /// One server, or a cluster that the server of the URL belongs to. Default: one.
+    pub topology: Topology,
+    /// How TLS is spoken. Default: not at all.
+    pub tls: Option<TlsConfig>,
     /// Connections, each for many operations at once, 1 to 64. Default: 2.
     pub connections: usize,
+    /// How often a connection that cannot be made is tried again within an operation, 0 to 10, with
+    /// pauses that double from 10 ms on, each shortened by chance. Retries are at most a tenth of
+    /// operations. Default: 0.
+    pub retries: u32,
     /// Time to connect. Default: 1 s.
     pub connect_timeout: Duration,
     /// Time for an answer. Default: 1 s.
@@ -44,7 +58,10 @@ impl Default for RedisConfig {
             url: "redis://127.0.0.1:6379".to_owned(),
             username: None,
             password: None,
+            topology: Topology::Single,
+            tls: None,
             connections: 2,
+            retries: 0,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             usual_limit: USUAL_LIMIT,
@@ -60,6 +77,43 @@ impl fmt::Debug for RedisConfig {
             .field("connections", &self.connections)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
+    }
+}
+
+/// What stands behind a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Topology {
+    /// One server.
+    #[default]
+    Single,
+    /// Servers among which keys are spread. They are found through the one that is named.
+    Cluster,
+}
+
+/// Who is trusted, and who this side is.
+#[derive(Clone, Default)]
+pub struct TlsConfig {
+    /// Certificates in PEM that sign those of servers. Default: those of the system.
+    pub authorities: Option<Vec<u8>>,
+    /// Certificate and key in PEM that this side shows. Default: none.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig").finish_non_exhaustive()
+    }
+}
+
+impl TlsConfig {
+    fn certificates(&self) -> TlsCertificates {
+        TlsCertificates {
+            client_tls: self.identity.as_ref().map(|(cert, key)| ClientTlsConfig {
+                client_cert: cert.clone(),
+                client_key: key.clone(),
+            }),
+            root_cert: self.authorities.clone(),
+        }
     }
 }
 
@@ -106,11 +160,11 @@ impl RedisStore {
             return Err(wrong(format!("{count} connections; set 1 to 64")));
         }
         let info = connection_info(config).map_err(wrong)?;
-        let client = redis::Client::open(info.clone()).map_err(|error| wrong(error.to_string()))?;
+        let maker = maker(config, &info).map_err(|error| wrong(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
             name: config.name.clone(),
             address: info.addr().to_string(),
-            links: Links::new(client, config),
+            links: Links::new(maker, config),
             usual_limit: config.usual_limit,
         })))
     }
@@ -124,14 +178,40 @@ impl RedisStore {
     }
 }
 
+fn maker(config: &RedisConfig, info: &ConnectionInfo) -> Result<Maker, redis::RedisError> {
+    let certificates = config.tls.as_ref().map(TlsConfig::certificates);
+    if config.topology == Topology::Cluster {
+        let mut builder = ClusterClient::builder([info.clone()])
+            .connection_timeout(config.connect_timeout)
+            .response_timeout(config.timeout)
+            .tcp_settings(TcpSettings::default().set_nodelay(true))
+            .retries(3);
+        if let Some(certificates) = certificates {
+            builder = builder.certs(certificates);
+        }
+        return Ok(Maker::Cluster(builder.build()?));
+    }
+    let settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout))
+        .set_response_timeout(Some(config.timeout));
+    let client = match certificates {
+        None => Client::open(info.clone())?,
+        Some(certificates) => Client::build_with_tls(info.clone(), certificates)?,
+    };
+    Ok(Maker::Single(client, settings))
+}
+
 fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, String> {
     let (scheme, rest) = config
         .url
         .split_once("://")
         .ok_or_else(|| format!("'{}' is no URL; write redis://HOST:PORT", config.url))?;
     let url = match scheme {
-        "redis" | "redis+unix" => config.url.clone(),
-        "valkey" | "yggdrasil" => format!("redis://{rest}"),
+        "redis+unix" => config.url.clone(),
+        "redis" | "valkey" | "yggdrasil" => match config.tls {
+            None => format!("redis://{rest}"),
+            Some(_) => format!("rediss://{rest}"),
+        },
         other => {
             return Err(format!(
                 "the scheme '{other}' is unknown; it is redis, valkey, yggdrasil or redis+unix"

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::{Cmd, FromRedisValue, Script, cmd};
 use yggdrasil::{Beyond, Decision, Limit, Outcome};
 
@@ -16,6 +17,8 @@ use crate::error::StoreError;
 
 /// Keys that a server looks at for a page.
 const PAGE: usize = 100;
+/// Cursors of a node of a cluster are below two to this.
+const NODE_SHIFT: u32 = 48;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -297,17 +300,46 @@ impl StoreAdapter for RedisStore {
     }
 
     async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
-        let command = cmd("SCAN")
-            .arg(from.unwrap_or(0))
+        let link = self.link().await?;
+        let mut connection = link.connection.clone();
+        let nodes = connection.nodes().await;
+        let nodes = self.answered(&link, nodes).await?;
+        // In a cluster one node comes after the other; its number stands above its own cursor.
+        let from = from.unwrap_or(0);
+        let (number, cursor) = match nodes.is_empty() {
+            true => (0, from),
+            false => (
+                (from >> NODE_SHIFT) as usize,
+                from & ((1 << NODE_SHIFT) - 1),
+            ),
+        };
+        let mut command = cmd("SCAN");
+        command
+            .arg(cursor)
             .arg("MATCH")
             .arg(pattern(prefix))
             .arg("COUNT")
-            .arg(PAGE)
-            .to_owned();
-        let (next, keys): (u64, Vec<Vec<u8>>) = self.run(&command).await?;
+            .arg(PAGE);
+        let node = match nodes.get(number) {
+            Some((host, port)) => SingleNodeRoutingInfo::ByAddress {
+                host: host.clone(),
+                port: *port,
+            },
+            None if number > 0 => return Ok(Page::default()),
+            None => SingleNodeRoutingInfo::Random,
+        };
+        let answer = connection.on(&command, node).await;
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.answered(&link, answer).await?;
+        let is_last = nodes.is_empty() || number + 1 == nodes.len();
+        let next = match (next, is_last) {
+            (0, true) => None,
+            (0, false) => Some((number as u64 + 1) << NODE_SHIFT),
+            (next, _) if nodes.is_empty() => Some(next),
+            (next, _) => Some((number as u64) << NODE_SHIFT | next),
+        };
         Ok(Page {
             keys: keys.into_iter().map(Bytes::from).collect(),
-            next: (next != 0).then_some(next),
+            next,
         })
     }
 
@@ -451,7 +483,9 @@ impl StoreAdapter for RedisStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let _: String = self.run(&cmd("PING")).await?;
+        let link = self.link().await?;
+        let answer = link.connection.clone().any(&cmd("PING")).await;
+        let _: String = self.answered(&link, answer).await?;
         Ok(())
     }
 

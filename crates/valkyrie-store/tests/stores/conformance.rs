@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(1000);
 const SHORT: Duration = Duration::from_millis(40);
 
 /// Every claim about a store, each with keys of its own.
-async fn conform(store: &impl StoreAdapter) {
+pub(crate) async fn conform(store: &impl StoreAdapter) {
     values(store).await;
     lifetimes(store).await;
     conditions(store).await;
@@ -386,5 +386,5 @@ async fn any_store_and_a_chain_of_them_conform() {
     conform(&Store::from(server.store("redis"))).await;
     let server = Server::start(Flavor::Redis);
     let chain = [server.store("redis").into(), MemoryStore::new().into()];
-    conform(&HybridStore::new(chain, HybridConfig::default()).unwrap()).await;
+    conform(&HybridStore::of(chain, HybridConfig::default()).unwrap()).await;
 }

@@ -22,7 +22,7 @@ fn config() -> HybridConfig {
 }
 
 fn chain(stores: impl IntoIterator<Item = Store>) -> HybridStore {
-    HybridStore::new(stores, config()).unwrap()
+    HybridStore::of(stores, config()).unwrap()
 }
 
 /// A store where nobody listens.
@@ -231,17 +231,17 @@ async fn limits_are_shared_out_or_given_away_as_set() {
         ..config()
     };
     let chain = [nowhere().into(), MemoryStore::new().into()];
-    let store = HybridStore::new(chain, divided).unwrap();
+    let store = HybridStore::of(chain, divided).unwrap();
     let decision = store.consume(b"b", &hourly(20), 1).await.unwrap();
     assert_eq!(decision.remaining, 4);
 
-    let closed = HybridStore::new([nowhere().into()], config()).unwrap();
+    let closed = HybridStore::of([nowhere().into()], config()).unwrap();
     assert!(closed.consume(b"b", &hourly(20), 1).await.is_err());
     let open = HybridConfig {
         limits_open: true,
         ..config()
     };
-    let open = HybridStore::new([nowhere().into()], open).unwrap();
+    let open = HybridStore::of([nowhere().into()], open).unwrap();
     assert!(
         open.consume(b"b", &hourly(20), 1)
             .await

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests stop the test")]
 
+mod cluster;
+mod config;
 mod conformance;
 mod fallback;
 mod oracle;

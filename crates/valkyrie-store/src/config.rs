@@ -1,0 +1,369 @@
+//! `valkyrie.yaml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::StoreError;
+use crate::hybrid::{HybridConfig, HybridStore};
+use crate::memory::MemoryStore;
+use crate::redis::{RedisConfig, RedisStore, TlsConfig, Topology};
+use crate::store::Store;
+
+/// Which stores there are, in which order they are asked, and how they are reached.
+///
+/// The file is YAML; unknown keys are errors. A password never stands in it: it comes from the
+/// environment (`VALKYRIE_REDIS_PASSWORD`, `VALKYRIE_VALKEY_PASSWORD`, `VALKYRIE_YGGDRASIL_PASSWORD`)
+/// or is set by [`set_password`](Self::set_password).
+///
+/// ```
+/// use valkyrie_store::StoreConfig;
+///
+/// let config = StoreConfig::from_text("
+/// store:
+///   mode: redis
+///   fallback_chain: [redis, memory]
+///   redis: { url: 'redis://localhost:6379' }
+/// ")?;
+/// assert_eq!(config.chain(), ["redis", "memory"]);
+/// # Ok::<(), valkyrie_store::StoreError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    chain: Vec<Kind>,
+    servers: BTreeMap<Kind, ServerSection>,
+    passwords: BTreeMap<Kind, Password>,
+    tls: BTreeMap<Kind, TlsConfig>,
+    hybrid: HybridConfig,
+}
+
+/// What stands under a name of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Redis,
+    Valkey,
+    Yggdrasil,
+    Memory,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Redis, Self::Valkey, Self::Yggdrasil, Self::Memory];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+            Self::Yggdrasil => "yggdrasil",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Password(String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    store: StoreSection,
+    #[serde(default)]
+    telemetry: TelemetrySection,
+    #[serde(default)]
+    notifications: NotificationsSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreSection {
+    mode: Kind,
+    #[serde(default)]
+    fallback_chain: Vec<Kind>,
+    redis: Option<ServerSection>,
+    valkey: Option<ServerSection>,
+    yggdrasil: Option<ServerSection>,
+    #[serde(default = "one")]
+    expected_nodes: u32,
+    #[serde(default)]
+    limits_open: bool,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerSection {
+    url: String,
+    username: Option<String>,
+    /// Only there to be refused with the right words.
+    password: Option<serde::de::IgnoredAny>,
+    password_encrypted: Option<String>,
+    #[serde(default = "pool_size")]
+    pool_size: usize,
+    #[serde(default = "max_retries")]
+    max_retries: u32,
+    #[serde(default = "timeout_ms")]
+    timeout_ms: u64,
+    #[serde(default)]
+    cluster_mode: bool,
+    #[serde(default)]
+    tls: bool,
+}
+
+const fn pool_size() -> usize {
+    2
+}
+
+const fn max_retries() -> u32 {
+    3
+}
+
+const fn timeout_ms() -> u64 {
+    1000
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TelemetrySection {
+    #[serde(default)]
+    opentelemetry: OtelSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OtelSection {
+    enabled: bool,
+    endpoint: String,
+    service_name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotificationsSection {
+    #[serde(default)]
+    adapters: Vec<NotificationSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotificationSection {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    enabled: bool,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+fn wrong(text: impl Into<String>) -> StoreError {
+    StoreError::Config(text.into())
+}
+
+impl StoreConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) with the file, and line and column where it is not as it should
+    /// be.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let named = |error: String| wrong(format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+        Self::from_text(&text).map_err(|error| named(error.to_string()))
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn from_text(text: &str) -> Result<Self> {
+        let file: File = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        ensure_available(&file)?;
+        let StoreSection {
+            mode,
+            fallback_chain,
+            redis,
+            valkey,
+            yggdrasil,
+            expected_nodes,
+            limits_open,
+        } = file.store;
+        let mut chain = vec![mode];
+        chain.extend(fallback_chain.into_iter().filter(|kind| *kind != mode));
+        let count = chain.len();
+        let mut servers = BTreeMap::new();
+        let sections = [
+            (Kind::Redis, redis),
+            (Kind::Valkey, valkey),
+            (Kind::Yggdrasil, yggdrasil),
+        ];
+        for (kind, section) in sections {
+            if let Some(section) = section {
+                check(kind, &section)?;
+                servers.insert(kind, section);
+            }
+        }
+        for kind in &chain {
+            if *kind != Kind::Memory && !servers.contains_key(kind) {
+                let name = kind.name();
+                return Err(wrong(format!(
+                    "store.fallback_chain has {name}, and there is no store.{name}; add it with its url"
+                )));
+            }
+        }
+        chain.sort_by_key(|kind| *kind != mode);
+        let distinct: std::collections::BTreeSet<_> = chain.iter().collect();
+        if distinct.len() < count {
+            return Err(wrong("store.fallback_chain names a store twice"));
+        }
+        let hybrid = HybridConfig {
+            expected_nodes,
+            limits_open,
+            ..HybridConfig::default()
+        };
+        let mut config = Self {
+            chain,
+            servers,
+            passwords: BTreeMap::new(),
+            tls: BTreeMap::new(),
+            hybrid,
+        };
+        for kind in Kind::ALL {
+            let name = format!("VALKYRIE_{}_PASSWORD", kind.name().to_ascii_uppercase());
+            if let Ok(password) = std::env::var(name) {
+                config.passwords.insert(kind, Password(password));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The names of the stores in the order in which they are asked.
+    #[must_use]
+    pub fn chain(&self) -> Vec<&'static str> {
+        self.chain.iter().map(|kind| kind.name()).collect()
+    }
+
+    /// Sets the password of a store.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where there is no such store.
+    pub fn set_password(&mut self, store: &str, password: impl Into<String>) -> Result<()> {
+        let kind = self.kind(store)?;
+        self.passwords.insert(kind, Password(password.into()));
+        Ok(())
+    }
+
+    /// Sets whom a store with `tls: true` trusts, and who this side is there. Default: the authorities
+    /// of the system, and nobody.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where there is no such store.
+    pub fn set_tls(&mut self, store: &str, tls: TlsConfig) -> Result<()> {
+        let kind = self.kind(store)?;
+        self.tls.insert(kind, tls);
+        Ok(())
+    }
+
+    fn kind(&self, store: &str) -> Result<Kind> {
+        let found = self.servers.keys().find(|kind| kind.name() == store);
+        found
+            .copied()
+            .ok_or_else(|| wrong(format!("there is no store.{store}")))
+    }
+
+    fn store(&self, kind: Kind) -> Result<Store> {
+        let Some(section) = self.servers.get(&kind) else {
+            return Ok(MemoryStore::new().into());
+        };
+        let timeout = Duration::from_millis(section.timeout_ms);
+        let config = RedisConfig {
+            name: kind.name().to_owned(),
+            url: section.url.clone(),
+            username: section.username.clone(),
+            password: self.passwords.get(&kind).map(|password| password.0.clone()),
+            topology: match section.cluster_mode {
+                true => Topology::Cluster,
+                false => Topology::Single,
+            },
+            tls: section
+                .tls
+                .then(|| self.tls.get(&kind).cloned().unwrap_or_default()),
+            connections: section.pool_size,
+            retries: section.max_retries,
+            connect_timeout: timeout,
+            timeout,
+            ..RedisConfig::default()
+        };
+        RedisStore::new(&config).map(Store::from)
+    }
+
+    pub(crate) fn build(&self) -> Result<HybridStore> {
+        let stores: Result<Vec<Store>> = self.chain.iter().map(|kind| self.store(*kind)).collect();
+        HybridStore::of(stores?, self.hybrid)
+    }
+}
+
+/// What the file asks for beside stores has to be there.
+fn ensure_available(file: &File) -> Result<()> {
+    let otel = &file.telemetry.opentelemetry;
+    if otel.enabled {
+        let (endpoint, service) = (&otel.endpoint, &otel.service_name);
+        return Err(wrong(format!(
+            "telemetry.opentelemetry is enabled ({service} to {endpoint}), which is the program's own: \
+             spans and events of stores are those of `tracing`; set it to false"
+        )));
+    }
+    for adapter in &file.notifications.adapters {
+        if adapter.enabled && adapter.kind != "console" {
+            let kind = &adapter.kind;
+            return Err(wrong(format!(
+                "notifications.adapters has {kind}; only console is there, which is the log"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check(kind: Kind, section: &ServerSection) -> Result<()> {
+    let name = kind.name();
+    let upper = name.to_ascii_uppercase();
+    if section.password.is_some() {
+        return Err(wrong(format!(
+            "store.{name}.password: a password does not belong into a file; set VALKYRIE_{upper}_PASSWORD, or \
+             StoreConfig::set_password"
+        )));
+    }
+    if section
+        .password_encrypted
+        .as_ref()
+        .is_some_and(|text| !text.is_empty())
+    {
+        return Err(wrong(format!(
+            "store.{name}.password_encrypted: encrypted passwords cannot be read yet; leave it empty and set \
+             VALKYRIE_{upper}_PASSWORD, or StoreConfig::set_password"
+        )));
+    }
+    if section.timeout_ms == 0 {
+        return Err(wrong(format!(
+            "store.{name}.timeout_ms is 0; set it to 1 or more"
+        )));
+    }
+    if !(1..=64).contains(&section.pool_size) {
+        let size = section.pool_size;
+        return Err(wrong(format!(
+            "store.{name}.pool_size is {size}; set it to 1 to 64"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Clusters of three servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use valkyrie_store::{Flavor, RedisConfig, RedisStore, StoreAdapter, TlsConfig, Topology};
+
+use crate::conformance::conform;
+use crate::server::free_port;
+
+/// Three servers that share the keys.
+struct Cluster {
+    dir: tempfile::TempDir,
+    nodes: Vec<Child>,
+    ports: Vec<u16>,
+    flavor: Flavor,
+    access: Access,
+}
+
+/// Who may come in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Everyone,
+    /// Users with a password, over TLS with certificates on both sides.
+    Users,
+}
+
+/// A port for clients, whose neighbour 10,000 above it is free for the nodes among themselves.
+fn cluster_port() -> u16 {
+    loop {
+        let port = free_port();
+        if port < 55_000 && std::net::TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// What openssl makes, in `dir`.
+fn openssl(dir: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(dir)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("openssl: {error}; install it with: apt-get install openssl")
+        });
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// An authority, and certificates of a server and a client that it has signed.
+fn certificates(dir: &Path) {
+    let authority = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+        -keyout ca.key -out ca.pem -subj /CN=authority";
+    openssl(dir, authority);
+    fs::write(
+        dir.join("names"),
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\n",
+    )
+    .unwrap();
+    for name in ["server", "client"] {
+        openssl(
+            dir,
+            &format!(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {name}.key \
+             -out {name}.csr -subj /CN={name}"
+            ),
+        );
+        openssl(
+            dir,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+             -extfile names -out {name}.pem"
+            ),
+        );
+    }
+}
+
+impl Cluster {
+    fn start(flavor: Flavor, access: Access) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        if access == Access::Users {
+            certificates(dir.path());
+        }
+        let mut cluster = Self {
+            dir,
+            nodes: Vec::new(),
+            ports: Vec::new(),
+            flavor,
+            access,
+        };
+        for number in 0..3 {
+            cluster.add(number);
+        }
+        cluster.join();
+        cluster
+    }
+
+    fn program(&self, part: &str) -> String {
+        match self.flavor {
+            Flavor::Valkey => format!("valkey-{part}"),
+            _ => format!("redis-{part}"),
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn add(&mut self, number: usize) {
+        let port = cluster_port();
+        let dir = self.file(&number.to_string());
+        fs::create_dir(&dir).unwrap();
+        let mut settings = format!(
+            "bind 127.0.0.1\nsave \"\"\nappendonly no\ncluster-enabled yes\ndir {}\n\
+             cluster-node-timeout 2000\n",
+            dir.display()
+        );
+        settings += &match self.access {
+            Access::Everyone => format!("port {port}\n"),
+            Access::Users => format!(
+                "port 0\ntls-port {port}\ntls-cluster yes\ntls-cert-file {}\ntls-key-file {}\n\
+                 tls-ca-cert-file {}\nuser default off\nuser app on >secret allkeys allchannels allcommands\n",
+                self.file("server.pem").display(),
+                self.file("server.key").display(),
+                self.file("ca.pem").display()
+            ),
+        };
+        let file = dir.join("settings");
+        fs::write(&file, settings).unwrap();
+        let program = self.program("server");
+        let node = Command::new(&program)
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(dir.join("log")).unwrap())
+            .spawn();
+        let node = node.unwrap_or_else(|error| {
+            panic!("{program}: {error}; install it with: apt-get install redis-server, scripts/install-valkey.sh")
+        });
+        self.nodes.push(node);
+        self.ports.push(port);
+    }
+
+    /// Runs the client of the project against a node.
+    fn cli(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.program("cli"));
+        if self.access == Access::Users {
+            command.args([
+                "--tls",
+                "--user",
+                "app",
+                "--pass",
+                "secret",
+                "--no-auth-warning",
+            ]);
+            for (option, file) in [
+                ("--cacert", "ca.pem"),
+                ("--cert", "client.pem"),
+                ("--key", "client.key"),
+            ] {
+                command.arg(option).arg(self.file(file));
+            }
+        }
+        let output = command.args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    fn join(&self) {
+        let start = Instant::now();
+        let until = |what: &str, is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+                thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let port = |port: &u16| port.to_string();
+        for node in self.ports.iter().map(port) {
+            until("a node answers", &|| {
+                self.cli(&["-p", &node, "PING"]).starts_with("PONG")
+            });
+        }
+        let nodes: Vec<String> = self
+            .ports
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let joined = self.cli(&[&["--cluster", "create"][..], &nodes, &["--cluster-yes"]].concat());
+        assert!(joined.contains("All 16384 slots covered"), "{joined}");
+        for node in self.ports.iter().map(port) {
+            until("the cluster is whole", &|| {
+                self.cli(&["-p", &node, "CLUSTER", "INFO"])
+                    .contains("cluster_state:ok")
+            });
+        }
+    }
+
+    fn config(&self) -> RedisConfig {
+        let read = |name: &str| fs::read(self.file(name)).unwrap();
+        let mut config = RedisConfig {
+            name: "cluster".to_owned(),
+            url: format!("valkey://127.0.0.1:{}", self.ports.first().unwrap()),
+            topology: Topology::Cluster,
+            ..RedisConfig::default()
+        };
+        if self.access == Access::Users {
+            config.username = Some("app".to_owned());
+            config.password = Some("secret".to_owned());
+            config.tls = Some(TlsConfig {
+                authorities: Some(read("ca.pem")),
+                identity: Some((read("client.pem"), read("client.key"))),
+            });
+        }
+        config
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn redis_cluster_conforms() {
+    let cluster = Cluster::start(Flavor::Redis, Access::Everyone);
+    let store = RedisStore::new(&cluster.config()).unwrap();
+    assert_eq!(store.flavor().await.unwrap(), Flavor::Redis);
+    conform(&store).await;
+}
+
+#[tokio::test]
+async fn valkey_cluster_with_tls_and_users_conforms() {
+    let cluster = Cluster::start(Flavor::Valkey, Access::Users);
+    let store = RedisStore::new(&cluster.config()).unwrap();
+    assert_eq!(store.flavor().await.unwrap(), Flavor::Valkey);
+    conform(&store).await;
+    // Every part of who one is counts.
+    let good = cluster.config();
+    let without_tls = RedisConfig {
+        tls: None,
+        ..good.clone()
+    };
+    let without_certificate = RedisConfig {
+        tls: good.tls.clone().map(|tls| TlsConfig {
+            identity: None,
+            ..tls
+        }),
+        ..good.clone()
+    };
+    let of_another_authority = RedisConfig {
+        tls: good.tls.clone().map(|tls| TlsConfig {
+            authorities: None,
+            ..tls
+        }),
+        ..good.clone()
+    };
+    let wrong_password = RedisConfig {
+        password: Some("wrong".to_owned()),
+        ..good
+    };
+    for config in [
+        without_tls,
+        without_certificate,
+        of_another_authority,
+        wrong_password,
+    ] {
+        let store = RedisStore::new(&RedisConfig {
+            connect_timeout: Duration::from_millis(500),
+            ..config
+        });
+        let error = store.unwrap().get("k").await.unwrap_err();
+        assert!(error.is_not_applied(), "{error:?}");
+        assert!(!format!("{error:?}").contains("wrong\""), "{error:?}");
+    }
+}
