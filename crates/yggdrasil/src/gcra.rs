@@ -168,6 +168,74 @@ mod tests {
         }
     }
 
+    /// Any 64 bits; see `next` of the keyspace's memory.
+    fn next(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// Ten thousand limits, from a token a nanosecond to one in hours, each asked a thousand times:
+    /// at once, at any time, and exactly when it said.
+    #[test]
+    fn ten_million_steps_equal_an_exact_bucket() {
+        let (mut chance, mut outcomes) = (7, [0_u64; 3]);
+        for _ in 0..10_500 {
+            let each = next(&mut chance) % (1 << (1 + next(&mut chance) % 44)) + 1;
+            let burst = (next(&mut chance) % (1 << (1 + next(&mut chance) % 16)) + 1) as u32;
+            let Ok(limit) = Limit::new(each, burst) else {
+                continue;
+            };
+            // Far from the end of the clock, where times do not grow any more.
+            let mut now = next(&mut chance) % (1 << 60);
+            let (mut bucket, mut wait) = (0, 0);
+            let mut oracle = Oracle {
+                level: u128::from(limit.room_ns()),
+                at: now,
+            };
+            for _ in 0..1000 {
+                now += match next(&mut chance) % 4 {
+                    0 => 0,
+                    1 => wait,
+                    _ => next(&mut chance) % (2 * each),
+                };
+                if now > 1 << 63 {
+                    break;
+                }
+                let cost = (next(&mut chance) % (u64::from(burst) + 2)) as u32;
+                let cost = cost >> (next(&mut chance) % 20);
+                let lacking = (u128::from(each) * u128::from(cost)).saturating_sub({
+                    let since = u128::from(now - oracle.at);
+                    (oracle.level + since).min(u128::from(limit.room_ns()))
+                });
+                let (next_bucket, decision) = step(bucket, now, &limit, cost);
+                let allowed = oracle.consume(now, &limit, cost);
+                let outcome = match (allowed, cost > burst) {
+                    (true, _) => Outcome::Allowed,
+                    (false, false) => Outcome::Denied,
+                    (false, true) => Outcome::Never,
+                };
+                let full = u128::from(limit.room_ns());
+                assert_eq!(decision.outcome, outcome);
+                assert_eq!(
+                    u128::from(decision.remaining),
+                    oracle.level / u128::from(each)
+                );
+                assert_eq!(u128::from(decision.reset_after_ns), full - oracle.level);
+                wait = match outcome {
+                    Outcome::Denied => lacking as u64,
+                    Outcome::Allowed | Outcome::Never => 0,
+                };
+                assert_eq!(decision.retry_after_ns, wait);
+                outcomes[outcome as usize] += 1;
+                bucket = next_bucket;
+            }
+        }
+        assert!(outcomes.iter().sum::<u64>() >= 10_000_000, "{outcomes:?}");
+        assert!(outcomes.iter().all(|count| *count > 10_000), "{outcomes:?}");
+    }
+
     proptest! {
         #[test]
         fn bucket_equals_an_exact_one(
