@@ -22,6 +22,7 @@ mod processes;
 mod queue;
 mod report;
 mod script;
+mod store;
 mod wire;
 mod yggdrasil;
 
@@ -126,6 +127,11 @@ const BENCHES: &[Bench] = &[
         name: "yggdrasil",
         about: "token buckets and keys in process; the server beside redis-server and valkey-server",
         run: yggdrasil::run,
+    },
+    Bench {
+        name: "store",
+        about: "the adapters of stores over redis-server, valkey-server, yggdrasil and memory",
+        run: store::run,
     },
     Bench {
         name: "messages",

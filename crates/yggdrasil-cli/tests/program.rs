@@ -115,10 +115,9 @@ struct Acknowledged {
 }
 
 /// Counts up its own keys as fast as it gets answers, many at a time, until the server is gone.
-fn write(server: &Server, writer: usize, from: u64, ends: &AtomicBool) -> Acknowledged {
+fn write(mut client: Client, writer: usize, from: u64, ends: &AtomicBool) -> Acknowledged {
     const AHEAD: u64 = 20;
     let key = format!("writer:{writer}");
-    let mut client = server.client();
     let (mut next, mut values) = (from, Vec::new());
     'writing: while !ends.load(Ordering::Relaxed) {
         for step in 0..AHEAD {
@@ -168,8 +167,8 @@ fn kill_loop(directory: &Path, sync: &str, kills: usize, window: Duration) {
         let pid = server.child.id().to_string();
         let (all, killed_at) = std::thread::scope(|scope| {
             let writer = |(writer, from): (usize, &u64)| {
-                let (server, ends, from) = (&server, &ends, *from);
-                scope.spawn(move || write(server, writer, from, ends))
+                let (client, ends, from) = (server.client(), &ends, *from);
+                scope.spawn(move || write(client, writer, from, ends))
             };
             let writers: Vec<_> = from.iter().enumerate().map(writer).collect();
             // Somewhere between nothing and a few snapshots.
