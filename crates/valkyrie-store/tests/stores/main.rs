@@ -6,5 +6,6 @@ mod cluster;
 mod config;
 mod conformance;
 mod fallback;
+mod linear;
 mod oracle;
 mod server;
