@@ -31,6 +31,7 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("rustci_event_streams_open", "gauge", "kind"),
     ("rustci_http_request_duration_seconds", "histogram", "route"),
     ("rustci_http_requests", "counter", "method,route,status"),
+    ("rustci_http_requests_limited", "counter", ""),
     ("rustci_jobs", "gauge", "state"),
     ("rustci_jobs_finished", "counter", "conclusion"),
     ("rustci_jobs_waiting", "gauge", "reason"),
@@ -42,6 +43,10 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("rustci_runners_connected", "gauge", ""),
     ("rustci_runs", "counter", "conclusion"),
     ("rustci_runs_active", "gauge", ""),
+    ("rustci_store_failures", "counter", "store"),
+    ("rustci_store_fallbacks", "counter", ""),
+    ("rustci_store_operations", "counter", "store"),
+    ("rustci_store_up", "gauge", "store"),
     ("rustci_traces", "counter", "result"),
     ("valkyrie_alerts", "counter", "severity"),
     (
@@ -99,6 +104,9 @@ fn move_all(metrics: &Metrics) {
     let http = &metrics.http;
     http.answered("GET", "/api/v1/runs/{id}", 404, Duration::from_micros(80));
     drop(http.stream("run"));
+    http.limited();
+    metrics.stores.set("memory", true, 1, 0);
+    metrics.stores.set_fell_back(1);
     let content = &metrics.content;
     content.stored(1, 1);
     content.received(1);
