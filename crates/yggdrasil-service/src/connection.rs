@@ -146,9 +146,16 @@ impl Connection {
         let now = shared.clock.now();
         let (mut used, mut count) = (0, 0);
         while !self.client.quits {
-            if self.output.len() >= OUTPUT_BYTES && self.flush(counters, scratch)? == Waits::ForRoom
-            {
-                break;
+            if self.output.len() >= OUTPUT_BYTES {
+                match self.flush_early(shared, counters, scratch) {
+                    Ok(Waits::ForCommands) => {}
+                    Ok(Waits::ForRoom) => break,
+                    Err(ended) => {
+                        // Others use the parser next, and must not go on with this one's command.
+                        scratch.parser = Parser::default();
+                        return Err(ended);
+                    }
+                }
             }
             let rest = input.get(used..).unwrap_or_default();
             // What a client may send is another thing once it has said who it is.
@@ -205,6 +212,19 @@ impl Connection {
             }
         }
         used
+    }
+
+    /// Sends answers before the round is over, when there are many. They are as safe as the others.
+    fn flush_early(
+        &mut self,
+        shared: &Shared,
+        counters: &Counters,
+        scratch: &mut Scratch,
+    ) -> Result<Waits, Ended> {
+        if let Some(persistence) = &shared.persistence {
+            persistence.settle(&mut 0).map_err(|()| Ended)?;
+        }
+        self.flush(counters, scratch)
     }
 
     /// Sends answers. What the socket does not take stays.

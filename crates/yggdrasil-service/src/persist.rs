@@ -181,11 +181,15 @@ impl Persistence {
     }
 
     /// Hands what was changed to the disk and waits as long as it must before the changes are
-    /// acknowledged. Fails where the disk did.
-    pub(crate) fn settle(&self) -> Result<(), ()> {
+    /// acknowledged. Fails where the disk did, once for every record: `told` is the newest one that the
+    /// caller knows of, so that reads go on, since nothing is changed any more.
+    pub(crate) fn settle(&self, told: &mut u64) -> Result<(), ()> {
         let target = self.appended.load(Ordering::Acquire);
-        if self.progress.synced.load(Ordering::Acquire) >= target {
-            return self.progress.result();
+        let is_told = std::mem::replace(told, target) == target;
+        if self.progress.synced.load(Ordering::Acquire) >= target
+            || is_told && self.progress.failed.load(Ordering::Acquire)
+        {
+            return Ok(());
         }
         self.writer().journal.commit();
         let mut state = self.progress.lock();

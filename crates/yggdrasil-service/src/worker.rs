@@ -78,6 +78,8 @@ pub(crate) struct Worker {
     connections: Slab<Connection>,
     /// Those that had their turn since answers were sent.
     served: Vec<usize>,
+    /// The newest change of which it knows whether it is on the disk.
+    told: u64,
     scratch: Scratch,
 }
 
@@ -97,6 +99,7 @@ impl Worker {
             epoll,
             connections: Slab::new(),
             served: Vec::new(),
+            told: 0,
             scratch: Scratch::default(),
         };
         if let Some(mailbox) = worker.mailboxes.get(number) {
@@ -131,7 +134,7 @@ impl Worker {
             }
             // Nothing that somebody could see is answered before it is as safe as was asked for.
             let settled = match &self.shared.persistence {
-                Some(persistence) if !self.served.is_empty() => persistence.settle(),
+                Some(persistence) if !self.served.is_empty() => persistence.settle(&mut self.told),
                 _ => Ok(()),
             };
             match settled {
@@ -155,7 +158,7 @@ impl Worker {
             return;
         };
         // A failure is told to whoever writes next.
-        let _ = persistence.settle();
+        let _ = persistence.settle(&mut 0);
         if persistence.is_due()
             && let Err(error) = self.shared.snapshot()
         {

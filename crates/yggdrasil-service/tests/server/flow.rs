@@ -96,6 +96,27 @@ fn resident_kib() -> i64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// A connection that breaks in the middle of its commands leaves nothing to the next one.
+#[test]
+fn broken_connections_leave_no_half_commands_behind() {
+    let (_server, address) = start(ServerConfig {
+        threads: 1,
+        ..ServerConfig::default()
+    });
+    let mut neighbour = Peer::connect(address);
+    let mut set = Vec::new();
+    resp::command(&mut set, ["SET", "k", &"v".repeat(1 << 20)]);
+    neighbour.send(&set);
+    assert_eq!(neighbour.answer(), Some(Reply::Simple("OK".to_owned())));
+    for _ in 0..50 {
+        let mut peer = Peer::connect(address);
+        peer.send("GET k\r\n".repeat(7) + "*2\r\n$3\r\nGET\r\n");
+        // Closed with answers unread, which resets the connection.
+        drop(peer);
+        assert_eq!(neighbour.ask("PING"), "+PONG");
+    }
+}
+
 #[test]
 fn wrong_bytes_end_their_connection_only() {
     let (_server, address) = start(ServerConfig::default());
