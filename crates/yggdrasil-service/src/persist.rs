@@ -283,8 +283,11 @@ impl Persistence {
                 *bytes += record.len() as u64;
                 self.appended.store(index.get(), Ordering::Release);
             }
-            // From here on nothing is acknowledged.
-            Err(error) => self.progress.fail(&error),
+            // From here on no change is acknowledged: this one counts as one that is never synced.
+            Err(error) => {
+                self.progress.fail(&error);
+                self.appended.fetch_add(1, Ordering::AcqRel);
+            }
         }
     }
 
