@@ -36,7 +36,8 @@ pub enum Acquired {
 
 impl Shard {
     /// Asks for a lease until `until_ms`. Who has it already keeps its fencing number and gets the new
-    /// end, so that asking again after a lost answer does no harm.
+    /// end, so that asking again after a lost answer does no harm. A fencing number is greater than
+    /// `now_ms` in microseconds.
     ///
     /// # Errors
     /// [`WrongType`](KeyError::WrongType), [`Full`](KeyError::Full), [`KeyTooLong`](KeyError::KeyTooLong).
@@ -59,7 +60,10 @@ impl Shard {
             }),
             Some(_) => Err(KeyError::WrongType),
             None => {
-                // The next version is greater than all that this key ever had.
+                // The next version is greater than all that this key ever had. It is also not below the
+                // microseconds since the epoch of `now_ms`, so that it grows over stores that follow each
+                // other.
+                self.raise_version(now_ms.saturating_mul(1000));
                 let fence = self.version() + 1;
                 let holder = Blob::new(holder);
                 let lease = Value::Lease(Box::new(Lease { fence, holder }));
