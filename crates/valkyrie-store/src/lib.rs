@@ -25,8 +25,10 @@ mod adapter;
 mod breaker;
 mod config;
 mod error;
+mod forward;
 mod hybrid;
 mod memory;
+mod migration;
 mod redis;
 mod store;
 
@@ -39,6 +41,10 @@ pub use config::StoreConfig;
 pub use error::{Applied, StoreError};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
 pub use memory::MemoryStore;
+pub use migration::{
+    MemberReport, MigratingStore, MigrationConfig, MigrationPace, MigrationProgress,
+    MigrationReport, MigrationState, MigrationStatus, Mismatch, Phase,
+};
 pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
 pub use store::Store;
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};

@@ -7,5 +7,6 @@ mod config;
 mod conformance;
 mod fallback;
 mod linear;
+mod migration;
 mod oracle;
 mod server;

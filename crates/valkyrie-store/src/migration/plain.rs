@@ -1,0 +1,50 @@
+//! A store that is not a migration itself.
+
+use crate::error::StoreError;
+use crate::forward::forward_adapter;
+use crate::memory::MemoryStore;
+use crate::redis::{Flavor, RedisStore};
+use crate::store::Store;
+
+/// One of the two stores of a migration.
+#[derive(Debug, Clone)]
+pub(super) enum Plain {
+    Memory(MemoryStore),
+    Redis(RedisStore),
+}
+
+impl TryFrom<Store> for Plain {
+    type Error = StoreError;
+
+    fn try_from(store: Store) -> Result<Self, StoreError> {
+        match store {
+            Store::Memory(store) => Ok(Self::Memory(store)),
+            Store::Redis(store) => Ok(Self::Redis(store)),
+            Store::Migrating(_) => Err(StoreError::Config(
+                "a store that is being migrated cannot be part of another migration".to_owned(),
+            )),
+        }
+    }
+}
+
+/// Hands a call to whichever it is.
+macro_rules! each {
+    ($self:ident, $store:ident => $call:expr) => {
+        match $self {
+            Self::Memory($store) => $call,
+            Self::Redis($store) => $call,
+        }
+    };
+}
+
+impl Plain {
+    /// Whether token buckets are keys among others there.
+    pub(super) async fn has_bucket_keys(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(false),
+            Self::Redis(store) => Ok(store.flavor().await? != Flavor::Yggdrasil),
+        }
+    }
+}
+
+forward_adapter!(Plain, each);
