@@ -27,6 +27,7 @@ pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
 pub(crate) use reports::TestsArgs;
 pub(crate) use secrets::{SecretsArgs, SecretsCommand};
+pub(crate) use store::{MigrateArgs, PairArgs, StoreCommand, StoreToolArgs};
 
 /// Runs CI pipelines: here, or on a server with runners.
 #[derive(Debug, Parser)]
@@ -114,6 +115,9 @@ pub(crate) enum Command {
     /// Register pipelines on a server, and start them
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Pipelines(PipelinesArgs),
+    /// Move what Redis, Valkey or Yggdrasil keep to another of them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Store(StoreToolArgs),
     /// Remember servers, and choose one
     #[command(subcommand, arg_required_else_help = true)]
     Context(ContextCommand),

@@ -61,6 +61,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Explain(args) => wait(command::explain::explain(args, out)),
         Command::Queue(args) => wait(command::queue::queue(args, out)),
         Command::Runners(args) => wait(command::runners::runners(args, out)),
+        Command::Store(args) => wait(command::store::store(args, out)),
         Command::Doctor(args) => wait(command::doctor::doctor(args, out)),
         Command::Completions { shell } => command::completions::completions(*shell, out),
         Command::Context(args) => command::context::context(args, out),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use valkyrie_store::Limit;
+use clap::{Args, Subcommand, ValueEnum};
+use valkyrie_store::{Limit, Phase};
 
 /// Where `serve` counts, and how much.
 #[derive(Debug, Args)]
@@ -21,12 +21,116 @@ pub(crate) struct StoreArgs {
     /// server counts for itself.
     #[arg(long, value_name = "URL", env = "RUSTCI_STORE", value_delimiter = ',')]
     pub(crate) store: Vec<String>,
+    /// A server to which the first --store is being moved by `rustci store migrate`
+    ///
+    /// All servers need it before the move begins and until it is done.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RUSTCI_STORE_MIGRATE_TO",
+        requires = "store"
+    )]
+    pub(crate) store_migrate_to: Option<String>,
     /// The user at the stores
     #[arg(long, value_name = "NAME", env = "RUSTCI_STORE_USER")]
     pub(crate) store_user: Option<String>,
     /// A file with the password of the stores, which only its owner can read
     #[arg(long, value_name = "FILE", env = "RUSTCI_STORE_PASSWORD_FILE")]
     pub(crate) store_password_file: Option<PathBuf>,
+}
+
+/// `rustci store`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreToolArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+/// The commands of `rustci store`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Move everything from one store to another while both are used
+    ///
+    /// All programs that use them have to know both before it begins; for `rustci serve` that is
+    /// --store-migrate-to. It goes on where it was when it was ended before.
+    Migrate(MigrateArgs),
+    /// Show how far a move is, and what all programs that take part say
+    Status(PairArgs),
+}
+
+/// Two stores, from one of which everything moves to the other.
+#[derive(Debug, Args)]
+pub(crate) struct PairArgs {
+    /// The store from which everything moves: redis://, valkey:// or yggdrasil://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// The store to which it moves
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// The user at both
+    #[arg(long, value_name = "NAME", env = "RUSTCI_STORE_USER")]
+    pub(crate) user: Option<String>,
+    /// A file with the password of both, which only its owner can read
+    #[arg(long, value_name = "FILE", env = "RUSTCI_STORE_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Tells moves between the same stores apart
+    #[arg(long, value_name = "NAME", default_value = "stores")]
+    pub(crate) name: String,
+}
+
+/// `rustci store migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Which stores.
+    #[command(flatten)]
+    pub(crate) pair: PairArgs,
+    /// Where to stop; from every point but `done` there is a way back
+    #[arg(long, value_enum, default_value_t = Until::WriteNew, value_name = "PHASE")]
+    pub(crate) until: Until,
+    /// Go back to the old store alone instead
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) roll_back: bool,
+    /// Keys that are copied or compared in a second at most
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keys_per_second: Option<u32>,
+    /// How long the new store is read before it is written
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) hold: Duration,
+    /// Longest lease that programs of their own ask for; the move waits for those that are held
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) lease_max: Duration,
+}
+
+/// Where `rustci store migrate` stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Until {
+    /// Changes are repeated on the new store.
+    Shadow,
+    /// What was there before is copied.
+    Backfill,
+    /// Both are equal.
+    Verify,
+    /// The new store is read.
+    ReadNew,
+    /// The new store is written, and the old one kept up.
+    WriteNew,
+    /// The old store is not used any more.
+    Done,
+}
+
+impl Until {
+    /// The phase.
+    pub(crate) const fn phase(self) -> Phase {
+        match self {
+            Self::Shadow => Phase::Shadow,
+            Self::Backfill => Phase::Backfill,
+            Self::Verify => Phase::Verify,
+            Self::ReadNew => Phase::ReadNew,
+            Self::WriteNew => Phase::WriteNew,
+            Self::Done => Phase::Done,
+        }
+    }
 }
 
 /// A limit, or none.

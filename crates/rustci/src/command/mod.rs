@@ -22,6 +22,7 @@ pub(crate) mod runs;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod source;
+pub(crate) mod store;
 pub(crate) mod summary;
 pub(crate) mod tails;
 pub(crate) mod watch;

@@ -15,7 +15,8 @@ use telemetry::logging::{LogFormat, init};
 use tracing::level_filters::LevelFilter;
 use valkyrie::Endpoint;
 use valkyrie_store::{
-    HybridConfig, HybridStore, MemoryStore, RedisConfig, RedisStore, Store, StoreError,
+    HybridConfig, HybridStore, MemoryStore, MigratingStore, MigrationConfig, RedisConfig,
+    RedisStore, Store, StoreError,
 };
 
 use super::runner::endpoint;
@@ -102,7 +103,7 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
     };
     let file = args.store_password_file.as_deref();
     let password = file.map(password).transpose()?;
-    let store = |(url, number): (&String, usize)| {
+    let store = |url: &String, number: usize| {
         let kind = url.split("://").next().unwrap_or_default();
         let config = RedisConfig {
             // Short and without an address, since it is a label of metrics.
@@ -115,22 +116,30 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
             timeout: STORE_PATIENCE,
             ..RedisConfig::default()
         };
-        RedisStore::new(&config).map(Store::from)
+        RedisStore::new(&config).map(Store::from).map_err(usage)
     };
-    let mut stores: Vec<Store> = args
-        .store
-        .iter()
-        .zip(1..)
-        .map(store)
-        .collect::<Result<_, _>>()
-        .map_err(usage)?;
+    let named = args.store.iter().zip(1..);
+    let mut stores: Vec<Store> = named
+        .map(|(url, number)| store(url, number))
+        .collect::<Result<_, _>>()?;
+    if let (Some(url), Some(first)) = (&args.store_migrate_to, stores.first_mut()) {
+        let config = MigrationConfig {
+            patience: STORE_PATIENCE,
+            hold_max: STORE_PATIENCE,
+            ..MigrationConfig::default()
+        };
+        let new = store(url, args.store.len() + 1)?;
+        *first = MigratingStore::new(first.clone(), new, config)
+            .map_err(usage)?
+            .into();
+    }
     stores.push(MemoryStore::new().into());
     let store = HybridStore::of(stores, HybridConfig::default()).map_err(usage)?;
     Ok(args.api_rate.0.map(|limit| ApiLimit { limit, store }))
 }
 
 /// The password in a file that nobody else can read.
-fn password(path: &Path) -> Result<String, Failure> {
+pub(crate) fn password(path: &Path) -> Result<String, Failure> {
     let wrong = |why: String| Failure::Usage {
         message: format!("{}: {why}", path.display()),
         hint: "write the password into a file with mode 600".to_owned(),

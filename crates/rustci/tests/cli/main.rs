@@ -47,6 +47,7 @@ mod scripted;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod store;
 mod tokens;
 #[cfg(test)]
 mod traces;

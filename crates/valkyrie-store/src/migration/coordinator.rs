@@ -344,21 +344,23 @@ impl<'a, P: FnMut(MigrationProgress) + Send> Steps<'a, P> {
         let inner = self.inner;
         let from = self.state.phase.primary();
         let mut copied = 0;
-        // What the other one has and this one lacks goes too.
         for side in [from, from.other()] {
             let mut pages = Pages::new(inner, side, self.pace);
             while let Some(keys) = pages.next().await? {
                 let copies = stream::iter(keys).map(|key| async move {
-                    let done = inner.pair(from).copy(&key).await;
-                    done.map_err(|error| (key, error))
+                    let done = match side == from || inner.is_extra(from, &key).await {
+                        true => inner.pair(from).copy(&key).await.map(|()| 1),
+                        false => Ok(0),
+                    };
+                    done.unwrap_or_else(|_| {
+                        inner.behind.push(Work::Key(key));
+                        1
+                    })
                 });
                 let mut copies = copies.buffer_unordered(self.pace.concurrency.max(1));
-                while let Some(done) = copies.next().await {
-                    if let Err((key, _)) = done {
-                        inner.behind.push(Work::Key(key));
-                    }
-                    copied += 1;
-                    if copied % WORD == 0 {
+                while let Some(count) = copies.next().await {
+                    copied += count;
+                    if count > 0 && copied % WORD == 0 {
                         (self.progress)(MigrationProgress::Copied(copied));
                     }
                 }
@@ -366,8 +368,8 @@ impl<'a, P: FnMut(MigrationProgress) + Send> Steps<'a, P> {
                     self.ensure_undisturbed().await?;
                 }
             }
-            self.report.copied = self.report.copied.max(copied);
         }
+        self.report.copied = copied;
         (self.progress)(MigrationProgress::Copied(copied));
         self.wait().await
     }
@@ -411,11 +413,15 @@ impl<'a, P: FnMut(MigrationProgress) + Send> Steps<'a, P> {
             let mut pages = Pages::new(inner, side, self.pace);
             while let Some(keys) = pages.next().await? {
                 let found = stream::iter(keys).map(|key| async move {
-                    let found = compare(inner.pair(from), &key).await;
+                    let found = match side == from || inner.is_extra(from, &key).await {
+                        true => Some(compare(inner.pair(from), &key).await),
+                        false => None,
+                    };
                     (key, found)
                 });
                 let mut found = found.buffer_unordered(self.pace.concurrency.max(1));
                 while let Some((key, found)) = found.next().await {
+                    let Some(found) = found else { continue };
                     if let Some(mismatch) = found? {
                         differing.push((key, mismatch));
                     }
@@ -505,6 +511,12 @@ impl<'a> Pages<'a> {
 }
 
 impl Inner {
+    /// Whether a key of the store that is kept up may be one that the other lacks. Where that cannot be
+    /// said, it may.
+    async fn is_extra(&self, from: Side, key: &[u8]) -> bool {
+        !matches!(self.side(from).exists(key).await, Ok(true))
+    }
+
     fn refuses(&self, cause: impl Into<String>) -> StoreError {
         StoreError::Rejected {
             store: self.name.clone(),

@@ -79,7 +79,7 @@ impl Inner {
         }
         let patience = match views.last().phase.holds_writes() && access == Access::Change {
             true => self.config.hold_max,
-            false => self.config.fresh,
+            false => self.config.patience,
         };
         let mut looks = views.last.subscribe();
         let wait = async {
@@ -146,7 +146,6 @@ impl Inner {
 /// Looks again and again, and says how far this process is.
 pub(super) struct Member {
     inner: Arc<Inner>,
-    id: String,
     /// States that operations may still act by.
     before: Vec<Weak<MigrationState>>,
     /// The state whose operations are the oldest that are not over.
@@ -157,7 +156,6 @@ impl Member {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
             inner,
-            id: new_id(),
             before: Vec::new(),
             settled: 0,
         }
@@ -168,18 +166,19 @@ impl Member {
     pub(super) async fn look(&mut self) -> Result<(), StoreError> {
         let inner = &self.inner;
         let at = Instant::now();
+        inner.meet().await?;
         self.before.retain(|state| state.strong_count() > 0);
         let last = inner.views.last();
         if self.before.is_empty() {
             self.settled = last.revision;
         }
         let report = inner.report(self.settled);
-        let told = inner.tell(&self.id, &report, last.phase).await;
+        let told = inner.tell(&inner.id, &report, last.phase).await;
         let state = inner.look().await?;
         // It may be that the other store counts by now.
         match told {
             Ok(()) if last.phase.primary() == state.phase.primary() => {}
-            _ => inner.tell(&self.id, &report, state.phase).await?,
+            _ => inner.tell(&inner.id, &report, state.phase).await?,
         }
         if let Some(before) = inner.views.saw(state, at) {
             self.before.push(Arc::downgrade(&before));
@@ -208,9 +207,9 @@ impl Member {
     }
 }
 
-/// Tells this process from all others.
+/// Tells this process from all others: its number here, and one of chance.
 pub(super) fn new_id() -> String {
     use std::hash::{BuildHasher, RandomState};
-    let part = |index: u64| RandomState::new().hash_one(index);
-    format!("{:016x}{:08x}", part(0), part(1) as u32)
+    let chance = RandomState::new().hash_one(0) as u32;
+    format!("{}-{chance:08x}", std::process::id())
 }

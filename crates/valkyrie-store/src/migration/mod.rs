@@ -22,7 +22,7 @@ mod registry;
 mod tally;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -31,7 +31,7 @@ use crate::error::StoreError;
 use crate::store::Store;
 use behind::Behind;
 use content::Pair;
-use member::{Member, Views};
+use member::{Member, Views, new_id};
 use plain::Plain;
 use registry::Registry;
 use tally::Tallies;
@@ -43,16 +43,19 @@ pub use tally::{MemberReport, MigrationStatus};
 
 use phase::Side;
 
-/// How a migration behaves. All processes that take part have to have the same.
+/// How a migration behaves. All processes that take part have to have the same `name`, `fresh` and
+/// `lease_max`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationConfig {
     /// Tells migrations of the same stores apart; letters, digits and `-`. Default: `stores`.
     pub name: String,
     /// How often a process looks whether the phase has changed. Default: 250 ms.
     pub refresh: Duration,
-    /// How long a process acts by what it saw last; then it waits until it has seen the phase again,
-    /// and gives up after as long once more. Default: 2 s.
+    /// How long a process acts by what it saw last; then it waits until it has seen the phase again.
+    /// Default: 2 s.
     pub fresh: Duration,
+    /// How long an operation waits for that. Default: 2 s.
+    pub patience: Duration,
     /// How long changes wait while the stores change places. Default: 10 s.
     pub hold_max: Duration,
     /// Longest lease or place that is given: longer ones are refused, because the change of stores waits
@@ -71,6 +74,7 @@ impl Default for MigrationConfig {
             name: "stores".to_owned(),
             refresh: Duration::from_millis(250),
             fresh: Duration::from_secs(2),
+            patience: Duration::from_secs(2),
             hold_max: Duration::from_secs(10),
             lease_max: Duration::from_secs(30),
             behind_max: 100_000,
@@ -108,11 +112,13 @@ impl MigrationConfig {
 #[derive(Clone)]
 pub struct MigratingStore {
     inner: Arc<Inner>,
-    _tasks: Arc<Tasks>,
+    tasks: Arc<Tasks>,
 }
 
 struct Inner {
     name: String,
+    /// Tells this process from all others.
+    id: String,
     old: Plain,
     new: Plain,
     config: MigrationConfig,
@@ -121,7 +127,7 @@ struct Inner {
     behind: Behind,
     tallies: Tallies,
     /// Whether both stores keep token buckets as keys.
-    has_bucket_keys: bool,
+    has_bucket_keys: OnceLock<bool>,
 }
 
 struct Tasks(Vec<AbortHandle>);
@@ -147,43 +153,53 @@ impl fmt::Debug for MigratingStore {
 const WORKERS: usize = 16;
 
 impl MigratingStore {
-    /// Takes part in the migration of these stores, however far it is. Needs a tokio runtime.
+    /// Takes part in the migration of these stores, however far it is. Where they cannot be reached,
+    /// operations fail until they can be.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     ///
     /// # Errors
     /// [`Config`](StoreError::Config) for settings that are none and for stores that are migrations
-    /// themselves. Else that of the store that keeps the state, where it does not answer.
+    /// themselves.
+    pub fn new(
+        old: impl Into<Store>,
+        new: impl Into<Store>,
+        config: MigrationConfig,
+    ) -> Result<Self, StoreError> {
+        let inner = Inner::new(old.into(), new.into(), config)?;
+        let member = Member::new(Arc::clone(&inner));
+        Ok(Self::with(inner, member))
+    }
+
+    /// As [`new`](Self::new), but for waiting until it is known how far the migration is.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and that of a store that does not answer.
     pub async fn open(
         old: impl Into<Store>,
         new: impl Into<Store>,
         config: MigrationConfig,
     ) -> Result<Self, StoreError> {
-        config.check()?;
-        let (old, new) = (Plain::try_from(old.into())?, Plain::try_from(new.into())?);
-        let has_bucket_keys = old.has_bucket_keys().await? && new.has_bucket_keys().await?;
-        let registry = Registry::new(&config.name);
-        let views = Views::new(config.fresh);
-        let inner = Arc::new(Inner {
-            name: format!("migration of {}", config.name),
-            behind: Behind::new(config.behind_max),
-            old,
-            new,
-            config,
-            registry,
-            views,
-            tallies: Tallies::default(),
-            has_bucket_keys,
-        });
+        let inner = Inner::new(old.into(), new.into(), config)?;
         let mut member = Member::new(Arc::clone(&inner));
         member.look().await?;
+        Ok(Self::with(inner, member))
+    }
+
+    fn with(inner: Arc<Inner>, member: Member) -> Self {
         let mut tasks = vec![tokio::spawn(member.run()).abort_handle()];
         for _ in 0..WORKERS {
             let task = tokio::spawn(behind::work(Arc::clone(&inner)));
             tasks.push(task.abort_handle());
         }
-        Ok(Self {
+        Self {
             inner,
-            _tasks: Arc::new(Tasks(tasks)),
-        })
+            tasks: Arc::new(Tasks(tasks)),
+        }
     }
 
     /// How far it is, as this process saw it last.
@@ -203,6 +219,20 @@ impl MigratingStore {
         Ok(MigrationStatus { state, members })
     }
 
+    /// Ends taking part, so that nobody waits for this process. Clones do nothing any more.
+    pub async fn leave(self) {
+        for task in &self.tasks.0 {
+            task.abort();
+        }
+        self.inner.leave().await;
+    }
+
+    /// What this process is called among those that take part.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
     /// What this process counted.
     #[must_use]
     pub fn report(&self) -> MemberReport {
@@ -211,6 +241,22 @@ impl MigratingStore {
 }
 
 impl Inner {
+    fn new(old: Store, new: Store, config: MigrationConfig) -> Result<Arc<Self>, StoreError> {
+        config.check()?;
+        Ok(Arc::new(Self {
+            name: format!("migration of {}", config.name),
+            id: new_id(),
+            old: Plain::try_from(old)?,
+            new: Plain::try_from(new)?,
+            registry: Registry::new(&config.name),
+            views: Views::new(config.fresh),
+            behind: Behind::new(config.behind_max),
+            tallies: Tallies::default(),
+            has_bucket_keys: OnceLock::new(),
+            config,
+        }))
+    }
+
     const fn side(&self, side: Side) -> &Plain {
         match side {
             Side::Old => &self.old,
@@ -219,16 +265,27 @@ impl Inner {
     }
 
     /// The store that counts, and the one that is kept like it.
-    const fn pair(&self, from: Side) -> Pair<'_> {
+    fn pair(&self, from: Side) -> Pair<'_> {
         Pair {
             from: self.side(from),
             to: self.side(from.other()),
-            has_bucket_keys: self.has_bucket_keys,
+            has_bucket_keys: self.has_bucket_keys(),
         }
     }
 
-    const fn has_bucket_keys(&self) -> bool {
-        self.has_bucket_keys
+    /// Known since the first look, and nothing is done before it.
+    fn has_bucket_keys(&self) -> bool {
+        self.has_bucket_keys.get().is_some_and(|has| *has)
+    }
+
+    /// Asks both stores what they are, once.
+    async fn meet(&self) -> Result<(), StoreError> {
+        if self.has_bucket_keys.get().is_none() {
+            let has = self.old.has_bucket_keys().await? && self.new.has_bucket_keys().await?;
+            // Both looks found the same.
+            let _ = self.has_bucket_keys.set(has);
+        }
+        Ok(())
     }
 
     fn report(&self, revision: u64) -> MemberReport {

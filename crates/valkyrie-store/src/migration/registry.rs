@@ -26,7 +26,9 @@ impl Registry {
 
     /// Whether a key belongs to the migration, and is therefore not copied.
     pub(super) fn owns(&self, key: &[u8]) -> bool {
-        key.starts_with(self.prefix.as_bytes())
+        // The fencing number of a lease has its name in braces.
+        let name = key.strip_prefix(b"{").unwrap_or(key);
+        name.starts_with(self.prefix.as_bytes())
     }
 
     fn state(&self) -> Vec<u8> {
@@ -202,6 +204,15 @@ impl Inner {
             .await?;
         }
         Ok(members)
+    }
+
+    /// Says that this process takes no part any more.
+    pub(super) async fn leave(&self) {
+        let key = self.registry.member(&self.id);
+        for side in [Side::Old, Side::New] {
+            // It ends by itself otherwise.
+            let _ = self.side(side).remove(&key, Condition::Always).await;
+        }
     }
 
     /// Asks to be the one who takes the steps.

@@ -1,0 +1,111 @@
+//! `rustci store`.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::world::World;
+
+/// A server of another project that ends with the test.
+struct Peer {
+    child: Child,
+    port: u16,
+}
+
+impl Peer {
+    fn start(program: &str, install: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let child = Command::new(program)
+            .args(["--save", "", "--bind", "127.0.0.1", "--port"])
+            .arg(port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let child = child.unwrap_or_else(|error| panic!("{program}: {error}; install: {install}"));
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "no {program}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self { child, port }
+    }
+
+    fn ask(&self, args: &[&str]) -> String {
+        let port = self.port.to_string();
+        let mut client = Command::new("redis-cli");
+        let output = client.args(["-p", &port]).args(args).output();
+        let output = output.expect("apt-get install redis-tools");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn everything_moves_while_a_server_counts() {
+    let redis = Peer::start("redis-server", "apt-get install redis-server");
+    let valkey = Peer::start("valkey-server", "scripts/install-valkey.sh");
+    let from = format!("redis://127.0.0.1:{}", redis.port);
+    let to = format!("valkey://127.0.0.1:{}", valkey.port);
+    for number in 0..300 {
+        redis.ask(&["set", &format!("key:{number}"), &format!("value {number}")]);
+    }
+    let world = World::new();
+    let mut server = world.start(&[
+        "serve",
+        "--http",
+        "127.0.0.1:0",
+        "--store",
+        &from,
+        "--store-migrate-to",
+        &to,
+    ]);
+    server.wait_for("http://");
+    let pair = ["--from", &from, "--to", &to];
+    let status = |args: &[&str]| {
+        let all = [&["store", "status"], &pair[..], args].concat();
+        world.rustci(&all).ended_with(0)
+    };
+    let began = Instant::now();
+    loop {
+        let said = status(&["--json"]).json().remove(0);
+        assert_eq!(said["phase"], "off");
+        if said["members"].as_array().unwrap().len() == 1 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{said}");
+    }
+    let migrate = |args: &[&str]| {
+        let quick = ["--hold", "100ms", "--lease-max", "500ms"];
+        world.rustci(&[&["store", "migrate"], &pair[..], &quick, args].concat())
+    };
+    let said = migrate(&["--until", "read-new"]).ended_with(0);
+    said.says("300 keys copied");
+    said.says("In phase read_new: the new store is read.");
+    status(&[]).says("read_new: the new store is read");
+    assert_eq!(valkey.ask(&["get", "key:7"]), "value 7");
+    let said = migrate(&["--roll-back"]).ended_with(0);
+    said.says("In phase rolled_back");
+    status(&[]).says("cause: somebody asked for it");
+    let lines = migrate(&["--json", "--until", "done"]).ended_with(0).json();
+    let last = lines.last().unwrap();
+    assert_eq!(last["report"]["phase"], "done");
+    assert_eq!(last["report"]["mismatched"], 0);
+    assert_eq!(status(&["--json"]).json()[0]["members"][0]["lost"], 0);
+    migrate(&["--roll-back"])
+        .ended_with(2)
+        .complains("migrate the other way instead");
+    drop(valkey);
+    let said = migrate(&["--until", "done"]).ended_with(5);
+    said.complains("a store does not answer");
+    let said = world.rustci(&["store", "status", "--from", "nowhere", "--to", &to]);
+    said.ended_with(2).complains("'nowhere' is no URL");
+}
