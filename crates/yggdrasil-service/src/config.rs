@@ -8,6 +8,7 @@ use std::time::Duration;
 use yggdrasil::KeyspaceConfig;
 
 use crate::persist::PersistConfig;
+use crate::sources::SourceLimit;
 
 /// How a server is set up.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct ServerConfig {
     pub slow: Duration,
     /// Where keys are kept. Default: in memory only. Buckets are full again after a start.
     pub persist: Option<PersistConfig>,
+    /// How often each source address may come. Default: as often as it likes.
+    pub sources: SourceLimit,
 }
 
 impl Default for ServerConfig {
@@ -52,6 +55,7 @@ impl Default for ServerConfig {
             value_bytes_max: 1 << 20,
             slow: Duration::from_millis(10),
             persist: None,
+            sources: SourceLimit::None,
         }
     }
 }

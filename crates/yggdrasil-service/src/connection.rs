@@ -1,6 +1,7 @@
 //! The bytes of one client: commands in, answers out.
 
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// What the kernel is asked about.
     pub(crate) waits: Waits,
+    /// Whose limit it is.
+    pub(crate) source: Option<IpAddr>,
     /// Bytes that arrived and are no whole command, or wait until answers have left.
     input: Vec<u8>,
     /// How far the first command of them was read.
@@ -53,11 +56,12 @@ pub(crate) enum Waits {
 pub(crate) struct Ended;
 
 impl Connection {
-    pub(crate) fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
+    pub(crate) fn new(socket: Arc<OwnedFd>, client: Client, source: Option<IpAddr>) -> Self {
         Self {
             socket,
             client,
             waits: Waits::ForCommands,
+            source,
             input: Vec::new(),
             parser: None,
             output: Vec::new(),

@@ -27,9 +27,11 @@ mod registry;
 mod server;
 mod shared;
 mod slowlog;
+mod sources;
 mod worker;
 
 pub use command::{CommandDoc, commands};
 pub use config::{Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};
 pub use server::{Server, StartError};
+pub use sources::{Barrier, SourceLimit};

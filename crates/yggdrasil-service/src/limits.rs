@@ -21,5 +21,10 @@ pub(crate) const SLOWLOG_ARG_BYTES_MAX: usize = 128;
 pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Failed attempts to say who one is, after which a connection ends.
 pub(crate) const AUTH_FAILURES_MAX: u32 = 10;
+/// Addresses that have a bucket at the same time, where the server limits them. More of them push out
+/// buckets that are full soonest.
+pub(crate) const SOURCES_MAX: usize = 64 << 10;
+/// Addresses that are banned at the same time.
+pub(crate) const BANS_MAX: usize = 64 << 10;
 
 const _: () = assert!(INPUT_BYTES <= OUTPUT_BYTES);

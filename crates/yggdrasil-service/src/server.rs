@@ -1,7 +1,7 @@
 //! Starting and stopping.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,16 @@ pub(crate) enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
+/// Both ends of a client's socket.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) peer: String,
+    pub(crate) local: String,
+    /// Which address is limited, where there is one. An address of IPv4 is one of IPv4, however the
+    /// listener writes it.
+    pub(crate) source: Option<IpAddr>,
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -93,22 +103,33 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// Sets up a client's socket; gives its address and ours.
-    pub(crate) fn prepare(&self, socket: &SockRef<'_>) -> (String, String) {
+    /// Sets up a client's socket and says where it comes from.
+    pub(crate) fn prepare(&self, socket: &SockRef<'_>) -> Ends {
         match self {
             Self::Tcp(_) => {
                 // Without them the client is served all the same, only worse.
                 let _ = socket.set_tcp_nodelay(true);
                 let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-                let show = |address: io::Result<socket2::SockAddr>| {
-                    let address = address.ok().and_then(|address| address.as_socket());
+                let known = |address: io::Result<socket2::SockAddr>| {
+                    address.ok().and_then(|address| address.as_socket())
+                };
+                let show = |address: Option<SocketAddr>| {
                     address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
                 };
-                (show(socket.peer_addr()), show(socket.local_addr()))
+                let peer = known(socket.peer_addr());
+                Ends {
+                    peer: show(peer),
+                    local: show(known(socket.local_addr())),
+                    source: peer.map(|peer| peer.ip().to_canonical()),
+                }
             }
             Self::Unix(_, path) => {
                 let path = format!("{}:0", path.display());
-                (path.clone(), path)
+                Ends {
+                    peer: path.clone(),
+                    local: path,
+                    source: None,
+                }
             }
         }
     }

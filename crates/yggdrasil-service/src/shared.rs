@@ -16,6 +16,7 @@ use crate::counters::{Counter, Counters};
 use crate::persist::{PersistError, Persistence};
 use crate::registry::Registry;
 use crate::slowlog::Slowlog;
+use crate::sources::Sources;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) run_id: String,
     /// Where keys are kept; none where they are in memory only.
     pub(crate) persistence: Option<Arc<Persistence>>,
+    pub(crate) sources: Sources,
 }
 
 impl Shared {
@@ -59,6 +61,7 @@ impl Shared {
             counters: (0..config.threads).map(|_| Counters::default()).collect(),
             stops: AtomicBool::new(false),
             run_id: run_id(),
+            sources: Sources::new(&config.sources),
             config,
         }))
     }

@@ -25,6 +25,9 @@ const ACCEPTS: usize = 64;
 /// Events of the wake-up carry this, those of listeners the numbers below.
 const WAKE: u64 = u64::MAX;
 const LISTENERS: u64 = u64::MAX - 1024;
+/// What those are told who are not served.
+const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
+const TOO_OFTEN: &[u8] = b"-ERR this address comes too often or is banned\r\n";
 /// How often keys whose end has come are removed.
 const TICK: Timespec = Timespec {
     tv_sec: 0,
@@ -193,6 +196,15 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(number) else {
             return;
         };
+        // Who is not listened to sends nothing.
+        if connection.waits == Waits::ForCommands {
+            let (sources, clock) = (&self.shared.sources, self.shared.clock);
+            if !sources.admit(connection.source, || clock.now()) {
+                refuse(&connection.socket, TOO_OFTEN);
+                self.close(number);
+                return;
+            }
+        }
         let counters = self.shared.counters.get(self.number);
         let Some(counters) = counters else { return };
         match connection.turn(&self.shared, counters, &mut self.scratch) {
@@ -285,18 +297,27 @@ impl Worker {
                     return;
                 }
             };
-            let addresses = listener.prepare(&SockRef::from(&*socket));
+            let ends = listener.prepare(&SockRef::from(&*socket));
+            if !self
+                .shared
+                .sources
+                .admit(ends.source, || self.shared.clock.now())
+            {
+                self.count(|counters| &counters.refused);
+                refuse(&socket, TOO_OFTEN);
+                continue;
+            }
             if self.shared.clients.count() >= self.shared.config.clients_max {
                 self.count(|counters| &counters.refused);
-                refuse(&socket);
+                refuse(&socket, TOO_MANY);
                 continue;
             }
             self.count(|counters| &counters.connections);
             let now = self.shared.clock.now();
-            let (peer, local) = addresses;
-            let info = self.shared.clients.add(&socket, peer, local, now);
+            let clients = &self.shared.clients;
+            let info = clients.add(&socket, ends.peer, ends.local, now);
             let client = Client::new(info, self.shared.standing());
-            let connection = Connection::new(socket, client);
+            let connection = Connection::new(socket, client, ends.source);
             self.place(connection);
         }
     }
@@ -320,9 +341,8 @@ impl Worker {
     }
 }
 
-fn refuse(socket: &OwnedFd) {
+fn refuse(socket: &OwnedFd, text: &[u8]) {
     use rustix::net::{SendFlags, send};
-    let text = b"-ERR max number of clients reached\r\n";
     // Whoever is refused may be gone already.
     let _ = send(socket, text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

@@ -196,11 +196,16 @@ fn stats(call: &mut Call<'_, '_>) -> Lines {
 }
 
 fn limits(call: &Call<'_, '_>) -> Lines {
-    let buckets = &call.shared.buckets;
-    vec![
+    let (buckets, sources) = (&call.shared.buckets, &call.shared.sources);
+    let mut lines = vec![
         ("buckets_max", call.shared.config.buckets.to_string()),
         ("buckets_crowds", buckets.crowds().to_string()),
-    ]
+        ("sources_limited_by", sources.mode().to_owned()),
+        ("xdp", sources.xdp().to_owned()),
+    ];
+    let counters = sources.counters().into_iter();
+    lines.extend(counters.map(|(name, count)| (name, count.to_string())));
+    lines
 }
 
 fn keyspace(call: &mut Call<'_, '_>) -> Lines {

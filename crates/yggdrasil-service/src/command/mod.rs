@@ -8,6 +8,7 @@ mod introspection;
 mod key;
 mod limit;
 mod lookup;
+mod source;
 mod string;
 mod table;
 mod transaction;

@@ -2,7 +2,7 @@
 
 use super::{
     Command, Flags, Group, KeyArgs, connection, counter, expiry, info, introspection, key, limit,
-    string, transaction,
+    source, string, transaction,
 };
 
 const NOTHING: Flags = Flags(0);
@@ -661,6 +661,24 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Asks for one of some places.",
     },
     Command {
+        name: "YGG.BAN",
+        arity: 2,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Limit,
+        run: source::ban,
+        summary: "Lets nothing of an address in any more.",
+    },
+    Command {
+        name: "YGG.BANS",
+        arity: 1,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Limit,
+        run: source::bans,
+        summary: "Lists addresses that are banned.",
+    },
+    Command {
         name: "YGG.CONSUME",
         arity: 5,
         keys: KeyArgs::Bucket,
@@ -740,5 +758,14 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Limit,
         run: limit::set_version,
         summary: "Sets a value where the key has this version.",
+    },
+    Command {
+        name: "YGG.UNBAN",
+        arity: 2,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Limit,
+        run: source::unban,
+        summary: "Lets an address in again.",
     },
 ];

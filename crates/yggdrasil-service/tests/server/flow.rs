@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use resp::Reply;
-use yggdrasil_service::{Server, ServerConfig, StartError};
+use yggdrasil::Limit;
+use yggdrasil_service::{Server, ServerConfig, SourceLimit, StartError};
 
 use crate::peer::Peer;
 use crate::start;
@@ -256,4 +257,82 @@ fn server_does_not_start_in_the_open_or_nowhere() {
         ..ServerConfig::default()
     });
     assert!(matches!(taken, Err(StartError::Listen { .. })));
+}
+
+/// The server limits by address itself, at connections and at reads.
+#[test]
+fn address_that_comes_too_often_is_not_served() {
+    // The tokens that are there at the start, and no more for an hour.
+    let limit = Limit::per(1, Duration::from_secs(3600), 5).unwrap();
+    let path = std::env::temp_dir().join(format!("ygg-sources-{}", std::process::id()));
+    let (_server, address) = start(ServerConfig {
+        sources: SourceLimit::Here {
+            limit: Some(limit),
+            bans: Vec::new(),
+        },
+        unix: Some(path.clone()),
+        ..ServerConfig::default()
+    });
+    let refused = "-ERR this address comes too often or is banned";
+    let mut first = Peer::connect(address);
+    for _ in 0..3 {
+        assert_eq!(first.ask("PING"), "+PONG");
+    }
+    let mut second = Peer::connect(address);
+    assert_eq!(second.ask("PING"), refused);
+    assert_eq!(second.answer(), None);
+    let mut third = Peer::connect(address);
+    let told = Some(Reply::Error(refused[1..].to_owned()));
+    assert_eq!(third.answer(), told);
+    assert_eq!(third.answer(), None);
+    assert_eq!(first.ask("PING"), refused);
+    assert_eq!(first.answer(), None);
+    // Clients of this machine's Unix socket come from no address, and look after it.
+    let mut local = UnixStream::connect(&path).unwrap();
+    let mut ask = |line: &str| {
+        local.write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        let mut piece = [0; 8192];
+        let count = local.read(&mut piece).unwrap();
+        String::from_utf8_lossy(&piece[..count]).replace("\r\n", " ")
+    };
+    let info = ask("INFO limits");
+    for line in [
+        "xdp:off",
+        "sources_limited_by:server",
+        "sources_limited:3",
+        "sources_banned:0",
+    ] {
+        assert!(info.contains(line), "{info}");
+    }
+    assert_eq!(ask("YGG.BANS"), "*0 ");
+    assert_eq!(ask("YGG.BAN ::ffff:127.0.0.1"), "+OK ");
+    assert_eq!(ask("YGG.BAN 2001:db8::7"), "+OK ");
+    assert_eq!(ask("YGG.BANS"), "*2 $9 127.0.0.1 $11 2001:db8::7 ");
+    let mut banned = Peer::connect(address);
+    assert_eq!(banned.answer(), told);
+    assert!(ask("INFO limits").contains("sources_banned:1"));
+    assert_eq!(ask("YGG.UNBAN 2001:db8::7"), ":1 ");
+    assert_eq!(ask("YGG.UNBAN 2001:db8::7"), ":0 ");
+    assert_eq!(
+        ask("YGG.BAN nobody"),
+        "-ERR the address is none, such as 192.0.2.7 "
+    );
+}
+
+#[test]
+fn nobody_is_banned_where_nothing_limits() {
+    let (_server, address) = start(ServerConfig::default());
+    let mut peer = Peer::connect(address);
+    peer.check(&[
+        ("YGG.BANS", "*0"),
+        (
+            "YGG.BAN 192.0.2.7",
+            "-ERR nothing limits sources here; start the server with --xdp",
+        ),
+    ]);
+    let info = peer.ask("INFO limits");
+    assert!(
+        info.contains("xdp:off") && info.contains("sources_limited_by:none"),
+        "{info}"
+    );
 }
