@@ -1,10 +1,11 @@
 //! What the command line accepts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use yggdrasil::Limit;
 
 /// Serves token buckets and keys to clients of Redis, and looks into servers.
 #[derive(Debug, Parser)]
@@ -24,7 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a server; Ctrl-C ends it
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show how a server is: clients, commands a second, memory, hits
     Inspect(InspectArgs),
     /// Have a server that keeps its keys write them down as a whole
@@ -83,7 +84,48 @@ pub(crate) struct ServeArgs {
     /// Commands that take longer are kept in the slow log
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10ms")]
     pub(crate) slow: Duration,
+    /// What each address may send.
+    #[command(flatten)]
+    pub(crate) flood: FloodArgs,
 }
+
+/// What each address may send to `yggdrasil serve`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Floods")]
+pub(crate) struct FloodArgs {
+    /// Drop packets of addresses that send too many, as they come in on this interface
+    ///
+    /// Needs root or the capabilities CAP_BPF and CAP_NET_ADMIN, and a program that was built with the
+    /// feature `xdp`. Without them the server limits connections and reads of each address instead,
+    /// and says so.
+    #[arg(long, value_name = "IFACE")]
+    pub(crate) xdp: Option<String>,
+    /// Packets that one address may send: COUNT/s, /m or /h, and :BURST at once; `off` is only bans
+    #[arg(long, value_name = "RATE", default_value = "1000/s:2000", value_parser = rate, requires = "xdp")]
+    pub(crate) xdp_rate: Rate,
+    /// Ports that it holds for, up to 16 [default: those of --listen]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', requires = "xdp")]
+    pub(crate) xdp_ports: Vec<u16>,
+    /// Where packets are looked at [default: by the driver where it can, else by the kernel]
+    #[arg(long, value_enum, value_name = "WHERE", requires = "xdp")]
+    pub(crate) xdp_mode: Option<ModeArg>,
+    /// Addresses that get nothing through (may be repeated); YGG.BAN adds others
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', requires = "xdp")]
+    pub(crate) xdp_ban: Vec<IpAddr>,
+}
+
+/// Where packets are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// By the kernel, on any interface
+    Skb,
+    /// By the interface's driver, which is faster
+    Driver,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) Option<Limit>);
 
 /// What makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,5 +189,50 @@ fn size(text: &str) -> Result<usize, String> {
     match bytes {
         0 => Err("the size is 0; name at least 1".to_owned()),
         bytes => Ok(bytes),
+    }
+}
+
+/// Reads `100/s`, `100/s:400` or `off`.
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "off" {
+        return Ok(Rate(None));
+    }
+    let wrong =
+        || format!("'{text}' is no rate; write COUNT/s, /m or /h, such as 1000/s:2000, or off");
+    let (rate, burst) = match text.split_once(':') {
+        Some((rate, burst)) => (rate, Some(burst.parse().map_err(|_| wrong())?)),
+        None => (text, None),
+    };
+    let (count, unit) = rate.split_once('/').ok_or_else(wrong)?;
+    let count: u32 = count.parse().map_err(|_| wrong())?;
+    let period = match unit {
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return Err(wrong()),
+    };
+    let limit = Limit::per(u64::from(count), period, burst.unwrap_or(count));
+    limit
+        .map(|limit| Rate(Some(limit)))
+        .map_err(|error| format!("'{text}': {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read() {
+        let read = |text| rate(text).unwrap().0;
+        assert_eq!(read("off"), None);
+        let limit = read("1000/s:2000").unwrap();
+        assert_eq!((limit.emission_ns(), limit.burst()), (1_000_000, 2000));
+        let limit = read("30/m").unwrap();
+        assert_eq!((limit.emission_ns(), limit.burst()), (2_000_000_000, 30));
+        for wrong in [
+            "", "5", "5/d", "x/s", "-1/s", "5/s:", "5/s:x", "0/s", "5/s:0",
+        ] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use telemetry::logging::LoggingError;
 use yggdrasil_service::StartError;
+use yggdrasil_xdp::XdpError;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub(crate) enum Failure {
     /// Log events cannot be written.
     #[error("{0}")]
     Logging(#[from] LoggingError),
+    /// Nothing can be limited as the arguments say.
+    #[error("{0}")]
+    Xdp(#[from] XdpError),
     /// A file with a password cannot be used.
     #[error("{}: {cause}", path.display())]
     Password { path: PathBuf, cause: String },
@@ -49,6 +53,7 @@ impl Failure {
             Self::Start(
                 StartError::Unprotected { .. } | StartError::Threads(_) | StartError::Nowhere,
             )
+            | Self::Xdp(_)
             | Self::Password { .. } => 2,
             Self::Answer { .. } => 1,
             Self::Logging(_) | Self::Start(_) | Self::Connect { .. } | Self::System { .. } => 5,

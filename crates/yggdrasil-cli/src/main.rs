@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod failure;
+mod flood;
 mod inspect;
 mod output;
 mod serve;

@@ -9,6 +9,7 @@ use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync};
 
 use crate::args::{EvictionArg, ServeArgs, SyncArg};
 use crate::failure::Failure;
+use crate::flood::Flood;
 use crate::output::{self, print};
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
@@ -20,8 +21,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     };
     // Before anyone can know that there is a server to end.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(listen)?;
-    let server = Server::start(config)?;
-    print(greeting(&server, args).as_bytes())?;
+    let flood = Flood::limit(&args.flood, &args.listen)?;
+    let server = Server::start(ServerConfig {
+        sources: flood.sources.clone(),
+        ..config
+    })?;
+    let greeting = greeting(&server, args) + &flood.started(&args.flood, server.addresses())?;
+    print(greeting.as_bytes())?;
     signals.forever().next();
     server.stop();
     print(b"stopped\n")
@@ -62,6 +68,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
             snapshot_bytes: args.snapshot_after as u64,
             ..PersistConfig::new(directory)
         }),
+        ..default
     })
 }
 

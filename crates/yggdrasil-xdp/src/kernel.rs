@@ -204,7 +204,7 @@ pub(crate) fn words(policy: &Policy, fixed_now: u64) -> PolicyWords {
 }
 
 pub(crate) fn address(source: IpAddr) -> Address {
-    match source {
+    match source.to_canonical() {
         IpAddr::V4(source) => source.to_ipv6_mapped().octets(),
         IpAddr::V6(source) => source.octets(),
     }
