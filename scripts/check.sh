@@ -15,6 +15,11 @@ cargo metadata --locked --format-version 1 >/dev/null
 echo "== lints"
 cargo clippy --workspace --exclude rustci-bench --all-targets --quiet -- -D warnings
 cargo clippy -p rustci-bench --no-default-features --all-targets --quiet -- -D warnings
+# With the program for the kernel, which clang compiles.
+if ! command -v clang >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends clang
+fi
+cargo clippy -p yggdrasil-xdp -p yggdrasil-cli --features yggdrasil-cli/xdp --all-targets --quiet -- -D warnings
 
 echo "== documentation"
 export RUSTDOCFLAGS="-D warnings"

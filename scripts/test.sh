@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need cc gcc
+need clang clang
+need ip iproute2
 need make make
 need python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv python3-pip)
@@ -36,6 +38,10 @@ cargo build --quiet -p rustci -p valkyrie-cli -p yggdrasil-cli
 cargo test --workspace --exclude rustci-bench --quiet
 # Without its peers: other projects' software, which takes long to compile.
 cargo test -p rustci-bench --no-default-features --quiet
+
+# In this machine's kernel, so only for root.
+cargo test -p yggdrasil-xdp --features xdp --quiet
+cargo test -p yggdrasil-cli --features xdp --test xdp --quiet
 
 # Random and wrong requests against a real server, for 40 seconds.
 scripts/api-fuzz.sh

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Err(error) => println!(
             "cargo::error=clang compiles the program for the kernel and does not start ({error}); \
-             install it with: apt-get install clang llvm"
+             install it with: apt-get install clang"
         ),
     }
     Ok(())

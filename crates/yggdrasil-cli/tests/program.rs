@@ -389,3 +389,43 @@ fn passwords_come_from_files_of_their_owner() {
         Reply::Simple("OK".to_owned())
     );
 }
+
+#[test]
+fn floods_are_limited_as_far_as_the_arguments_make_sense() {
+    let fails = |arguments: &[&str], says: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_yggdrasil"));
+        let output = command.arg("serve").args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "{text}");
+    };
+    fails(&["--xdp-rate", "1/s"], "--xdp <IFACE>");
+    fails(&["--xdp", "lo", "--xdp-rate", "fast"], "'fast' is no rate");
+    let many: Vec<_> = (1..18).map(|port| port.to_string()).collect();
+    fails(
+        &["--xdp", "lo", "--xdp-ports", &many.join(",")],
+        "1 to 16 ports, not 17",
+    );
+}
+
+/// The other way is in tests/xdp.rs.
+#[cfg(not(feature = "xdp"))]
+#[test]
+fn program_without_xdp_limits_by_itself() {
+    let server = Server::start(&["--xdp", "lo", "--xdp-rate", "1/h:3"]);
+    let mut client = server.client();
+    let Reply::Bulk(info) = client.ask(&["INFO", "limits"]) else {
+        panic!("INFO is text");
+    };
+    let info = String::from_utf8(info).unwrap();
+    assert!(
+        info.contains("xdp:off") && info.contains("sources_limited_by:server"),
+        "{info}"
+    );
+    assert_eq!(client.ask(&["PING"]), Reply::Simple("PONG".to_owned()));
+    let told = client.ask(&["PING"]);
+    assert!(
+        matches!(&told, Reply::Error(text) if text.contains("too often")),
+        "{told:?}"
+    );
+}
