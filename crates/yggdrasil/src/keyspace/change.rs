@@ -9,6 +9,8 @@ use super::entry::Entry;
 pub enum Cause {
     /// Somebody removed it.
     Removed,
+    /// Somebody removed all keys.
+    Cleared,
     /// Its end came.
     Expired,
     /// It made room for others.
@@ -18,7 +20,7 @@ pub enum Cause {
 /// Hears of every change, in order for each key.
 ///
 /// It is called while the key's part of the keyspace is held, so it must neither wait nor use the
-/// keyspace.
+/// keyspace, on the thread that makes the change.
 pub trait Observer: Debug + Send + Sync {
     /// A key was made, or holds something else, or ends at another time.
     fn written(&self, entry: &Entry);

@@ -163,13 +163,26 @@ impl Keyspace {
         }
     }
 
-    /// Whoever is told of all changes from here on; to be named before anyone uses the keyspace.
+    /// The same keyspace with somebody who is [told](Self::observe) of all changes.
     #[must_use]
     pub fn with_observer(self, observer: &Arc<dyn Observer>) -> Self {
-        for shard in &self.shards {
-            shard.lock().observer = Some(Arc::clone(observer));
-        }
+        self.observe(observer);
         self
+    }
+
+    /// Tells somebody of all changes from here on, after those who asked before. Each part of the
+    /// keyspace is held for a moment, so whoever holds one must not call this.
+    pub fn observe(&self, observer: &Arc<dyn Observer>) {
+        for mut shard in self.shards() {
+            shard.observers.push(Arc::clone(observer));
+        }
+    }
+
+    /// Tells somebody nothing any more; the same parts are held as in [`observe`](Self::observe).
+    pub fn stop_observing(&self, observer: &Arc<dyn Observer>) {
+        for mut shard in self.shards() {
+            shard.observers.retain(|one| !Arc::ptr_eq(one, observer));
+        }
     }
 
     /// A key with its hash, for operations on its shard.

@@ -120,7 +120,7 @@ pub struct Shard {
     heap_bytes: usize,
     version: u64,
     pub(super) memory: Memory,
-    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
     counts: Counts,
 }
 
@@ -293,7 +293,7 @@ impl Shard {
             Lifetime::Until(end_ms) => entry.set_end_ms(Some(end_ms)),
         }
         self.memory.used(entry, now_ms);
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             observer.written(entry);
         }
         let end_ms = entry.end_ms();
@@ -317,7 +317,7 @@ impl Shard {
         // Expiry of what was here may have come between.
         self.version += 1;
         let entry = Entry::new(Blob::new(key.bytes), value, self.version, end_ms);
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             observer.written(&entry);
         }
         self.add(entry, key.hash);
@@ -364,9 +364,9 @@ impl Shard {
         self.wheel.clear();
         (self.with_end, self.heap_bytes) = (0, 0);
         self.version += 1;
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             for entry in table.iter() {
-                observer.removed(entry, self.version, Cause::Removed);
+                observer.removed(entry, self.version, Cause::Cleared);
             }
         }
     }
@@ -450,7 +450,7 @@ impl Shard {
 
     fn take_for(&mut self, place: usize, cause: Cause) -> Option<Entry> {
         let entry = self.take_at(place)?;
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             observer.removed(&entry, self.version, cause);
         }
         Some(entry)

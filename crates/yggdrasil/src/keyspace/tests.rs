@@ -470,3 +470,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn several_hear_of_changes_until_they_stop() {
+    let keys = keyspace(4);
+    let books: [Arc<Book>; 2] = Default::default();
+    let observers: Vec<Arc<dyn Observer>> = books.iter().map(|book| book.clone() as _).collect();
+    let heard = || books.each_ref().map(|book| book.0.lock().unwrap().len());
+    let set = |name: &[u8]| {
+        let key = keys.key(name);
+        let lifetime = Lifetime::Unlimited;
+        let mut shard = keys.shard(key);
+        shard
+            .set(key, b"v", lifetime, Condition::Always, 0)
+            .unwrap();
+    };
+    set(b"a");
+    assert_eq!(heard(), [0, 0]);
+    keys.observe(&observers[0]);
+    set(b"b");
+    assert_eq!(heard(), [1, 0]);
+    keys.observe(&observers[1]);
+    keys.clear();
+    assert_eq!(heard(), [3, 2]);
+    keys.stop_observing(&observers[0]);
+    set(b"c");
+    assert_eq!(heard(), [3, 3]);
+}
