@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use resp::Version;
 
+use crate::feed::{Feed, Kind, Place};
 use crate::registry::ClientInfo;
+use crate::shared::Shared;
 
 /// Whether a client may do anything but say who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It has not said the password.
     Unknown,
+    /// It is known, and each of its commands has to be looked at.
+    Checked,
     Known,
 }
 
@@ -20,6 +24,10 @@ pub(crate) struct Client {
     pub(crate) info: Arc<ClientInfo>,
     pub(crate) version: Version,
     pub(crate) standing: Standing,
+    /// Its thread and its number there.
+    pub(crate) place: Place,
+    /// What it wants to hear.
+    pub(crate) feed: Option<Box<Feed>>,
     pub(crate) auth_failures: u32,
     /// Whether the connection ends after the answers that wait.
     pub(crate) quits: bool,
@@ -45,6 +53,8 @@ impl Client {
             info,
             version: Version::Resp2,
             standing,
+            place: Place::default(),
+            feed: None,
             auth_failures: 0,
             quits: false,
             last_command: u16::MAX,
@@ -59,11 +69,78 @@ impl Client {
     }
 
     /// Forgets what it said, as `RESET` does.
-    pub(crate) fn reset(&mut self, standing: Standing) {
+    pub(crate) fn reset(&mut self, shared: &Shared) {
+        self.leave(shared);
         self.version = Version::Resp2;
-        self.standing = standing;
+        self.standing = shared.standing();
         self.transaction = None;
         self.watched.clear();
         self.info.said().name.clear();
+    }
+
+    /// Whether it may only change what it hears, because messages would be taken for answers.
+    pub(crate) fn only_listens(&self) -> bool {
+        self.version == Version::Resp2
+            && self.feed.as_ref().is_some_and(|it| it.subscriptions() > 0)
+    }
+
+    /// Looks anew at whether its commands have to be looked at.
+    pub(crate) fn stand(&mut self) {
+        let is_checked =
+            self.only_listens() || self.feed.as_ref().is_some_and(|it| it.caching.is_some());
+        self.standing = match (self.standing, is_checked) {
+            (Standing::Unknown, _) => Standing::Unknown,
+            (_, true) => Standing::Checked,
+            (_, false) => Standing::Known,
+        };
+    }
+
+    /// Ends all that it wanted to hear.
+    pub(crate) fn leave(&mut self, shared: &Shared) {
+        let Some(feed) = self.feed.take() else {
+            return;
+        };
+        let (place, id) = (self.place, self.info.id);
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            for name in feed.all(kind) {
+                shared.hub.remove(kind, &name, place, id);
+            }
+        }
+        self.feed = Some(feed);
+        self.leave_changes(shared);
+        self.feed = None;
+        self.stand();
+    }
+
+    /// Ends all that it wanted to hear of keys, which only version 3 can tell.
+    pub(crate) fn leave_changes(&mut self, shared: &Shared) {
+        self.stop_caching(shared);
+        let (place, id) = (self.place, self.info.id);
+        let Some(feed) = &mut self.feed else {
+            return;
+        };
+        let prefixes = feed.all(Kind::Prefix);
+        if prefixes.is_empty() {
+            return;
+        }
+        for prefix in prefixes {
+            feed.remove(Kind::Prefix, &prefix);
+            shared.changes.unwatch(&prefix, place, id);
+        }
+        shared.changes.end(&shared.keys);
+    }
+
+    /// Ends the care for its cache.
+    pub(crate) fn stop_caching(&mut self, shared: &Shared) {
+        let (place, id) = (self.place, self.info.id);
+        let Some(caching) = self.feed.as_mut().and_then(|feed| feed.caching.take()) else {
+            return;
+        };
+        for prefix in caching.broadcast.unwrap_or_default() {
+            shared.changes.stop_broadcast(&prefix, place, id);
+        }
+        shared.changes.remove_cache(place, id);
+        shared.changes.end(&shared.keys);
+        self.stand();
     }
 }

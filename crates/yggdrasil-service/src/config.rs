@@ -35,6 +35,11 @@ pub struct ServerConfig {
     pub value_bytes_max: usize,
     /// Commands that take longer are kept in the slow log. Default: 10 ms.
     pub slow: Duration,
+    /// Messages that a client may leave untaken, in bytes; then its connection ends. Default: 32 MiB.
+    pub pushed_bytes_max: usize,
+    /// What is kept of which keys clients have in their caches, in bytes; where it is full, clients are
+    /// told that some of them are not to be believed any more. Default: 128 MiB.
+    pub tracking_bytes_max: usize,
     /// Where keys are kept. Default: in memory only. Buckets are full again after a start.
     pub persist: Option<PersistConfig>,
     /// How often each source address may come. Default: as often as it likes.
@@ -54,6 +59,8 @@ impl Default for ServerConfig {
             keyspace: KeyspaceConfig::default(),
             value_bytes_max: 1 << 20,
             slow: Duration::from_millis(10),
+            pushed_bytes_max: 32 << 20,
+            tracking_bytes_max: 128 << 20,
             persist: None,
             sources: SourceLimit::None,
         }

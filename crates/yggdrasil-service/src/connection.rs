@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use resp::{Parser, Writer};
+use resp::{Parser, Version, Writer};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -14,6 +14,7 @@ use crate::client::{Client, Standing};
 use crate::clock::Moment;
 use crate::command;
 use crate::counters::Counters;
+use crate::feed::{Kind, Parcel, Post};
 use crate::limits::{AHEAD, INPUT_BYTES, OUTPUT_BYTES};
 use crate::shared::Shared;
 
@@ -39,8 +40,12 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     /// How far the first command of them was read.
     parser: Option<Box<Parser>>,
-    /// Answers that were not sent yet.
+    /// Answers, and messages behind them.
     output: Vec<u8>,
+    /// How much of it was sent.
+    sent: usize,
+    /// Whether messages have to be delivered before the commands that arrived are done.
+    pub(crate) is_postponed: bool,
 }
 
 /// What a connection waits for.
@@ -49,6 +54,16 @@ pub(crate) enum Waits {
     ForCommands,
     /// Its client does not take the answers, so it is not listened to.
     ForRoom,
+}
+
+/// Where a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// Nothing waited to be sent before it.
+    First,
+    Behind,
+    /// Behind so much that it should be sent soon.
+    Much,
 }
 
 /// The connection is to be closed.
@@ -65,6 +80,8 @@ impl Connection {
             input: Vec::new(),
             parser: None,
             output: Vec::new(),
+            sent: 0,
+            is_postponed: false,
         }
     }
 
@@ -106,7 +123,7 @@ impl Connection {
     }
 
     /// Does the commands in the connection's own buffer.
-    fn work(
+    pub(crate) fn work(
         &mut self,
         shared: &Arc<Shared>,
         counters: &Counters,
@@ -141,6 +158,10 @@ impl Connection {
         counters: &Counters,
         scratch: &mut Scratch,
     ) -> Result<usize, Ended> {
+        if !mem::take(&mut self.is_postponed) && self.must_hear(shared) {
+            self.is_postponed = true;
+            return Ok(0);
+        }
         if let Some(parser) = self.parser.take() {
             scratch.parser = *parser;
         }
@@ -150,7 +171,7 @@ impl Connection {
         let now = shared.clock.now();
         let (mut used, mut count) = (0, 0);
         while !self.client.quits {
-            if self.output.len() >= OUTPUT_BYTES {
+            if self.pending() >= OUTPUT_BYTES {
                 match self.flush_early(shared, counters, scratch) {
                     Ok(Waits::ForCommands) => {}
                     Ok(Waits::ForRoom) => break,
@@ -164,7 +185,7 @@ impl Connection {
             let rest = input.get(used..).unwrap_or_default();
             // What a client may send is another thing once it has said who it is.
             let ahead = match self.client.standing {
-                Standing::Known => AHEAD,
+                Standing::Known | Standing::Checked => AHEAD,
                 Standing::Unknown => 1,
             };
             let limits = shared.limits(self.client.standing);
@@ -188,6 +209,16 @@ impl Connection {
         counters.commands.add(count as u64);
         self.client.info.used(self.client.last_command, now);
         Ok(used)
+    }
+
+    /// Whether there may be messages from before the commands that arrived. They come before their
+    /// answers, so that nobody learns of a change and then believes what was before it.
+    fn must_hear(&self, shared: &Shared) -> bool {
+        let has_mail = || {
+            let post = shared.posts.get(self.client.place.worker);
+            post.is_some_and(Post::has_mail)
+        };
+        self.client.feed.is_some() && has_mail()
     }
 
     /// Does commands that were found at the beginning of `input`; how many bytes they are.
@@ -219,7 +250,7 @@ impl Connection {
     }
 
     /// Sends answers before the round is over, when there are many. They are as safe as the others.
-    fn flush_early(
+    pub(crate) fn flush_early(
         &mut self,
         shared: &Shared,
         counters: &Counters,
@@ -231,18 +262,57 @@ impl Connection {
         self.flush(counters, scratch)
     }
 
+    /// Bytes that wait to be sent.
+    pub(crate) const fn pending(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Whether its client wants a message.
+    pub(crate) fn wants(&self, parcel: &Parcel) -> bool {
+        let feed = self.client.feed.as_ref();
+        let is_wanted = feed.is_some_and(|feed| feed.wants(parcel.kind, &parcel.name));
+        // Version 2 has no message that is no answer but those of channels.
+        let is_known = !matches!(parcel.kind, Kind::Prefix | Kind::Cache);
+        is_wanted && (is_known || self.client.version == Version::Resp3)
+    }
+
+    /// Puts a message behind all answers.
+    pub(crate) fn push(&mut self, parcel: &Parcel, scratch: &mut Scratch) -> Pushed {
+        if self.output.capacity() == 0 {
+            self.output = scratch.spare.pop().unwrap_or_default();
+        }
+        let is_first = self.output.is_empty();
+        self.output.push(match self.client.version {
+            Version::Resp2 => b'*',
+            Version::Resp3 => b'>',
+        });
+        self.output.extend_from_slice(&parcel.bytes);
+        match (is_first, self.pending() >= OUTPUT_BYTES) {
+            (true, _) => Pushed::First,
+            (false, true) => Pushed::Much,
+            (false, false) => Pushed::Behind,
+        }
+    }
+
     /// Sends answers. What the socket does not take stays.
     pub(crate) fn flush(
         &mut self,
         counters: &Counters,
         scratch: &mut Scratch,
     ) -> Result<Waits, Ended> {
-        let sent = write(&self.socket, &self.output)?;
+        let rest = self.output.get(self.sent..).unwrap_or_default();
+        let sent = write(&self.socket, rest)?;
         counters.bytes_out.add(sent as u64);
-        if sent < self.output.len() {
-            self.output.drain(..sent);
+        self.sent += sent;
+        if self.sent < self.output.len() {
+            // Moved by more than is left, so that each byte is moved once.
+            if self.sent > self.output.len() / 2 {
+                self.output.drain(..self.sent);
+                self.sent = 0;
+            }
             return Ok(Waits::ForRoom);
         }
+        self.sent = 0;
         if self.client.quits {
             return Err(Ended);
         }

@@ -12,6 +12,8 @@ pub(crate) struct Counters {
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
     pub(crate) errors: Counter,
+    /// Clients that did not take their messages and were closed.
+    pub(crate) slow: Counter,
 }
 
 /// A number that grows.

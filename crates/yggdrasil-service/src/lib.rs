@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod counters;
 mod failure;
+mod feed;
 mod glob;
 mod limits;
 mod persist;

@@ -13,6 +13,10 @@ pub(crate) const QUEUED_COMMANDS_MAX: usize = 64 << 10;
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Keys that a client watches.
 pub(crate) const WATCHED_MAX: usize = 4096;
+/// Bytes of all that a client wants to hear of: channels, patterns and beginnings of keys.
+pub(crate) const FEED_BYTES_MAX: usize = 16 << 20;
+/// Longest name of a channel, pattern or beginning of keys.
+pub(crate) const TOPIC_BYTES_MAX: usize = 64 << 10;
 /// Entries of the slow log, and what is kept of each.
 pub(crate) const SLOWLOG_ENTRIES_MAX: usize = 1024;
 pub(crate) const SLOWLOG_ARGS_MAX: usize = 32;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::ServerConfig;
+use crate::feed::Post;
 use crate::persist::PersistError;
 use crate::shared::Shared;
 use crate::worker::{Mailbox, Worker};
@@ -189,9 +190,11 @@ impl Server {
         }
         config.listen.clone_from(&addresses);
         let threads = config.threads;
-        let shared = Shared::new(config)?;
-        let mailboxes: Result<Vec<_>, _> = (0..threads).map(|_| Mailbox::new()).collect();
-        let mailboxes: Arc<[Mailbox]> = mailboxes?.into();
+        // A thread is behind for many clients before each of them is.
+        let room = config.pushed_bytes_max.saturating_mul(4);
+        let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
+        let shared = Shared::new(config, posts.map_err(StartError::kernel)?.into())?;
+        let mailboxes: Arc<[Mailbox]> = (0..threads).map(|_| Mailbox::default()).collect();
         let mut server = Self {
             shared,
             mailboxes,
@@ -237,8 +240,8 @@ impl Server {
 
     fn end(&mut self) {
         self.shared.stops.store(true, Ordering::Release);
-        for mailbox in &*self.mailboxes {
-            mailbox.ring();
+        for post in &*self.shared.posts {
+            post.ring();
         }
         for thread in std::mem::take(&mut self.threads) {
             let _ = thread.join();

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::counters::{Counter, Counters};
+use crate::feed::{Changes, Hub, Post};
 use crate::persist::{PersistError, Persistence};
 use crate::registry::Registry;
 use crate::slowlog::Slowlog;
@@ -28,6 +29,10 @@ pub(crate) struct Shared {
     pub(crate) clients: Registry,
     pub(crate) slowlog: Slowlog,
     /// One for each thread.
+    pub(crate) posts: Arc<[Post]>,
+    pub(crate) hub: Hub,
+    pub(crate) changes: Arc<Changes>,
+    /// One for each thread.
     pub(crate) counters: Vec<Counters>,
     pub(crate) stops: AtomicBool,
     pub(crate) run_id: String,
@@ -37,7 +42,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: ServerConfig) -> Result<Arc<Self>, PersistError> {
+    pub(crate) fn new(config: ServerConfig, posts: Arc<[Post]>) -> Result<Arc<Self>, PersistError> {
         let clock = Clock::start();
         let mut keyspace = config.keyspace.clone();
         // Fencing numbers grow over restarts although nothing is remembered.
@@ -58,6 +63,9 @@ impl Shared {
             lookup: Lookup::default(),
             clients: Registry::default(),
             slowlog: Slowlog::default(),
+            hub: Hub::new(Arc::clone(&posts)),
+            changes: Arc::new(Changes::new(Arc::clone(&posts), config.tracking_bytes_max)),
+            posts,
             counters: (0..config.threads).map(|_| Counters::default()).collect(),
             stops: AtomicBool::new(false),
             run_id: run_id(),
@@ -93,7 +101,7 @@ impl Shared {
     /// What a command of a client may take.
     pub(crate) fn limits(&self, standing: Standing) -> Limits {
         match standing {
-            Standing::Known => Limits {
+            Standing::Known | Standing::Checked => Limits {
                 arg_bytes_max: self.config.value_bytes_max,
                 ..Limits::default()
             },

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 use socket2::SockRef;
 
 use crate::client::Client;
-use crate::connection::{Connection, Scratch, Waits};
+use crate::connection::{Connection, Ended, Pushed, Scratch, Waits};
 use crate::counters::{Counter, Counters};
+use crate::feed::{Parcel, Place, Post, Target};
 use crate::server::{Listener, StartError};
 use crate::shared::Shared;
 
@@ -35,34 +36,18 @@ const TICK: Timespec = Timespec {
 };
 
 /// How other threads reach a worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     arrivals: Mutex<Vec<Connection>>,
-    wake: OwnedFd,
     connections: AtomicUsize,
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> Result<Self, StartError> {
-        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
-        Ok(Self {
-            arrivals: Mutex::default(),
-            wake: wake.map_err(StartError::kernel)?,
-            connections: AtomicUsize::new(0),
-        })
-    }
-
-    pub(crate) fn ring(&self) {
-        // It is full only while the worker has not looked at all that rang before.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-
     fn give(&self, connection: Connection) {
         self.arrivals
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(connection);
-        self.ring();
     }
 
     fn take(&self) -> Vec<Connection> {
@@ -105,8 +90,8 @@ impl Worker {
             told: 0,
             scratch: Scratch::default(),
         };
-        if let Some(mailbox) = worker.mailboxes.get(number) {
-            worker.listen(&mailbox.wake, WAKE)?;
+        if let Some(post) = worker.shared.posts.get(number) {
+            worker.listen(post, WAKE)?;
         }
         for (listener, number) in worker.listeners.iter().zip(LISTENERS..) {
             worker.listen(listener, number)?;
@@ -135,6 +120,7 @@ impl Worker {
             for event in &events {
                 self.handle(event);
             }
+            self.deliver();
             // Nothing that somebody could see is answered before it is as safe as was asked for.
             let settled = match &self.shared.persistence {
                 Some(persistence) if !self.served.is_empty() => persistence.settle(&mut self.told),
@@ -208,8 +194,23 @@ impl Worker {
         let counters = self.shared.counters.get(self.number);
         let Some(counters) = counters else { return };
         match connection.turn(&self.shared, counters, &mut self.scratch) {
+            Ok(()) if connection.is_postponed => self.resume(number),
             Ok(()) => self.served.push(number),
-            Err(_) => self.close(number),
+            Err(Ended) => self.close(number),
+        }
+    }
+
+    /// Goes on with a connection that has to hear messages first.
+    fn resume(&mut self, number: usize) {
+        self.deliver();
+        let counters = self.shared.counters.get(self.number);
+        let (Some(connection), Some(counters)) = (self.connections.get_mut(number), counters)
+        else {
+            return;
+        };
+        match connection.work(&self.shared, counters, &mut self.scratch) {
+            Ok(()) => self.served.push(number),
+            Err(Ended) => self.close(number),
         }
     }
 
@@ -218,32 +219,95 @@ impl Worker {
     fn flush(&mut self) {
         let mut served = std::mem::take(&mut self.served);
         for number in served.drain(..) {
-            let Some(connection) = self.connections.get_mut(number) else {
+            let counters = self.shared.counters.get(self.number);
+            let (Some(connection), Some(counters)) = (self.connections.get_mut(number), counters)
+            else {
                 continue;
             };
-            let counters = self.shared.counters.get(self.number);
-            let Some(counters) = counters else { return };
-            match connection.flush(counters, &mut self.scratch) {
-                Ok(waits) if waits == connection.waits => {}
-                Ok(waits) => {
-                    connection.waits = waits;
-                    let flags = match waits {
-                        Waits::ForCommands => EventFlags::IN,
-                        Waits::ForRoom => EventFlags::OUT,
-                    };
-                    let data = EventData::new_u64(number as u64);
-                    if epoll::modify(&self.epoll, &connection.socket, data, flags).is_err() {
-                        self.close(number);
-                    }
-                }
-                Err(_) => self.close(number),
-            }
+            let flushed = connection.flush(counters, &mut self.scratch);
+            self.wait_for(number, flushed);
         }
         self.served = served;
     }
 
+    /// Asks the kernel about what a connection waits for after answers were sent.
+    fn wait_for(&mut self, number: usize, flushed: Result<Waits, Ended>) {
+        let Some(connection) = self.connections.get_mut(number) else {
+            return;
+        };
+        match flushed {
+            Ok(waits) if waits == connection.waits => {}
+            Ok(waits) => {
+                connection.waits = waits;
+                let flags = match waits {
+                    Waits::ForCommands => EventFlags::IN,
+                    Waits::ForRoom => EventFlags::OUT,
+                };
+                let data = EventData::new_u64(number as u64);
+                if epoll::modify(&self.epoll, &connection.socket, data, flags).is_err() {
+                    self.close(number);
+                }
+            }
+            Err(Ended) => self.close(number),
+        }
+    }
+
+    /// Puts messages behind the answers of those who want them.
+    fn deliver(&mut self) {
+        let post = self.shared.posts.get(self.number);
+        let Some(mail) = post.and_then(Post::collect) else {
+            return;
+        };
+        for parcel in &mail.parcels {
+            for target in &*parcel.targets {
+                if target.id != parcel.except {
+                    self.push(*target, parcel);
+                }
+            }
+        }
+        for target in mail.missed {
+            let connection = self.connections.get(target.slot);
+            if connection.is_some_and(|it| it.client.info.id == target.id) {
+                self.close_slow(target.slot);
+            }
+        }
+    }
+
+    fn push(&mut self, target: Target, parcel: &Parcel) {
+        let number = target.slot;
+        let counters = self.shared.counters.get(self.number);
+        let (Some(connection), Some(counters)) = (self.connections.get_mut(number), counters)
+        else {
+            return;
+        };
+        if connection.client.info.id != target.id || !connection.wants(parcel) {
+            return;
+        }
+        match connection.push(parcel, &mut self.scratch) {
+            Pushed::First => self.served.push(number),
+            Pushed::Behind => {}
+            Pushed::Much if connection.waits == Waits::ForCommands => {
+                let flushed = connection.flush_early(&self.shared, counters, &mut self.scratch);
+                self.wait_for(number, flushed);
+            }
+            Pushed::Much => {}
+        }
+        let bytes_max = self.shared.config.pushed_bytes_max;
+        let connection = self.connections.get(number);
+        if connection.is_some_and(|it| it.pending() > bytes_max) {
+            self.close_slow(number);
+        }
+    }
+
+    /// Ends a connection whose client does not take its messages.
+    fn close_slow(&mut self, number: usize) {
+        self.count(|counters| &counters.slow);
+        self.close(number);
+    }
+
     fn close(&mut self, number: usize) {
-        let connection = self.connections.remove(number);
+        let mut connection = self.connections.remove(number);
+        connection.client.leave(&self.shared);
         self.shared.clients.remove(connection.client.info.id);
         // Others may still hold the socket for a moment, so the kernel is told.
         let _ = epoll::delete(&self.epoll, &connection.socket);
@@ -257,16 +321,20 @@ impl Worker {
         let Some(mailbox) = self.mailboxes.get(self.number) else {
             return;
         };
-        let mut count = [0; 8];
-        // Nothing to read is as good.
-        let _ = rustix::io::read(&mailbox.wake, &mut count);
+        if let Some(post) = self.shared.posts.get(self.number) {
+            post.answer();
+        }
         for connection in mailbox.take() {
             self.adopt(connection);
         }
     }
 
-    fn adopt(&mut self, connection: Connection) {
+    fn adopt(&mut self, mut connection: Connection) {
         let slot = self.connections.vacant_entry();
+        connection.client.place = Place {
+            worker: self.number,
+            slot: slot.key(),
+        };
         let data = EventData::new_u64(slot.key() as u64);
         let added = epoll::add(&self.epoll, &connection.socket, data, EventFlags::IN);
         match added {
@@ -334,6 +402,9 @@ impl Worker {
             mailbox.connections.fetch_add(1, Ordering::Relaxed);
             if number != self.number {
                 mailbox.give(connection);
+                if let Some(post) = self.shared.posts.get(number) {
+                    post.ring();
+                }
                 return;
             }
         }

@@ -2,17 +2,31 @@
 
 use resp::Version;
 
-use super::{Call, Done};
+use super::{Call, Done, tracking};
 use crate::client::Standing;
 use crate::failure::Failure;
 use crate::limits;
 
 pub(super) fn ping(call: &mut Call<'_, '_>) -> Done {
+    if call.client.standing != Standing::Known && call.client.only_listens() {
+        return pong(call);
+    }
     match call.args.len() {
         1 => call.out.raw(b"+PONG\r\n"),
         2 => call.out.bulk(call.arg(1)?),
         _ => return Err(Failure::arity(call.command.name)),
     }
+    Ok(())
+}
+
+/// The answer between messages, which has their form.
+fn pong(call: &mut Call<'_, '_>) -> Done {
+    if call.args.len() > 2 {
+        return Err(Failure::arity(call.command.name));
+    }
+    call.out.array(2);
+    call.out.bulk(b"pong");
+    call.out.bulk(call.args.get(1).unwrap_or_default());
     Ok(())
 }
 
@@ -36,7 +50,7 @@ pub(super) fn quit(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(super) fn reset(call: &mut Call<'_, '_>) -> Done {
-    call.client.reset(call.shared.standing());
+    call.client.reset(call.shared);
     call.out.set_version(Version::Resp2);
     call.out.simple("RESET");
     Ok(())
@@ -64,6 +78,7 @@ fn check(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Done {
     let is_right = expected.is_none_or(|expected| expected.is(password));
     if user == b"default" && is_right {
         call.client.standing = Standing::Known;
+        call.client.stand();
         call.client.auth_failures = 0;
         return Ok(());
     }
@@ -112,7 +127,11 @@ pub(super) fn hello(call: &mut Call<'_, '_>) -> Done {
     if let Some(name) = name {
         call.client.info.said().name = name;
     }
+    if version == Version::Resp2 {
+        call.client.leave_changes(call.shared);
+    }
     call.client.version = version;
+    call.client.stand();
     call.out.set_version(version);
     call.out.map(7);
     call.out.bulk(b"server");
@@ -170,6 +189,11 @@ pub(super) fn client(call: &mut Call<'_, '_>) -> Done {
             call.out.verbatim(&lines.collect::<String>());
         }
         (b"KILL", _) => kill(call)?,
+        (b"TRACKING", 2) => return Err(Failure::arity("client|tracking")),
+        (b"TRACKING", _) => tracking::tracking(call)?,
+        (b"CACHING", 3) => tracking::caching_next(call)?,
+        (b"TRACKINGINFO", 2) => tracking::info(call)?,
+        (b"GETREDIR", 2) => tracking::redirect(call),
         (b"NO-EVICT" | b"NO-TOUCH", 3) => call.out.ok(),
         (b"REPLY", 3) if call.is(2, "ON") => call.out.ok(),
         (b"HELP", 2) => help(call),
@@ -187,6 +211,9 @@ fn help(call: &mut Call<'_, '_>) {
         "    This connection, and all.",
         "KILL <address>, KILL <ID|ADDR> <value>",
         "    End connections.",
+        "TRACKING <ON|OFF> [BCAST] [PREFIX <prefix> ...] [OPTIN|OPTOUT] [NOLOOP]",
+        "CACHING <YES|NO>, TRACKINGINFO, GETREDIR",
+        "    What a cache in this client must not believe any more.",
     ];
     call.out.array(lines.len());
     for line in lines {

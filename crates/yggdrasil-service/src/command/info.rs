@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Call, Done};
 use crate::failure::Failure;
+use crate::feed::Kind;
 use crate::glob;
 
 /// The version of Redis whose commands these are; clients choose by it what they use.
@@ -192,6 +193,20 @@ fn stats(call: &mut Call<'_, '_>) -> Lines {
         ("evicted_keys", counts.evicted.to_string()),
         ("keyspace_hits", counts.hits.to_string()),
         ("keyspace_misses", counts.misses.to_string()),
+        (
+            "tracking_total_keys",
+            shared.changes.tracked().0.to_string(),
+        ),
+        ("pubsub_channels", shared.hub.len(Kind::Channel).to_string()),
+        ("pubsub_patterns", shared.hub.len(Kind::Pattern).to_string()),
+        (
+            "pubsubshard_channels",
+            shared.hub.len(Kind::Shard).to_string(),
+        ),
+        (
+            "client_output_buffer_limit_disconnections",
+            sum(|counters| &counters.slow),
+        ),
     ]
 }
 

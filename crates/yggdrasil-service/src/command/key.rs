@@ -160,6 +160,7 @@ pub(super) fn flush(call: &mut Call<'_, '_>) -> Done {
         _ => return Err(Failure::SYNTAX),
     }
     call.keys.each(yggdrasil::Shard::clear);
+    call.shared.changes.all_cleared();
     call.out.ok();
     Ok(())
 }

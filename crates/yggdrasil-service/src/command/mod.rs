@@ -3,14 +3,17 @@
 mod connection;
 mod counter;
 mod expiry;
+mod gate;
 mod info;
 mod introspection;
 mod key;
 mod limit;
 mod lookup;
 mod source;
+mod pubsub;
 mod string;
 mod table;
+mod tracking;
 mod transaction;
 
 use std::sync::Arc;
@@ -79,6 +82,8 @@ impl Flags {
     const ALL_KEYS: Self = Self(32);
     /// Cannot be part of a transaction.
     const ALONE: Self = Self(64);
+    /// May be said by those whose connection has messages between answers.
+    const LISTENS: Self = Self(128);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -95,6 +100,7 @@ enum Group {
     Connection,
     Key,
     Limit,
+    PubSub,
     Server,
     String,
     Transaction,
@@ -106,6 +112,7 @@ impl Group {
             Self::Connection => "connection",
             Self::Key => "generic",
             Self::Limit => "limits",
+            Self::PubSub => "pubsub",
             Self::Server => "server",
             Self::String => "string",
             Self::Transaction => "transactions",
@@ -357,8 +364,8 @@ fn start_command(
     } = check(known, args).inspect_err(|_| spoil(client))?;
     client.last_command = number;
     let flags = command.flags;
-    if client.standing == Standing::Unknown && !flags.has(Flags::ANYONE) {
-        return Err(Failure::NO_AUTH);
+    if client.standing != Standing::Known {
+        gate::check(client, command, args).inspect_err(|_| spoil(client))?;
     }
     if flags.has(Flags::WRITE)
         && let Some(persistence) = &shared.persistence
@@ -370,6 +377,10 @@ fn start_command(
     }
     if client.transaction.is_some() && !flags.has(Flags::AT_ONCE) {
         return transaction::queue(client, command, args, out);
+    }
+    let is_checked = client.standing == Standing::Checked;
+    if is_checked {
+        gate::before(shared, client, command, args);
     }
     let began = (!flags.has(Flags::FAST)).then(|| shared.clock.now());
     let version = client.version;
@@ -385,6 +396,9 @@ fn start_command(
         now,
     });
     drop(keys);
+    if is_checked {
+        gate::after(client, command);
+    }
     if let Some(began) = began {
         let took = shared.clock.now().ns.saturating_sub(began.ns);
         let took = std::time::Duration::from_nanos(took);

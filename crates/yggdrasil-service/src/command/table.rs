@@ -2,7 +2,7 @@
 
 use super::{
     Command, Flags, Group, KeyArgs, connection, counter, expiry, info, introspection, key, limit,
-    source, string, transaction,
+    pubsub, source, string, transaction,
 };
 
 const NOTHING: Flags = Flags(0);
@@ -18,6 +18,8 @@ const GREETING: Flags = FAST_AT_ONCE.and(Flags::ANYONE);
 const READ_ALL: Flags = READ.and(Flags::ALL_KEYS);
 const WRITE_ALL: Flags = WRITE.and(Flags::ALL_KEYS);
 const READ_ALONE: Flags = READ.and(Flags::ALONE);
+/// What those may say whose connection has messages between answers.
+const LISTENS: Flags = Flags::ALONE.and(Flags::LISTENS);
 
 /// Commands in the order of their names.
 pub(super) static COMMANDS: &[Command] = &[
@@ -439,7 +441,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "PING",
         arity: -1,
         keys: KeyArgs::None,
-        flags: FAST,
+        flags: FAST.and(Flags::LISTENS),
         group: Group::Connection,
         run: connection::ping,
         summary: "Answers.",
@@ -454,6 +456,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Sets a value for so many milliseconds.",
     },
     Command {
+        name: "PSUBSCRIBE",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::psubscribe,
+        summary: "Hears the messages of all channels that match a pattern.",
+    },
+    Command {
         name: "PTTL",
         arity: 2,
         keys: KeyArgs::One,
@@ -463,10 +474,37 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Says how many milliseconds a key has left.",
     },
     Command {
+        name: "PUBLISH",
+        arity: 3,
+        keys: KeyArgs::None,
+        flags: FAST,
+        group: Group::PubSub,
+        run: pubsub::publish,
+        summary: "Sends a message to all who listen to a channel.",
+    },
+    Command {
+        name: "PUBSUB",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: NOTHING,
+        group: Group::PubSub,
+        run: pubsub::pubsub,
+        summary: "Lists channels and counts those who listen.",
+    },
+    Command {
+        name: "PUNSUBSCRIBE",
+        arity: -1,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::punsubscribe,
+        summary: "Ends PSUBSCRIBE.",
+    },
+    Command {
         name: "QUIT",
         arity: -1,
         keys: KeyArgs::None,
-        flags: GREETING,
+        flags: GREETING.and(Flags::LISTENS),
         group: Group::Connection,
         run: connection::quit,
         summary: "Ends the connection.",
@@ -502,7 +540,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "RESET",
         arity: 1,
         keys: KeyArgs::None,
-        flags: GREETING,
+        flags: GREETING.and(Flags::LISTENS),
         group: Group::Connection,
         run: connection::reset,
         summary: "Forgets all that the client has said.",
@@ -571,6 +609,24 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Lists commands that took long.",
     },
     Command {
+        name: "SPUBLISH",
+        arity: 3,
+        keys: KeyArgs::None,
+        flags: FAST,
+        group: Group::PubSub,
+        run: pubsub::spublish,
+        summary: "Sends a message to all who listen to a channel of a part of a cluster.",
+    },
+    Command {
+        name: "SSUBSCRIBE",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::ssubscribe,
+        summary: "Hears the messages of a channel of a part of a cluster.",
+    },
+    Command {
         name: "STRLEN",
         arity: 2,
         keys: KeyArgs::One,
@@ -580,6 +636,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Counts the bytes of a value.",
     },
     Command {
+        name: "SUBSCRIBE",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::subscribe,
+        summary: "Hears the messages of a channel.",
+    },
+    Command {
         name: "SUBSTR",
         arity: 4,
         keys: KeyArgs::One,
@@ -587,6 +652,15 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::String,
         run: string::getrange,
         summary: "The older name of GETRANGE.",
+    },
+    Command {
+        name: "SUNSUBSCRIBE",
+        arity: -1,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::sunsubscribe,
+        summary: "Ends SSUBSCRIBE.",
     },
     Command {
         name: "TIME",
@@ -632,6 +706,15 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Key,
         run: key::del,
         summary: "Removes keys.",
+    },
+    Command {
+        name: "UNSUBSCRIBE",
+        arity: -1,
+        keys: KeyArgs::None,
+        flags: LISTENS,
+        group: Group::PubSub,
+        run: pubsub::unsubscribe,
+        summary: "Ends SUBSCRIBE.",
     },
     Command {
         name: "UNWATCH",
@@ -767,5 +850,23 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Limit,
         run: source::unban,
         summary: "Lets an address in again.",
+    },
+    Command {
+        name: "YGG.UNWATCH",
+        arity: -1,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::PubSub,
+        run: pubsub::unwatch,
+        summary: "Ends YGG.WATCH.",
+    },
+    Command {
+        name: "YGG.WATCH",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::PubSub,
+        run: pubsub::watch,
+        summary: "Hears of changes of keys that begin so.",
     },
 ];

@@ -3,8 +3,8 @@
 use resp::{Args, Limits, Parser, Writer};
 use yggdrasil::Entry;
 
-use super::{Call, Command, Done, Flags, Keys, check, look_ahead, spoil};
-use crate::client::Client;
+use super::{Call, Command, Done, Flags, Keys, check, gate, look_ahead, spoil};
+use crate::client::{Client, Standing};
 use crate::failure::Failure;
 use crate::limits;
 
@@ -139,7 +139,11 @@ fn run<'k>(call: &mut Call<'_, 'k>, keys: &mut Keys<'k>, commands: &[u8]) -> Don
         answers.clear();
         let version = call.client.version;
         let known = look_ahead(call.shared, args);
+        let is_checked = call.client.standing == Standing::Checked;
         let done = check(known, args).and_then(|known| {
+            if is_checked {
+                gate::before(call.shared, call.client, known.command, args);
+            }
             (known.command.run)(&mut Call {
                 args,
                 first_key: known.key,

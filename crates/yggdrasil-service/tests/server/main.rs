@@ -9,7 +9,10 @@
 mod clients;
 mod flow;
 mod peer;
+mod pubsub;
+mod redis;
 mod scripts;
+mod tracking;
 
 use std::net::SocketAddr;
 

@@ -50,7 +50,18 @@ impl Peer {
 
     /// Sends a line and gives the answer's bytes, with spaces for line ends.
     pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.ask_all(line, 1)
+    }
+
+    /// The same for a line that has several answers.
+    pub(crate) fn ask_all(&mut self, line: &str, count: usize) -> String {
         self.send(format!("{line}\r\n"));
+        let answers: Vec<String> = (0..count).map(|_| self.next()).collect();
+        answers.join(" ")
+    }
+
+    /// The bytes of the next answer or message, with spaces for line ends.
+    pub(crate) fn next(&mut self) -> String {
         let Some((_, bytes)) = self.raw() else {
             return "(closed)".to_owned();
         };
