@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use resp::Version;
 
+use crate::acl::{DEFAULT, User};
 use crate::feed::{Feed, Kind, Place};
 use crate::registry::ClientInfo;
 use crate::shared::Shared;
@@ -24,6 +25,10 @@ pub(crate) struct Client {
     pub(crate) info: Arc<ClientInfo>,
     pub(crate) version: Version,
     pub(crate) standing: Standing,
+    /// Who it is; `None` before its first command.
+    pub(crate) user: Option<Arc<User>>,
+    /// How often users had been changed when it last looked.
+    pub(crate) users_epoch: u64,
     /// Its thread and its number there.
     pub(crate) place: Place,
     /// What it wants to hear.
@@ -53,6 +58,8 @@ impl Client {
             info,
             version: Version::Resp2,
             standing,
+            user: None,
+            users_epoch: 0,
             place: Place::default(),
             feed: None,
             auth_failures: 0,
@@ -73,9 +80,12 @@ impl Client {
         self.leave(shared);
         self.version = Version::Resp2;
         self.standing = shared.standing();
+        self.user = Some(shared.acl.default_user());
         self.transaction = None;
         self.watched.clear();
-        self.info.said().name.clear();
+        let mut said = self.info.said();
+        said.name.clear();
+        said.user.clear();
     }
 
     /// Whether it may only change what it hears, because messages would be taken for answers.
@@ -84,10 +94,59 @@ impl Client {
             && self.feed.as_ref().is_some_and(|it| it.subscriptions() > 0)
     }
 
+    /// The name of its user.
+    pub(crate) fn user_name(&self) -> &str {
+        self.user.as_ref().map_or(DEFAULT, |user| &user.name)
+    }
+
+    /// Makes it a user whose password it said.
+    pub(crate) fn become_user(&mut self, user: Arc<User>) {
+        self.info.said().user.clone_from(&user.name);
+        self.user = Some(user);
+        self.standing = Standing::Known;
+        self.auth_failures = 0;
+        self.stand();
+    }
+
+    /// Looks anew at what its user may do, after users were changed.
+    #[cold]
+    pub(crate) fn refresh(&mut self, shared: &Shared) {
+        self.users_epoch = shared.acl.epoch();
+        let user = shared.acl.user(self.user_name());
+        match (self.standing, user) {
+            (Standing::Unknown, Some(user)) if user.is_open() => self.standing = Standing::Known,
+            (Standing::Unknown, _) => {}
+            // Its user is gone.
+            (_, None) => self.quits = true,
+            (_, Some(user)) => {
+                self.quits |= !self.may_hear(&user);
+                self.user = Some(user);
+            }
+        }
+        self.stand();
+    }
+
+    /// Whether it hears nothing that a user may not.
+    fn may_hear(&self, user: &User) -> bool {
+        let Some(feed) = &self.feed else {
+            return true;
+        };
+        let all = |kind, is_allowed: fn(&User, &[u8]) -> bool| {
+            feed.all(kind).iter().all(|name| is_allowed(user, name))
+        };
+        let broadcast = feed.caching.iter().filter_map(|it| it.broadcast.as_ref());
+        all(Kind::Channel, User::allows_channel)
+            && all(Kind::Shard, User::allows_channel)
+            && all(Kind::Pattern, User::allows_pattern)
+            && all(Kind::Prefix, User::allows_prefix)
+            && broadcast.flatten().all(|prefix| user.allows_prefix(prefix))
+    }
+
     /// Looks anew at whether its commands have to be looked at.
     pub(crate) fn stand(&mut self) {
-        let is_checked =
-            self.only_listens() || self.feed.as_ref().is_some_and(|it| it.caching.is_some());
+        let is_caching = self.feed.as_ref().is_some_and(|it| it.caching.is_some());
+        let is_free = self.user.as_ref().is_some_and(|user| user.is_free());
+        let is_checked = self.only_listens() || is_caching || !is_free;
         self.standing = match (self.standing, is_checked) {
             (Standing::Unknown, _) => Standing::Unknown,
             (_, true) => Standing::Checked,

@@ -23,6 +23,10 @@ pub struct ServerConfig {
     /// What clients have to say before anything else. Default: none is needed, and then only
     /// addresses of this machine may be listened on.
     pub password: Option<Secret>,
+    /// A file of users: lines of `user`, a name and rules as those of `ACL SETUSER`. Default: none, and
+    /// then everyone is the user `default`, who may do everything after the password. Where the file
+    /// has a line for `default`, there must be no password besides.
+    pub users: Option<PathBuf>,
     /// Whether a server without a password may listen on other addresses all the same. Default: no.
     pub unprotected: bool,
     /// Clients at the same time. Default: 10,000.
@@ -53,6 +57,7 @@ impl Default for ServerConfig {
             unix: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             password: None,
+            users: None,
             unprotected: false,
             clients_max: 10_000,
             buckets: 1_000_000,
@@ -77,6 +82,10 @@ impl Secret {
     pub fn new(password: &[u8]) -> Self {
         use sha2::{Digest, Sha256};
         Self(Sha256::digest(password).into())
+    }
+
+    pub(crate) const fn digest(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Whether it is these bytes; takes the same time for all that are not.

@@ -162,6 +162,9 @@ impl Connection {
             self.is_postponed = true;
             return Ok(0);
         }
+        if self.client.users_epoch != shared.acl.epoch() {
+            self.client.refresh(shared);
+        }
         if let Some(parser) = self.parser.take() {
             scratch.parser = *parser;
         }
@@ -267,8 +270,14 @@ impl Connection {
         self.output.len() - self.sent
     }
 
-    /// Whether its client wants a message.
-    pub(crate) fn wants(&self, parcel: &Parcel) -> bool {
+    /// Whether its client wants a message, and may have it.
+    pub(crate) fn wants(&mut self, parcel: &Parcel, shared: &Shared) -> bool {
+        if self.client.users_epoch != shared.acl.epoch() {
+            self.client.refresh(shared);
+        }
+        if self.client.quits {
+            return false;
+        }
         let feed = self.client.feed.as_ref();
         let is_wanted = feed.is_some_and(|feed| feed.wants(parcel.kind, &parcel.name));
         // Version 2 has no message that is no answer but those of channels.

@@ -13,6 +13,7 @@
 //! # Ok::<(), yggdrasil_service::StartError>(())
 //! ```
 
+mod acl;
 mod client;
 mod clock;
 mod command;
@@ -31,6 +32,7 @@ mod slowlog;
 mod sources;
 mod worker;
 
+pub use acl::UsersError;
 pub use command::{CommandDoc, commands};
 pub use config::{Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};

@@ -17,6 +17,12 @@ pub(crate) const WATCHED_MAX: usize = 4096;
 pub(crate) const FEED_BYTES_MAX: usize = 16 << 20;
 /// Longest name of a channel, pattern or beginning of keys.
 pub(crate) const TOPIC_BYTES_MAX: usize = 64 << 10;
+/// Users, and bytes of a file of them.
+pub(crate) const USERS_MAX: usize = 10_000;
+pub(crate) const USERS_FILE_BYTES_MAX: u64 = 16 << 20;
+/// Entries of the log of what was refused, and what is kept of the name of each.
+pub(crate) const ACL_LOG_ENTRIES_MAX: usize = 128;
+pub(crate) const ACL_LOG_OBJECT_BYTES_MAX: usize = 256;
 /// Entries of the slow log, and what is kept of each.
 pub(crate) const SLOWLOG_ENTRIES_MAX: usize = 1024;
 pub(crate) const SLOWLOG_ARGS_MAX: usize = 32;

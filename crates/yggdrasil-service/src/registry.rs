@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{Shutdown, shutdown};
 
+use crate::acl::DEFAULT;
 use crate::clock::Moment;
 use crate::command::name_of;
 
@@ -36,6 +37,8 @@ pub(crate) struct ClientInfo {
 /// What a client says of itself.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Said {
+    /// Its user; empty until it has said one.
+    pub(crate) user: String,
     pub(crate) name: String,
     pub(crate) library: String,
     pub(crate) library_version: String,
@@ -110,9 +113,14 @@ impl ClientInfo {
         // Writing to a string does not fail.
         let _ = write!(
             line,
-            " name={} age={age} idle={idle} flags=N db=0 cmd={} lib-name={} lib-ver={}",
+            " name={} age={age} idle={idle} flags=N db=0 cmd={} user={} lib-name={} lib-ver={}",
             said.name,
             if command.is_empty() { "NULL" } else { &command },
+            if said.user.is_empty() {
+                DEFAULT
+            } else {
+                &said.user
+            },
             said.library,
             said.library_version
         );

@@ -13,6 +13,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::acl::{Acl, UsersError};
+use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::feed::Post;
 use crate::persist::PersistError;
@@ -56,6 +58,9 @@ pub enum StartError {
     /// Keys cannot be kept or had back.
     #[error("keys cannot be kept: {0}")]
     Persist(#[from] PersistError),
+    /// Users cannot be read.
+    #[error("users: {0}")]
+    Users(#[from] UsersError),
     /// Values may be longer than a journal takes.
     #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
     ValuesTooLong(usize),
@@ -166,10 +171,13 @@ impl Server {
         if config.persist.is_some() && config.value_bytes_max > PERSISTED_BYTES_MAX {
             return Err(StartError::ValuesTooLong(config.value_bytes_max));
         }
+        let lookup = Lookup::default();
+        let acl = Acl::open(&config, &lookup)?;
+        let is_open = acl.default_user().is_open() && !config.unprotected;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.listen {
-            if config.password.is_none() && !config.unprotected && !address.ip().is_loopback() {
+            if is_open && !address.ip().is_loopback() {
                 return Err(StartError::Unprotected { address: *address });
             }
             let listener = tcp(*address).map_err(|error| StartError::listen(address, error))?;
@@ -193,7 +201,11 @@ impl Server {
         // A thread is behind for many clients before each of them is.
         let room = config.pushed_bytes_max.saturating_mul(4);
         let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
-        let shared = Shared::new(config, posts.map_err(StartError::kernel)?.into())?;
+        let shared = Shared::new(
+            config,
+            (lookup, acl),
+            posts.map_err(StartError::kernel)?.into(),
+        )?;
         let mailboxes: Arc<[Mailbox]> = (0..threads).map(|_| Mailbox::default()).collect();
         let mut server = Self {
             shared,

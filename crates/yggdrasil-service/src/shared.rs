@@ -8,6 +8,7 @@ use std::thread;
 use resp::Limits;
 use yggdrasil::{Buckets, Keyspace, Observer};
 
+use crate::acl::Acl;
 use crate::client::Standing;
 use crate::clock::Clock;
 use crate::command::Lookup;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Keyspace,
     pub(crate) buckets: Buckets,
     pub(crate) lookup: Lookup,
+    pub(crate) acl: Acl,
     pub(crate) clients: Registry,
     pub(crate) slowlog: Slowlog,
     /// One for each thread.
@@ -42,7 +44,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: ServerConfig, posts: Arc<[Post]>) -> Result<Arc<Self>, PersistError> {
+    pub(crate) fn new(
+        config: ServerConfig,
+        (lookup, acl): (Lookup, Acl),
+        posts: Arc<[Post]>,
+    ) -> Result<Arc<Self>, PersistError> {
         let clock = Clock::start();
         let mut keyspace = config.keyspace.clone();
         // Fencing numbers grow over restarts although nothing is remembered.
@@ -60,7 +66,8 @@ impl Shared {
             keys,
             persistence,
             buckets: Buckets::with_room_for(config.buckets),
-            lookup: Lookup::default(),
+            lookup,
+            acl,
             clients: Registry::default(),
             slowlog: Slowlog::default(),
             hub: Hub::new(Arc::clone(&posts)),
@@ -87,10 +94,12 @@ impl Shared {
     }
 
     /// How clients begin.
-    pub(crate) const fn standing(&self) -> Standing {
-        match self.config.password {
-            Some(_) => Standing::Unknown,
-            None => Standing::Known,
+    pub(crate) fn standing(&self) -> Standing {
+        let user = self.acl.default_user();
+        match (user.is_open(), user.is_free()) {
+            (false, _) => Standing::Unknown,
+            (true, false) => Standing::Checked,
+            (true, true) => Standing::Known,
         }
     }
 

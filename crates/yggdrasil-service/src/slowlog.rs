@@ -33,7 +33,8 @@ struct Slow {
 impl Slowlog {
     pub(crate) fn add(&self, client: &Client, args: Args<'_>, at: Moment, took: Duration) {
         let secret = args.get(0).is_some_and(|name| {
-            name.eq_ignore_ascii_case(b"AUTH") || name.eq_ignore_ascii_case(b"HELLO")
+            let secret = [&b"ACL"[..], b"AUTH", b"HELLO"];
+            secret.iter().any(|one| name.eq_ignore_ascii_case(one))
         });
         let shown = if secret { 1 } else { limits::SLOWLOG_ARGS_MAX };
         let mut kept: Vec<Vec<u8>> = args.iter().take(shown).map(shorten).collect();

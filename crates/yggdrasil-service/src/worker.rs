@@ -280,7 +280,14 @@ impl Worker {
         else {
             return;
         };
-        if connection.client.info.id != target.id || !connection.wants(parcel) {
+        if connection.client.info.id != target.id {
+            return;
+        }
+        if !connection.wants(parcel, &self.shared) {
+            // It may have lost the right to hear it; then it ends with the others that are served.
+            if connection.client.quits {
+                self.served.push(number);
+            }
             return;
         }
         match connection.push(parcel, &mut self.scratch) {

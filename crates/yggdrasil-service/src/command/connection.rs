@@ -2,7 +2,7 @@
 
 use resp::Version;
 
-use super::{Call, Done, tracking};
+use super::{Call, Done, gate, tracking};
 use crate::client::Standing;
 use crate::failure::Failure;
 use crate::limits;
@@ -62,7 +62,7 @@ pub(super) fn auth(call: &mut Call<'_, '_>) -> Done {
         3 => (call.arg(1)?, call.arg(2)?),
         _ => return Err(Failure::SYNTAX),
     };
-    if call.args.len() == 2 && call.shared.config.password.is_none() {
+    if call.args.len() == 2 && call.shared.acl.default_user().needs_no_password {
         return Err(Failure::new(
             "ERR AUTH <password> called without any password configured for the default user. \
              Are you sure your configuration is correct?",
@@ -74,14 +74,15 @@ pub(super) fn auth(call: &mut Call<'_, '_>) -> Done {
 }
 
 fn check(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Done {
-    let expected = call.shared.config.password.as_ref();
-    let is_right = expected.is_none_or(|expected| expected.is(password));
-    if user == b"default" && is_right {
-        call.client.standing = Standing::Known;
-        call.client.stand();
-        call.client.auth_failures = 0;
+    if let Some(user) = call.shared.acl.authenticate(user, password) {
+        call.client.become_user(user);
         return Ok(());
     }
+    let what = (
+        call.command.name.to_ascii_lowercase().into_bytes(),
+        &*String::from_utf8_lossy(user),
+    );
+    gate::refused(call.shared, call.client, ("auth", "toplevel"), what);
     call.client.auth_failures += 1;
     // Whoever guesses has to come anew.
     call.client.quits |= call.client.auth_failures >= limits::AUTH_FAILURES_MAX;

@@ -1,21 +1,61 @@
 //! What a client that is not free to do anything may do.
 
+use std::sync::Arc;
+
 use resp::Args;
 
-use super::{Command, Done, Flags};
+use super::{Command, Done, Flags, KeyArgs, category};
+use crate::acl::{Access, Refused, User};
 use crate::client::{Client, Standing};
+use crate::clock::Moment;
 use crate::failure::Failure;
 use crate::feed::{Choice, silence};
 use crate::shared::Shared;
 
+/// What a user may not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Denied<'a> {
+    Command(String),
+    Key(&'a [u8]),
+    Channel(&'a [u8]),
+}
+
 /// Whether a command may be done or kept for later.
 #[cold]
-pub(super) fn check(client: &Client, command: &Command, args: Args<'_>) -> Done {
-    if client.standing == Standing::Unknown && !command.flags.has(Flags::ANYONE) {
-        return Err(Failure::NO_AUTH);
+pub(super) fn check(
+    shared: &Shared,
+    client: &Client,
+    (number, command): (u16, &Command),
+    args: Args<'_>,
+) -> Done {
+    if client.standing == Standing::Unknown {
+        return match command.flags.has(Flags::ANYONE) {
+            true => Ok(()),
+            false => Err(Failure::NO_AUTH),
+        };
     }
+    let args: Vec<&[u8]> = args.iter().collect();
+    let user = user(shared, client);
+    permit(&user, (number, command), &args).map_err(|denied| {
+        let context = match &client.transaction {
+            Some(_) => "multi",
+            None => "toplevel",
+        };
+        log(shared, client, &user.name, &denied, context);
+        Failure::with(match denied {
+            Denied::Command(name) => {
+                format!("NOPERM this user has no permissions to run the '{name}' command")
+            }
+            Denied::Key(_) => "NOPERM this user has no permissions to access one of the keys used \
+                               as arguments"
+                .to_owned(),
+            Denied::Channel(_) => "NOPERM this user has no permissions to access one of the \
+                                   channels used as arguments"
+                .to_owned(),
+        })
+    })?;
     if client.only_listens() && !command.flags.has(Flags::LISTENS) {
-        let name = full_name(command, args);
+        let name = category::name_of(category::needed(command, number, &args));
         return Err(Failure::with(format!(
             "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
              RESET are allowed in this context"
@@ -24,15 +64,166 @@ pub(super) fn check(client: &Client, command: &Command, args: Args<'_>) -> Done 
     Ok(())
 }
 
-/// The name of a command as errors show it.
-fn full_name(command: &Command, _: Args<'_>) -> String {
-    command.name.to_ascii_lowercase()
+/// The same once more for a command that was kept; its user may have lost rights meanwhile.
+#[cold]
+pub(super) fn check_again(
+    shared: &Shared,
+    client: &Client,
+    (number, command): (u16, &Command),
+    args: Args<'_>,
+) -> Done {
+    let args: Vec<&[u8]> = args.iter().collect();
+    let user = user(shared, client);
+    permit(&user, (number, command), &args).map_err(|denied| {
+        log(shared, client, &user.name, &denied, "multi");
+        let reason = match denied {
+            Denied::Command(_) => "no permission to execute the command or subcommand",
+            Denied::Key(_) => "no permission to touch the specified keys",
+            Denied::Channel(_) => {
+                "no permission to access one of the channels used as arguments to the command"
+            }
+        };
+        Failure::with(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the \
+             EXEC call. This command is no longer allowed for the following reason: {reason}"
+        ))
+    })
+}
+
+fn user(shared: &Shared, client: &Client) -> Arc<User> {
+    let user = client.user.clone();
+    user.unwrap_or_else(|| shared.acl.default_user())
+}
+
+fn log(shared: &Shared, client: &Client, user: &str, denied: &Denied<'_>, context: &'static str) {
+    let (reason, object) = match denied {
+        Denied::Command(name) => ("command", name.clone().into_bytes()),
+        Denied::Key(key) => ("key", key.to_vec()),
+        Denied::Channel(channel) => ("channel", channel.to_vec()),
+    };
+    refused(shared, client, (reason, context), (object, user));
+}
+
+/// Remembers that something was refused.
+pub(super) fn refused(
+    shared: &Shared,
+    client: &Client,
+    (reason, context): (&'static str, &'static str),
+    (object, user): (Vec<u8>, &str),
+) {
+    let at: Moment = shared.clock.now();
+    shared.acl.log.add(Refused {
+        reason,
+        context,
+        object,
+        user: user.to_owned(),
+        client: client.info.line(at),
+        at,
+        count: 1,
+    });
+}
+
+/// Whether a user may do a command with these arguments.
+pub(super) fn permit<'a>(
+    user: &User,
+    (number, command): (u16, &Command),
+    args: &[&'a [u8]],
+) -> Result<(), Denied<'a>> {
+    let needed = category::needed(command, number, args);
+    if !command.flags.has(Flags::ANYONE) && !user.allows(needed) {
+        return Err(Denied::Command(category::name_of(needed)));
+    }
+    if !user.all_keys {
+        for (index, key) in keys(command, args).into_iter().enumerate() {
+            if !user.allows_key(key, access(command, index, args)) {
+                return Err(Denied::Key(key));
+            }
+        }
+        for prefix in prefixes(command, args) {
+            if !user.allows_prefix(prefix) {
+                return Err(Denied::Key(prefix));
+            }
+        }
+    }
+    if user.all_channels {
+        return Ok(());
+    }
+    let names = match command.name {
+        "PSUBSCRIBE" | "SUBSCRIBE" | "SSUBSCRIBE" => args.get(1..),
+        "PUBLISH" | "SPUBLISH" => args.get(1..2),
+        _ => None,
+    };
+    let is_allowed = |name: &[u8]| match command.name {
+        "PSUBSCRIBE" => user.allows_pattern(name),
+        _ => user.allows_channel(name),
+    };
+    let mut names = names.unwrap_or_default().iter();
+    match names.find(|name| !is_allowed(name)) {
+        Some(name) => Err(Denied::Channel(name)),
+        None => Ok(()),
+    }
+}
+
+/// The keys among the arguments, also behind a word that says what to do.
+fn keys<'a>(command: &Command, args: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    match (command.name, command.keys) {
+        ("OBJECT" | "MEMORY", KeyArgs::None) => args.get(2).copied().into_iter().collect(),
+        // `keys_of` borrows from the list.
+        _ => {
+            let (first, _, step) = command.key_range();
+            let count = command.keys_of(args).count();
+            let places = (0..count).map(|place| first + place * step);
+            places
+                .filter_map(|place| args.get(place).copied())
+                .collect()
+        }
+    }
+}
+
+/// Beginnings of keys of which a client would learn that they change.
+fn prefixes<'a>(command: &Command, args: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let is = |index: usize, word: &[u8]| {
+        let arg = args.get(index);
+        arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word))
+    };
+    match command.name {
+        "YGG.WATCH" => args.iter().skip(1).copied().collect(),
+        "CLIENT" if is(1, b"TRACKING") && (3..args.len()).any(|it| is(it, b"BCAST")) => {
+            let behind = (3..args.len()).filter(|index| is(*index, b"PREFIX"));
+            let named: Vec<&[u8]> = behind.filter_map(|it| args.get(it + 1).copied()).collect();
+            if named.is_empty() { vec![b""] } else { named }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a command does to its key with this number among its keys, as Redis sees it.
+fn access(command: &Command, index: usize, args: &[&[u8]]) -> Access {
+    let has = |word: &[u8]| {
+        args.iter()
+            .skip(3)
+            .any(|arg| arg.eq_ignore_ascii_case(word))
+    };
+    match command.name {
+        "EXISTS" | "MEMORY" | "OBJECT" | "STRLEN" | "TOUCH" | "TYPE" | "WATCH" => Access::NONE,
+        "SET" if has(b"GET") || has(b"IFEQ") => Access::BOTH,
+        "APPEND" | "DEL" | "EXPIRE" | "EXPIREAT" | "MSET" | "MSETNX" | "PERSIST" | "PEXPIRE"
+        | "PEXPIREAT" | "PSETEX" | "SET" | "SETEX" | "SETNX" | "SETRANGE" | "UNLINK" => {
+            Access::WRITE
+        }
+        "COPY" if index == 0 => Access::READ,
+        "COPY" => Access::WRITE,
+        "RENAME" | "RENAMENX" if index == 1 => Access::WRITE,
+        _ if command.flags.has(Flags::READ) => Access::READ,
+        _ => Access::BOTH,
+    }
 }
 
 /// Has what follows from a command told to the right clients.
 #[cold]
 pub(super) fn before(shared: &Shared, client: &Client, command: &Command, args: Args<'_>) {
-    let Some(caching) = client.feed.as_ref().and_then(|feed| feed.caching.as_ref()) else {
+    let feed = client.feed.as_ref();
+    let Some(caching) = feed.and_then(|feed| feed.caching.as_ref()) else {
         return;
     };
     let keeps = match (caching.choice, caching.next) {

@@ -3,7 +3,7 @@
 use resp::Writer;
 
 use super::table::COMMANDS;
-use super::{Call, Command, Done, Flags};
+use super::{Call, Command, Done, Flags, category};
 use crate::failure::Failure;
 
 pub(super) fn command(call: &mut Call<'_, '_>) -> Done {
@@ -78,8 +78,11 @@ fn describe(out: &mut Writer<'_>, command: &Command) {
     out.integer(last);
     out.integer(step as i64);
     // Categories of access lists, hints, ranges of keys, subcommands.
-    out.set(1);
-    out.simple(&format!("@{}", command.group.name()));
+    let categories: Vec<_> = category::names_of(command).collect();
+    out.set(categories.len());
+    for name in categories {
+        out.simple(&format!("@{name}"));
+    }
     out.array(0);
     out.array(0);
     out.array(0);

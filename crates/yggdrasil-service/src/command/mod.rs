@@ -1,5 +1,7 @@
 //! Commands: what there is, who may do what, and the way of one.
 
+mod acl;
+mod category;
 mod connection;
 mod counter;
 mod expiry;
@@ -27,6 +29,7 @@ use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::shared::Shared;
 
+pub(crate) use category::{in_category, named, permissions};
 pub(crate) use lookup::Lookup;
 use table::COMMANDS;
 
@@ -365,7 +368,7 @@ fn start_command(
     client.last_command = number;
     let flags = command.flags;
     if client.standing != Standing::Known {
-        gate::check(client, command, args).inspect_err(|_| spoil(client))?;
+        gate::check(shared, client, (number, command), args).inspect_err(|_| spoil(client))?;
     }
     if flags.has(Flags::WRITE)
         && let Some(persistence) = &shared.persistence

@@ -1,8 +1,8 @@
 //! All commands, by name.
 
 use super::{
-    Command, Flags, Group, KeyArgs, connection, counter, expiry, info, introspection, key, limit,
-    pubsub, source, string, transaction,
+    Command, Flags, Group, KeyArgs, acl, connection, counter, expiry, info, introspection, key,
+    limit, pubsub, source, string, transaction,
 };
 
 const NOTHING: Flags = Flags(0);
@@ -23,6 +23,15 @@ const LISTENS: Flags = Flags::ALONE.and(Flags::LISTENS);
 
 /// Commands in the order of their names.
 pub(super) static COMMANDS: &[Command] = &[
+    Command {
+        name: "ACL",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: NOTHING,
+        group: Group::Server,
+        run: acl::acl,
+        summary: "Makes users and says what they may do.",
+    },
     Command {
         name: "APPEND",
         arity: 3,

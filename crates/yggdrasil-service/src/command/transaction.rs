@@ -142,6 +142,8 @@ fn run<'k>(call: &mut Call<'_, 'k>, keys: &mut Keys<'k>, commands: &[u8]) -> Don
         let is_checked = call.client.standing == Standing::Checked;
         let done = check(known, args).and_then(|known| {
             if is_checked {
+                let command = (known.number, known.command);
+                gate::check_again(call.shared, call.client, command, args)?;
                 gate::before(call.shared, call.client, known.command, args);
             }
             (known.command.run)(&mut Call {

@@ -6,6 +6,7 @@
     reason = "helpers of tests stop the test"
 )]
 
+mod acl;
 mod clients;
 mod flow;
 mod peer;

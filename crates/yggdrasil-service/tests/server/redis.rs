@@ -43,6 +43,7 @@ impl Redis {
     /// digit has so many answers.
     pub(crate) fn agrees(&self, other: SocketAddr, script: &str) {
         let (mut theirs, mut ours) = (Peer::connect(self.address), Peer::connect(other));
+        let mut differences = Vec::new();
         for line in script.lines().map(str::trim).filter(|it| !it.is_empty()) {
             let (count, line) = match line.split_once(' ') {
                 Some((count, rest)) if count.parse::<usize>().is_ok() => {
@@ -50,12 +51,12 @@ impl Redis {
                 }
                 _ => (1, line),
             };
-            assert_eq!(
-                ours.ask_all(line, count),
-                theirs.ask_all(line, count),
-                "{line}"
-            );
+            let (our, their) = (ours.ask_all(line, count), theirs.ask_all(line, count));
+            if our != their {
+                differences.push(format!("{line}\n  ours   {our}\n  theirs {their}"));
+            }
         }
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
 }
 

@@ -242,7 +242,7 @@ fn caches_become_right() {
                 assert!(peer.ask("HELLO 3").starts_with("%7"));
                 assert_eq!(peer.ask("CLIENT TRACKING ON"), "+OK");
                 let mut cache = HashMap::new();
-                let mut last = vec![0_i64; KEYS];
+                let mut last = [0_i64; KEYS];
                 for step in 0..6000 {
                     let key = step % KEYS;
                     let value = read(&mut peer, &mut cache, key);
