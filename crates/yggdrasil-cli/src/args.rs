@@ -45,6 +45,18 @@ pub(crate) struct ServeArgs {
     /// Address for TCP clients (may be repeated); port 0 is any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7777")]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Address for clients with TLS (may be repeated), besides
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["tls_cert", "tls_key"])]
+    pub(crate) tls_listen: Vec<SocketAddr>,
+    /// PEM file with the server's certificate; SIGHUP has it and its key read again
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// PEM file with the certificates of those who sign for clients; clients without one are refused
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    pub(crate) tls_clients: Option<PathBuf>,
     /// Socket for clients on this machine
     #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
@@ -54,6 +66,9 @@ pub(crate) struct ServeArgs {
     /// File with the password that clients have to say; its line end is left out
     #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// File of users, as of ACL files of Redis: lines of `user`, a name and rules
+    #[arg(long, value_name = "FILE", env = "YGGDRASIL_USERS")]
+    pub(crate) users: Option<PathBuf>,
     /// Let other machines in although there is no password
     #[arg(long)]
     pub(crate) unprotected: bool,
@@ -69,6 +84,12 @@ pub(crate) struct ServeArgs {
     /// Longest value, such as 16M
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1M")]
     pub(crate) max_value: usize,
+    /// Messages that a client may leave untaken before its connection ends, such as 64M
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32M")]
+    pub(crate) max_pushed: usize,
+    /// Memory for what clients have in their caches, such as 1G
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "128M")]
+    pub(crate) max_tracked: usize,
     /// Token buckets in use at the same time; each takes 24 bytes
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     pub(crate) buckets: usize,

@@ -51,7 +51,11 @@ impl Failure {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Start(
-                StartError::Unprotected { .. } | StartError::Threads(_) | StartError::Nowhere,
+                StartError::Unprotected { .. }
+                | StartError::Threads(_)
+                | StartError::Nowhere
+                | StartError::Users(_)
+                | StartError::Tls(_),
             )
             | Self::Xdp(_)
             | Self::Password { .. } => 2,

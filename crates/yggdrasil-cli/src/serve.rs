@@ -1,11 +1,11 @@
 //! `yggdrasil serve`.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use telemetry::logging::{LogFormat, init};
 use tracing::level_filters::LevelFilter;
 use yggdrasil::{Eviction, KeyspaceConfig};
-use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync};
+use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync, TlsConfig};
 
 use crate::args::{EvictionArg, ServeArgs, SyncArg};
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         error,
     };
     // Before anyone can know that there is a server to end.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(listen)?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(listen)?;
     let flood = Flood::limit(&args.flood, &args.listen)?;
     let server = Server::start(ServerConfig {
         sources: flood.sources.clone(),
@@ -28,7 +28,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     })?;
     let greeting = greeting(&server, args) + &flood.started(&args.flood, server.addresses())?;
     print(greeting.as_bytes())?;
-    signals.forever().next();
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        match server.reload_tls() {
+            Ok(()) => tracing::info!("certificates were read again"),
+            Err(error) => tracing::error!(%error, "certificates stay as they were"),
+        }
+    }
     server.stop();
     print(b"stopped\n")
 }
@@ -42,9 +50,11 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
         .transpose()?;
     Ok(ServerConfig {
         listen: args.listen.clone(),
+        tls: tls(args),
         unix: args.unix.clone(),
         threads: args.threads.unwrap_or(default.threads),
         password: password.as_deref().map(Secret::new),
+        users: args.users.clone(),
         unprotected: args.unprotected,
         clients_max: args.max_clients,
         buckets: args.buckets,
@@ -59,6 +69,8 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
         },
         value_bytes_max: args.max_value,
         slow: args.slow,
+        pushed_bytes_max: args.max_pushed,
+        tracking_bytes_max: args.max_tracked,
         persist: args.data_dir.clone().map(|directory| PersistConfig {
             sync: match args.sync {
                 SyncArg::Always => Sync::Always,
@@ -72,6 +84,15 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
     })
 }
 
+fn tls(args: &ServeArgs) -> Option<TlsConfig> {
+    Some(TlsConfig {
+        listen: args.tls_listen.clone(),
+        certificate: args.tls_cert.clone()?,
+        key: args.tls_key.clone()?,
+        clients: args.tls_clients.clone(),
+    })
+}
+
 fn greeting(server: &Server, args: &ServeArgs) -> String {
     let mut text = String::new();
     for address in server.addresses() {
@@ -80,6 +101,9 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
             address.ip(),
             address.port()
         );
+    }
+    for address in server.tls_addresses() {
+        text += &format!("listening on {address} with TLS\n");
     }
     if let Some(path) = &args.unix {
         text += &format!(

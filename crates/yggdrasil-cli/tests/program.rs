@@ -429,3 +429,92 @@ fn program_without_xdp_limits_by_itself() {
         "{told:?}"
     );
 }
+
+/// A server with users and TLS, whose certificate is renewed while it runs.
+#[test]
+fn users_and_certificates_come_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let openssl = |name: &str| {
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"])
+            .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj"])
+            .arg(format!("/CN={name}"))
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-out", &path("server.pem"), "-keyout", &path("server.key")])
+            .output()
+            .expect("install it with: apt-get install openssl");
+        assert!(output.status.success());
+    };
+    openssl("first");
+    std::fs::write(
+        path("users"),
+        "user default off\nuser me on >secret ~* +@all\n",
+    )
+    .unwrap();
+    // Others can read it.
+    let users = path("users");
+    std::fs::set_permissions(&users, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_yggdrasil"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--users", &users])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("others can read the file"));
+    std::fs::set_permissions(&users, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_yggdrasil"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--buckets", "1000"])
+        .args(["--users", &users, "--tls-listen", "127.0.0.1:0"])
+        .args([
+            "--tls-cert",
+            &path("server.pem"),
+            "--tls-key",
+            &path("server.key"),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let with_tls = lines.find(|line| line.as_ref().unwrap().ends_with("with TLS"));
+    let with_tls = with_tls.unwrap().unwrap();
+    let address = with_tls.split(' ').nth(2).unwrap();
+    let server = Server {
+        address: address.to_owned(),
+        child,
+    };
+    let ask = |ca: &str| {
+        let (_, port) = server.address.rsplit_once(':').unwrap();
+        let output = Command::new("redis-cli")
+            .args(["-h", "127.0.0.1", "-p", port, "--tls", "--cacert", ca])
+            .args([
+                "--no-auth-warning",
+                "--user",
+                "me",
+                "-a",
+                "secret",
+                "ACL",
+                "WHOAMI",
+            ])
+            .output()
+            .expect("install it with: apt-get install redis-tools");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = path("first.pem");
+    std::fs::copy(path("server.pem"), &first).unwrap();
+    assert_eq!(ask(&first), "me\n");
+    openssl("second");
+    assert_eq!(ask(&path("server.pem")), "");
+    let pid = server.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-HUP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    while ask(&path("server.pem")) != "me\n" {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(&first), "");
+}

@@ -9,12 +9,15 @@ use yggdrasil::KeyspaceConfig;
 
 use crate::persist::PersistConfig;
 use crate::sources::SourceLimit;
+use crate::tls::TlsConfig;
 
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Where TCP clients come to. Default: 127.0.0.1:7777. Port 0 is any free one.
     pub listen: Vec<SocketAddr>,
+    /// Where clients come to with TLS, besides. Default: nowhere.
+    pub tls: Option<TlsConfig>,
     /// Where Unix socket clients come to. Default: nowhere. A socket that is left of an earlier life
     /// is replaced.
     pub unix: Option<PathBuf>,
@@ -54,6 +57,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7777))],
+            tls: None,
             unix: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             password: None,

@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::feed::{Kind, Parcel, Post};
 use crate::limits::{AHEAD, INPUT_BYTES, OUTPUT_BYTES};
 use crate::shared::Shared;
+use crate::tls::Session;
 
 /// What one thread lends to the connections whose turn it is; one that is quiet has no buffers.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(crate) struct Scratch {
 pub(crate) struct Connection {
     pub(crate) socket: Arc<OwnedFd>,
     pub(crate) client: Client,
+    /// What is between it and the socket, where its client came for that.
+    pub(crate) tls: Option<Box<Session>>,
     /// What the kernel is asked about.
     pub(crate) waits: Waits,
     /// Whose limit it is.
@@ -75,6 +78,7 @@ impl Connection {
         Self {
             socket,
             client,
+            tls: None,
             waits: Waits::ForCommands,
             source,
             input: Vec::new(),
@@ -139,7 +143,10 @@ impl Connection {
     }
 
     /// Reads what has arrived behind what `input` has; how many bytes.
-    fn receive(&self, input: &mut Vec<u8>) -> Result<usize, Ended> {
+    fn receive(&mut self, input: &mut Vec<u8>) -> Result<usize, Ended> {
+        if let Some(tls) = &mut self.tls {
+            return tls.receive(&self.socket, input);
+        }
         input.reserve(INPUT_BYTES);
         match recv(&self.socket, spare_capacity(input), RecvFlags::DONTWAIT) {
             Ok((0, _)) => Err(Ended),
@@ -310,7 +317,10 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Result<Waits, Ended> {
         let rest = self.output.get(self.sent..).unwrap_or_default();
-        let sent = write(&self.socket, rest)?;
+        let sent = match &mut self.tls {
+            None => write(&self.socket, rest)?,
+            Some(tls) => tls.send(&self.socket, rest)?,
+        };
         counters.bytes_out.add(sent as u64);
         self.sent += sent;
         if self.sent < self.output.len() {
@@ -322,6 +332,15 @@ impl Connection {
             return Ok(Waits::ForRoom);
         }
         self.sent = 0;
+        if let Some(tls) = &mut self.tls {
+            if tls.is_behind() {
+                return Ok(Waits::ForRoom);
+            }
+            if self.client.quits || tls.is_closed() {
+                tls.close(&self.socket);
+                return Err(Ended);
+            }
+        }
         if self.client.quits {
             return Err(Ended);
         }

@@ -30,6 +30,7 @@ mod server;
 mod shared;
 mod slowlog;
 mod sources;
+mod tls;
 mod worker;
 
 pub use acl::UsersError;
@@ -38,3 +39,4 @@ pub use config::{Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};
 pub use server::{Server, StartError};
 pub use sources::{Barrier, SourceLimit};
+pub use tls::{TlsConfig, TlsError};

@@ -17,6 +17,8 @@ pub(crate) const WATCHED_MAX: usize = 4096;
 pub(crate) const FEED_BYTES_MAX: usize = 16 << 20;
 /// Longest name of a channel, pattern or beginning of keys.
 pub(crate) const TOPIC_BYTES_MAX: usize = 64 << 10;
+/// Seconds that a client has for proving who it is with TLS.
+pub(crate) const HANDSHAKE_S_MAX: u64 = 10;
 /// Users, and bytes of a file of them.
 pub(crate) const USERS_MAX: usize = 10_000;
 pub(crate) const USERS_FILE_BYTES_MAX: u64 = 16 << 20;

@@ -19,6 +19,7 @@ use crate::config::ServerConfig;
 use crate::feed::Post;
 use crate::persist::PersistError;
 use crate::shared::Shared;
+use crate::tls::{Tls, TlsError};
 use crate::worker::{Mailbox, Worker};
 
 /// Clients that wait to be accepted.
@@ -61,6 +62,9 @@ pub enum StartError {
     /// Users cannot be read.
     #[error("users: {0}")]
     Users(#[from] UsersError),
+    /// There is no TLS with the files that are named.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Values may be longer than a journal takes.
     #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
     ValuesTooLong(usize),
@@ -82,10 +86,19 @@ impl StartError {
     }
 }
 
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Everyone, so only from this machine.
+    Open,
+    Guarded,
+}
+
 /// Where clients come in.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
@@ -102,7 +115,7 @@ pub(crate) struct Ends {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener) => listener.as_fd(),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.as_fd(),
             Self::Unix(listener, _) => listener.as_fd(),
         }
     }
@@ -112,7 +125,7 @@ impl Listener {
     /// Sets up a client's socket and says where it comes from.
     pub(crate) fn prepare(&self, socket: &SockRef<'_>) -> Ends {
         match self {
-            Self::Tcp(_) => {
+            Self::Tcp(_) | Self::Tls(_) => {
                 // Without them the client is served all the same, only worse.
                 let _ = socket.set_tcp_nodelay(true);
                 let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
@@ -157,6 +170,7 @@ pub struct Server {
     mailboxes: Arc<[Mailbox]>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
 }
 
 impl Server {
@@ -173,20 +187,21 @@ impl Server {
         }
         let lookup = Lookup::default();
         let acl = Acl::open(&config, &lookup)?;
-        let is_open = acl.default_user().is_open() && !config.unprotected;
+        let entry = match acl.default_user().is_open() && !config.unprotected {
+            true => Entry::Open,
+            false => Entry::Guarded,
+        };
         let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for address in &config.listen {
-            if is_open && !address.ip().is_loopback() {
-                return Err(StartError::Unprotected { address: *address });
-            }
-            let listener = tcp(*address).map_err(|error| StartError::listen(address, error))?;
-            addresses.push(
-                listener
-                    .local_addr()
-                    .map_err(|error| StartError::listen(address, error))?,
-            );
-            listeners.push(Listener::Tcp(listener));
+        let addresses = listen(&config.listen, entry, Listener::Tcp, &mut listeners)?;
+        let (mut tls, mut tls_addresses) = (None, Vec::new());
+        if let Some(files) = &config.tls {
+            // Whoever has to have a certificate needs no password.
+            let entry = match files.clients {
+                Some(_) => Entry::Guarded,
+                None => entry,
+            };
+            tls = Some(Tls::new(files.clone())?);
+            tls_addresses = listen(&files.listen, entry, Listener::Tls, &mut listeners)?;
         }
         if let Some(path) = &config.unix {
             let listener =
@@ -203,7 +218,7 @@ impl Server {
         let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
         let shared = Shared::new(
             config,
-            (lookup, acl),
+            (lookup, acl, tls),
             posts.map_err(StartError::kernel)?.into(),
         )?;
         let mailboxes: Arc<[Mailbox]> = (0..threads).map(|_| Mailbox::default()).collect();
@@ -212,6 +227,7 @@ impl Server {
             mailboxes,
             threads: Vec::with_capacity(threads),
             addresses,
+            tls_addresses,
         };
         for number in 0..threads {
             let listeners = std::mem::take(&mut listeners);
@@ -235,6 +251,21 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same of those for clients with TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// Reads certificates and key again, for clients that come from here on; does nothing where there
+    /// is no TLS.
+    ///
+    /// # Errors
+    /// See [`TlsError`]; then those that were read before stay.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        self.shared.tls.as_ref().map_or(Ok(()), Tls::reload)
     }
 
     /// Ends all connections and threads.
@@ -265,6 +296,27 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Listens on addresses, those of this machine only where everyone may do everything; the same with the
+/// ports that port 0 became.
+fn listen(
+    addresses: &[SocketAddr],
+    entry: Entry,
+    kind: fn(TcpListener) -> Listener,
+    listeners: &mut Vec<Listener>,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let mut found = Vec::new();
+    for address in addresses {
+        if entry == Entry::Open && !address.ip().is_loopback() {
+            return Err(StartError::Unprotected { address: *address });
+        }
+        let failed = |error| StartError::listen(address, error);
+        let listener = tcp(*address).map_err(failed)?;
+        found.push(listener.local_addr().map_err(failed)?);
+        listeners.push(kind(listener));
+    }
+    Ok(found)
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpListener> {

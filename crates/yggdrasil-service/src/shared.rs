@@ -19,6 +19,7 @@ use crate::persist::{PersistError, Persistence};
 use crate::registry::Registry;
 use crate::slowlog::Slowlog;
 use crate::sources::Sources;
+use crate::tls::Tls;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) buckets: Buckets,
     pub(crate) lookup: Lookup,
     pub(crate) acl: Acl,
+    pub(crate) tls: Option<Tls>,
     pub(crate) clients: Registry,
     pub(crate) slowlog: Slowlog,
     /// One for each thread.
@@ -46,7 +48,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         config: ServerConfig,
-        (lookup, acl): (Lookup, Acl),
+        (lookup, acl, tls): (Lookup, Acl, Option<Tls>),
         posts: Arc<[Post]>,
     ) -> Result<Arc<Self>, PersistError> {
         let clock = Clock::start();
@@ -68,6 +70,7 @@ impl Shared {
             buckets: Buckets::with_room_for(config.buckets),
             lookup,
             acl,
+            tls,
             clients: Registry::default(),
             slowlog: Slowlog::default(),
             hub: Hub::new(Arc::clone(&posts)),

@@ -1,5 +1,6 @@
 //! A thread with its connections.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +14,14 @@ use slab::Slab;
 use socket2::SockRef;
 
 use crate::client::Client;
+use crate::clock::Moment;
 use crate::connection::{Connection, Ended, Pushed, Scratch, Waits};
 use crate::counters::{Counter, Counters};
 use crate::feed::{Parcel, Place, Post, Target};
+use crate::limits::HANDSHAKE_S_MAX;
 use crate::server::{Listener, StartError};
 use crate::shared::Shared;
+use crate::tls::Tls;
 
 /// Events that are taken from the kernel at once.
 const EVENTS: usize = 256;
@@ -68,6 +72,8 @@ pub(crate) struct Worker {
     served: Vec<usize>,
     /// The newest change of which it knows whether it is on the disk.
     told: u64,
+    /// When clients with TLS have to have proved who they are, in the order of the times.
+    handshakes: VecDeque<(Moment, Target)>,
     scratch: Scratch,
 }
 
@@ -88,6 +94,7 @@ impl Worker {
             connections: Slab::new(),
             served: Vec::new(),
             told: 0,
+            handshakes: VecDeque::new(),
             scratch: Scratch::default(),
         };
         if let Some(post) = worker.shared.posts.get(number) {
@@ -107,11 +114,12 @@ impl Worker {
     /// Serves until the server stops.
     pub(crate) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
-        // One of them is enough to look after keys that nobody asks for.
-        let timeout = (self.number == 0).then_some(TICK);
         let mut swept = self.shared.clock.now();
         while !self.shared.stops.load(Ordering::Acquire) {
             events.clear();
+            // One of them is enough to look after keys that nobody asks for.
+            let has_time = self.number == 0 || !self.handshakes.is_empty();
+            let timeout = has_time.then_some(TICK);
             let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
             if waited.is_err_and(|error| error != Errno::INTR) {
                 tracing::error!(worker = self.number, "waiting for clients failed");
@@ -129,6 +137,9 @@ impl Worker {
             match settled {
                 Ok(()) => self.flush(),
                 Err(()) => self.drop_served(),
+            }
+            if !self.handshakes.is_empty() {
+                self.end_handshakes();
             }
             if self.number == 0 {
                 let now = self.shared.clock.now();
@@ -164,6 +175,20 @@ impl Worker {
         }
     }
 
+    /// Ends connections that have taken too long to say who they are.
+    fn end_handshakes(&mut self) {
+        let now = self.shared.clock.now();
+        while let Some((_, target)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
+            let connection = self.connections.get(target.slot);
+            let is_new = connection.is_some_and(|it| {
+                it.client.info.id == target.id && it.tls.as_ref().is_some_and(|tls| tls.is_new())
+            });
+            if is_new {
+                self.close(target.slot);
+            }
+        }
+    }
+
     fn handle(&mut self, event: &Event) {
         match event.data.u64() {
             WAKE => self.woken(),
@@ -186,7 +211,9 @@ impl Worker {
         if connection.waits == Waits::ForCommands {
             let (sources, clock) = (&self.shared.sources, self.shared.clock);
             if !sources.admit(connection.source, || clock.now()) {
-                refuse(&connection.socket, TOO_OFTEN);
+                if connection.tls.is_none() {
+                    refuse(&connection.socket, TOO_OFTEN);
+                }
                 self.close(number);
                 return;
             }
@@ -346,6 +373,14 @@ impl Worker {
         let added = epoll::add(&self.epoll, &connection.socket, data, EventFlags::IN);
         match added {
             Ok(()) => {
+                if connection.tls.is_some() {
+                    let target = Target {
+                        slot: slot.key(),
+                        id: connection.client.info.id,
+                    };
+                    let ns = self.shared.clock.now().ns + HANDSHAKE_S_MAX * 1_000_000_000;
+                    self.handshakes.push_back((Moment { ns }, target));
+                }
                 slot.insert(connection);
             }
             Err(error) => {
@@ -373,26 +408,32 @@ impl Worker {
                 }
             };
             let ends = listener.prepare(&SockRef::from(&*socket));
-            if !self
-                .shared
-                .sources
-                .admit(ends.source, || self.shared.clock.now())
-            {
+            // Who came for TLS would take a text for something else.
+            let has_tls = matches!(listener, Listener::Tls(_));
+            let tell = |text| if !has_tls { refuse(&socket, text) };
+            let now = || self.shared.clock.now();
+            if !self.shared.sources.admit(ends.source, now) {
                 self.count(|counters| &counters.refused);
-                refuse(&socket, TOO_OFTEN);
+                tell(TOO_OFTEN);
                 continue;
             }
             if self.shared.clients.count() >= self.shared.config.clients_max {
                 self.count(|counters| &counters.refused);
-                refuse(&socket, TOO_MANY);
+                tell(TOO_MANY);
+                continue;
+            }
+            let tls = self.shared.tls.as_ref().filter(|_| has_tls);
+            let tls = tls.and_then(Tls::session);
+            // Nobody is served without TLS who came for it.
+            if tls.is_some() != has_tls {
                 continue;
             }
             self.count(|counters| &counters.connections);
-            let now = self.shared.clock.now();
             let clients = &self.shared.clients;
-            let info = clients.add(&socket, ends.peer, ends.local, now);
+            let info = clients.add(&socket, ends.peer, ends.local, now());
             let client = Client::new(info, self.shared.standing());
-            let connection = Connection::new(socket, client, ends.source);
+            let mut connection = Connection::new(socket, client, ends.source);
+            connection.tls = tls;
             self.place(connection);
         }
     }

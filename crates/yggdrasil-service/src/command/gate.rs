@@ -9,7 +9,7 @@ use crate::acl::{Access, Refused, User};
 use crate::client::{Client, Standing};
 use crate::clock::Moment;
 use crate::failure::Failure;
-use crate::feed::{Choice, silence};
+use crate::feed::{Choice, Kind, silence};
 use crate::shared::Shared;
 
 /// What a user may not do.
@@ -112,12 +112,27 @@ pub(super) fn refused(
     (object, user): (Vec<u8>, &str),
 ) {
     let at: Moment = shared.clock.now();
+    let count = |kind| client.feed.as_ref().map_or(0, |feed| feed.count(kind));
+    let queued = client
+        .transaction
+        .as_ref()
+        .map(|it| it.commands.len() as i64);
+    // Clients of Redis look for all of these; what is not measured is 0.
+    let line = format!(
+        "{} sub={} psub={} ssub={} multi={} qbuf=0 qbuf-free=0 argv-mem=0 obl=0 oll=0 omem=0 \
+         tot-mem=0 events=r redir=-1",
+        client.info.line(at),
+        count(Kind::Channel),
+        count(Kind::Pattern),
+        count(Kind::Shard),
+        queued.unwrap_or(-1),
+    );
     shared.acl.log.add(Refused {
         reason,
         context,
         object,
         user: user.to_owned(),
-        client: client.info.line(at),
+        client: line,
         at,
         count: 1,
     });

@@ -1,10 +1,11 @@
 //! Clients of Redis, as they are.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use fred::prelude::*;
+use futures_util::StreamExt;
 use redis::AsyncCommands;
 use yggdrasil_service::{Secret, ServerConfig};
 
@@ -122,6 +123,29 @@ fn redis_benchmark_works() {
     assert!(cli(address, &["INFO", "stats"], "").contains("total_error_replies:0"));
 }
 
+#[test]
+fn redis_cli_listens() {
+    let (_server, address) = start(ServerConfig::default());
+    let port = address.port().to_string();
+    for version in [&[][..], &["-3"]] {
+        let mut child = Command::new("redis-cli")
+            .args(["-p", &port])
+            .args(version)
+            .args(["SUBSCRIBE", "news"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect(TOOLS);
+        while cli(address, &["PUBLISH", "news", "hello"], "") != "1\n" {}
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = lines.find(|line| line.as_ref().unwrap().contains("hello"));
+        assert!(said.is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        while cli(address, &["PUBSUB", "NUMSUB", "news"], "") != "news\n0\n" {}
+    }
+}
+
 const PYTHON: &str = "
 import redis, sys
 r = redis.Redis(port=int(sys.argv[1]), decode_responses=True)
@@ -154,6 +178,48 @@ fn python_works() {
     let install = "install it with: apt-get install python3-redis";
     let out = run("/usr/bin/python3", &["-c", PYTHON, &port], "", install);
     assert_eq!(out, "done\n");
+}
+
+const PYTHON_FEEDS: &str = "
+import redis, sys
+port = int(sys.argv[1])
+r = redis.Redis(port=port, decode_responses=True)
+p = r.pubsub()
+p.subscribe('c')
+p.psubscribe('d*')
+assert [p.get_message(timeout=10)['type'] for _ in range(2)] == ['subscribe', 'psubscribe']
+assert r.publish('c', 'one') == 1 and r.publish('dd', 'two') == 1
+heard = [p.get_message(timeout=10) for _ in range(2)]
+assert [(m['type'], m['channel'], m['data']) for m in heard] == [('message', 'c', 'one'), ('pmessage', 'dd', 'two')], heard
+p.ping()
+assert p.get_message(timeout=10)['type'] == 'pong'
+p.close()
+assert r.acl_whoami() == 'default'
+assert r.acl_setuser('py', enabled=True, passwords=['+pw'], categories=['+@read'], keys=['py:*'], reset=True)
+user = r.acl_getuser('py')
+assert user['enabled'] and user['categories'] == ['-@all', '+@read'], user
+q = redis.Redis(port=port, username='py', password='pw', decode_responses=True)
+assert q.get('py:1') is None
+for refused in (lambda: q.get('other'), lambda: q.set('py:1', 'x')):
+    try:
+        refused()
+    except redis.exceptions.NoPermissionError:
+        continue
+    raise AssertionError
+assert {e['reason'] for e in r.acl_log()} == {'key', 'command'}
+assert r.acl_deluser('py') == 1
+assert 'py' not in r.acl_users()
+assert len(r.acl_genpass()) == 64 and 'read' in r.acl_cat()
+print('done')
+";
+
+#[test]
+fn python_listens_and_makes_users() {
+    let (_server, address) = start(ServerConfig::default());
+    let port = address.port().to_string();
+    let install = "install it with: apt-get install python3-redis";
+    let args = ["-c", PYTHON_FEEDS, &port];
+    assert_eq!(run("/usr/bin/python3", &args, "", install), "done\n");
 }
 
 const NODE: &str = "
@@ -208,6 +274,71 @@ async fn redis_rs_works() {
         let there: bool = manager.exists("rs").await.unwrap();
         assert!(there);
     }
+}
+
+#[tokio::test]
+async fn redis_rs_hears() {
+    let (_server, address) = start(ServerConfig::default());
+    let url = format!("redis://127.0.0.1:{}", address.port());
+    let client = redis::Client::open(url.as_str()).unwrap();
+    let mut writer = client.get_multiplexed_async_connection().await.unwrap();
+    let mut old = client.get_async_pubsub().await.unwrap();
+    old.subscribe("c").await.unwrap();
+    let heard: i64 = writer.publish("c", "hello").await.unwrap();
+    assert_eq!(heard, 1);
+    let message = old.on_message().next().await.unwrap();
+    assert_eq!(message.get_payload::<String>().unwrap(), "hello");
+    // Version 3: messages, changes and doubts between the answers of one connection.
+    let client = redis::Client::open(format!("{url}/?protocol=resp3")).unwrap();
+    let (sender, mut pushes) = tokio::sync::mpsc::unbounded_channel();
+    let config = redis::AsyncConnectionConfig::new().set_push_sender(sender);
+    let connection = client.get_multiplexed_async_connection_with_config(&config);
+    let mut connection = connection.await.unwrap();
+    connection.subscribe("c").await.unwrap();
+    for command in ["CLIENT TRACKING ON", "YGG.WATCH k"] {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        let _: redis::Value = command.query_async(&mut connection).await.unwrap();
+    }
+    let none: Option<String> = connection.get("k").await.unwrap();
+    assert_eq!(none, None);
+    let () = writer.set("k", "v").await.unwrap();
+    let _: i64 = writer.publish("c", "hello").await.unwrap();
+    let mut kinds = Vec::new();
+    while kinds.len() < 4 {
+        kinds.push(pushes.recv().await.unwrap().kind.to_string());
+    }
+    assert_eq!(kinds, ["subscribe", "change", "invalidate", "message"]);
+}
+
+#[tokio::test]
+async fn fred_hears() {
+    let (_server, address) = start(ServerConfig::default());
+    let mut config = Config::from_url(&format!("redis://127.0.0.1:{}", address.port())).unwrap();
+    config.version = fred::types::RespVersion::RESP3;
+    let builder = Builder::from_config(config);
+    let (listener, writer) = (builder.build().unwrap(), builder.build().unwrap());
+    listener.init().await.unwrap();
+    writer.init().await.unwrap();
+    let mut messages = listener.message_rx();
+    listener.subscribe("c").await.unwrap();
+    let heard: i64 = writer.publish("c", "hello").await.unwrap();
+    assert_eq!(heard, 1);
+    let message = messages.recv().await.unwrap();
+    assert_eq!(message.value.convert::<String>().unwrap(), "hello");
+    let mut doubts = listener.invalidation_rx();
+    let on = listener.start_tracking(None, false, false, false, false);
+    on.await.unwrap();
+    let none: Option<String> = listener.get("k").await.unwrap();
+    assert_eq!(none, None);
+    let () = writer.set("k", "v", None, None, false).await.unwrap();
+    let doubt = doubts.recv().await.unwrap();
+    assert_eq!(doubt.keys.len(), 1);
+    listener.quit().await.unwrap();
+    writer.quit().await.unwrap();
 }
 
 #[tokio::test]

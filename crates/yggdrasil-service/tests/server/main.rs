@@ -13,6 +13,7 @@ mod peer;
 mod pubsub;
 mod redis;
 mod scripts;
+mod tls;
 mod tracking;
 
 use std::net::SocketAddr;
