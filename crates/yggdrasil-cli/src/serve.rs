@@ -21,12 +21,14 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     };
     // Before anyone can know that there is a server to end.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(listen)?;
-    let flood = Flood::limit(&args.flood, &args.listen)?;
+    let listen = [&*args.listen, &args.tls_listen].concat();
+    let flood = Flood::limit(&args.flood, &listen)?;
     let server = Server::start(ServerConfig {
         sources: flood.sources.clone(),
         ..config
     })?;
-    let greeting = greeting(&server, args) + &flood.started(&args.flood, server.addresses())?;
+    let addresses = [server.addresses(), server.tls_addresses()].concat();
+    let greeting = greeting(&server, args) + &flood.started(&args.flood, &addresses)?;
     print(greeting.as_bytes())?;
     for signal in signals.forever() {
         if signal != SIGHUP {

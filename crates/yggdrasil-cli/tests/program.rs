@@ -430,23 +430,37 @@ fn program_without_xdp_limits_by_itself() {
     );
 }
 
+/// A new certificate and its key.
+fn certificate(directory: &Path) {
+    let output = Command::new("openssl")
+        .current_dir(directory)
+        .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"])
+        .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=server"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-out", "server.pem", "-keyout", "server.key"])
+        .output()
+        .expect("install it with: apt-get install openssl");
+    assert!(output.status.success());
+}
+
+/// Who a server takes a client for that trusts this certificate; nothing where it is another one.
+fn whoami(address: &str, ca: &str) -> String {
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let output = Command::new("redis-cli")
+        .args(["-h", "127.0.0.1", "-p", port, "--tls", "--cacert", ca])
+        .args(["--no-auth-warning", "--user", "me", "-a", "secret"])
+        .args(["ACL", "WHOAMI"])
+        .output()
+        .expect("install it with: apt-get install redis-tools");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A server with users and TLS, whose certificate is renewed while it runs.
 #[test]
 fn users_and_certificates_come_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let openssl = |name: &str| {
-        let output = Command::new("openssl")
-            .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec"])
-            .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj"])
-            .arg(format!("/CN={name}"))
-            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-            .args(["-out", &path("server.pem"), "-keyout", &path("server.key")])
-            .output()
-            .expect("install it with: apt-get install openssl");
-        assert!(output.status.success());
-    };
-    openssl("first");
+    certificate(dir.path());
     std::fs::write(
         path("users"),
         "user default off\nuser me on >secret ~* +@all\n",
@@ -483,27 +497,11 @@ fn users_and_certificates_come_from_files() {
         address: address.to_owned(),
         child,
     };
-    let ask = |ca: &str| {
-        let (_, port) = server.address.rsplit_once(':').unwrap();
-        let output = Command::new("redis-cli")
-            .args(["-h", "127.0.0.1", "-p", port, "--tls", "--cacert", ca])
-            .args([
-                "--no-auth-warning",
-                "--user",
-                "me",
-                "-a",
-                "secret",
-                "ACL",
-                "WHOAMI",
-            ])
-            .output()
-            .expect("install it with: apt-get install redis-tools");
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let ask = |ca: &str| whoami(&server.address, ca);
     let first = path("first.pem");
     std::fs::copy(path("server.pem"), &first).unwrap();
     assert_eq!(ask(&first), "me\n");
-    openssl("second");
+    certificate(dir.path());
     assert_eq!(ask(&path("server.pem")), "");
     let pid = server.child.id().to_string();
     assert!(

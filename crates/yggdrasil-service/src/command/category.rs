@@ -202,7 +202,7 @@ fn of(command: &Command) -> u32 {
         Group::Transaction => TRANSACTION,
     };
     let more = match command.name {
-        "BGSAVE" | "LASTSAVE" => ADMIN,
+        "BGSAVE" | "LASTSAVE" | "YGG.BAN" | "YGG.BANS" | "YGG.UNBAN" => ADMIN,
         "COMMAND" => CONNECTION,
         "DBSIZE" => KEYSPACE,
         "FLUSHALL" | "FLUSHDB" => KEYSPACE | DANGEROUS,
