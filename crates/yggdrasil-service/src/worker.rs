@@ -410,7 +410,11 @@ impl Worker {
             let ends = listener.prepare(&SockRef::from(&*socket));
             // Who came for TLS would take a text for something else.
             let has_tls = matches!(listener, Listener::Tls(_));
-            let tell = |text| if !has_tls { refuse(&socket, text) };
+            let tell = |text| {
+                if !has_tls {
+                    refuse(&socket, text)
+                }
+            };
             let now = || self.shared.clock.now();
             if !self.shared.sources.admit(ends.source, now) {
                 self.count(|counters| &counters.refused);
