@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Show how a server is: clients, commands a second, memory, hits
     Inspect(InspectArgs),
+    /// Show who belongs to a cluster, and change it
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Have a server that keeps its keys write them down as a whole
     Snapshot(SnapshotArgs),
     /// List the commands that servers have
@@ -108,6 +111,79 @@ pub(crate) struct ServeArgs {
     /// What each address may send.
     #[command(flatten)]
     pub(crate) flood: FloodArgs,
+    /// With whom the keys are shared.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// With whom a server shares the keys.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// File with the members: `epoch 1`, and a line `node NAME HOST:PORT WEIGHT` for each
+    ///
+    /// All nodes begin with the same file. A node that joins later begins with the present one, without
+    /// itself, and is then added by `yggdrasil cluster set`. With --data-dir a later one is kept there.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "YGGDRASIL_CLUSTER",
+        requires = "node"
+    )]
+    pub(crate) cluster: Option<PathBuf>,
+    /// What this server is called among them
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "YGGDRASIL_NODE",
+        requires = "cluster"
+    )]
+    pub(crate) node: Option<String>,
+    /// How long a member that does not answer counts as there; the same for all
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s", requires = "cluster")]
+    pub(crate) node_timeout: Duration,
+    /// The user by which the members know each other
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        requires = "cluster"
+    )]
+    pub(crate) node_user: String,
+    /// File with that user's password [default: that of --password-file]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) node_password_file: Option<PathBuf>,
+}
+
+/// `yggdrasil cluster`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show the members, how they are, and which part of the slots each has
+    Show(AddressArgs),
+    /// Print the members as a file, to be changed
+    Get(AddressArgs),
+    /// Give the cluster other members; keys go to whom they belong then
+    ///
+    /// The file has the next epoch. A node that is to go gets the weight 0 first, and is left out once
+    /// nothing is on its way any more. One that is lost is just left out; what it had is lost with it.
+    Set {
+        /// The file; - is standard input
+        file: PathBuf,
+        /// Any of the servers.
+        #[command(flatten)]
+        server: AddressArgs,
+    },
+}
+
+/// A server.
+#[derive(Debug, Args)]
+pub(crate) struct AddressArgs {
+    /// Where the server listens: HOST:PORT, or a path for a Unix socket
+    #[arg(default_value = "127.0.0.1:7777", value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// File with the password
+    #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 /// What each address may send to `yggdrasil serve`.

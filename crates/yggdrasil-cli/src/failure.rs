@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// A file with a password cannot be used.
     #[error("{}: {cause}", path.display())]
     Password { path: PathBuf, cause: String },
+    /// A file with the members of a cluster cannot be used.
+    #[error("{}: {cause}", path.display())]
+    Members { path: PathBuf, cause: String },
     /// Nobody answers there.
     #[error("cannot reach {address}: {error}")]
     Connect { address: String, error: io::Error },
@@ -47,6 +50,13 @@ impl Failure {
         }
     }
 
+    pub(crate) fn members(path: &Path, cause: impl ToString) -> Self {
+        Self::Members {
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        }
+    }
+
     /// The number the shell sees; the same numbers mean the same in `rustci` and `valkyrie`.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
@@ -57,6 +67,7 @@ impl Failure {
                 | StartError::Users(_)
                 | StartError::Tls(_),
             )
+            | Self::Members { .. }
             | Self::Xdp(_)
             | Self::Password { .. } => 2,
             Self::Answer { .. } => 1,

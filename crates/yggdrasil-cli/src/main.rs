@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod cluster;
 mod failure;
 mod flood;
 mod inspect;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Cluster(command) => cluster::cluster(command),
         Command::Snapshot(args) => inspect::snapshot(args),
         Command::Commands => output::commands(),
         Command::Completions { shell } => {

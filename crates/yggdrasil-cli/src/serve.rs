@@ -8,6 +8,7 @@ use yggdrasil::{Eviction, KeyspaceConfig};
 use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync, TlsConfig};
 
 use crate::args::{EvictionArg, ServeArgs, SyncArg};
+use crate::cluster;
 use crate::failure::Failure;
 use crate::flood::Flood;
 use crate::output::{self, print};
@@ -82,6 +83,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
             snapshot_bytes: args.snapshot_after as u64,
             ..PersistConfig::new(directory)
         }),
+        cluster: cluster::config(args)?,
         ..default
     })
 }
@@ -112,6 +114,9 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
             "listening on {}    try: redis-cli -s {0} ping\n",
             path.display()
         );
+    }
+    if let Some(node) = &args.cluster.node {
+        text += &format!("node {node} of a cluster    try: yggdrasil cluster show\n");
     }
     text += &match &args.data_dir {
         None => "keys are in memory only; Ctrl-C ends\n".to_owned(),

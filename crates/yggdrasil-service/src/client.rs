@@ -5,6 +5,7 @@ use std::sync::Arc;
 use resp::Version;
 
 use crate::acl::{DEFAULT, User};
+use crate::cluster::Asking;
 use crate::feed::{Feed, Kind, Place};
 use crate::registry::ClientInfo;
 use crate::shared::Shared;
@@ -36,6 +37,10 @@ pub(crate) struct Client {
     pub(crate) auth_failures: u32,
     /// Whether the connection ends after the answers that wait.
     pub(crate) quits: bool,
+    /// Whether its next command is for a slot that is coming to this node.
+    pub(crate) asking: Asking,
+    /// Whether tokens of buckets of other nodes may be given here.
+    pub(crate) near: bool,
     /// The number of the command that it gave last.
     pub(crate) last_command: u16,
     pub(crate) transaction: Option<Box<Transaction>>,
@@ -64,6 +69,8 @@ impl Client {
             feed: None,
             auth_failures: 0,
             quits: false,
+            asking: Asking::No,
+            near: false,
             last_command: u16::MAX,
             transaction: None,
             watched: Vec::new(),
@@ -82,6 +89,7 @@ impl Client {
         self.standing = shared.standing();
         self.user = Some(shared.acl.default_user());
         self.transaction = None;
+        (self.asking, self.near) = (Asking::No, false);
         self.watched.clear();
         let mut said = self.info.said();
         said.name.clear();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use yggdrasil::KeyspaceConfig;
 
+use crate::cluster::ClusterConfig;
 use crate::persist::PersistConfig;
 use crate::sources::SourceLimit;
 use crate::tls::TlsConfig;
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     pub persist: Option<PersistConfig>,
     /// How often each source address may come. Default: as often as it likes.
     pub sources: SourceLimit,
+    /// The cluster that the server belongs to. Default: none.
+    pub cluster: Option<ClusterConfig>,
 }
 
 impl Default for ServerConfig {
@@ -72,6 +75,7 @@ impl Default for ServerConfig {
             tracking_bytes_max: 128 << 20,
             persist: None,
             sources: SourceLimit::None,
+            cluster: None,
         }
     }
 }

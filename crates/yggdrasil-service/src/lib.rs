@@ -16,6 +16,7 @@
 mod acl;
 mod client;
 mod clock;
+mod cluster;
 mod command;
 mod config;
 mod connection;
@@ -34,6 +35,7 @@ mod tls;
 mod worker;
 
 pub use acl::UsersError;
+pub use cluster::{ClusterConfig, Membership, MembershipError, Node};
 pub use command::{CommandDoc, commands};
 pub use config::{Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};

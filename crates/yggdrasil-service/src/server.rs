@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::acl::{Acl, UsersError};
+use crate::cluster::{Cluster, ClusterConfig, Peers};
 use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::feed::Post;
@@ -68,6 +69,9 @@ pub enum StartError {
     /// Values may be longer than a journal takes.
     #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
     ValuesTooLong(usize),
+    /// The membership of the cluster cannot be kept or had back.
+    #[error("the cluster: {0}")]
+    Cluster(String),
     /// The system has no descriptors or threads left.
     #[error("the system gives no descriptor or thread: {0}")]
     System(io::Error),
@@ -171,6 +175,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
+    /// What speaks to the other nodes of a cluster.
+    peers: Option<Peers>,
 }
 
 impl Server {
@@ -216,10 +222,12 @@ impl Server {
         // A thread is behind for many clients before each of them is.
         let room = config.pushed_bytes_max.saturating_mul(4);
         let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
+        let cluster = config.cluster.clone().map(open_cluster).transpose()?;
         let shared = Shared::new(
             config,
             (lookup, acl, tls),
             posts.map_err(StartError::kernel)?.into(),
+            cluster,
         )?;
         let mailboxes: Arc<[Mailbox]> = (0..threads).map(|_| Mailbox::default()).collect();
         let mut server = Self {
@@ -228,10 +236,14 @@ impl Server {
             threads: Vec::with_capacity(threads),
             addresses,
             tls_addresses,
+            peers: None,
         };
         for number in 0..threads {
             let listeners = std::mem::take(&mut listeners);
             server.spawn(number, listeners)?;
+        }
+        if server.shared.cluster.is_some() {
+            server.peers = Some(Peers::start(&server.shared).map_err(StartError::System)?);
         }
         Ok(server)
     }
@@ -283,6 +295,7 @@ impl Server {
 
     fn end(&mut self) {
         self.shared.stops.store(true, Ordering::Release);
+        drop(self.peers.take());
         for post in &*self.shared.posts {
             post.ring();
         }
@@ -296,6 +309,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn open_cluster(config: ClusterConfig) -> Result<Cluster, StartError> {
+    if config.timeout < Duration::from_millis(100) {
+        return Err(StartError::Cluster(format!(
+            "the node timeout is {:?}; set it to 100 ms or more",
+            config.timeout
+        )));
+    }
+    Cluster::open(config).map_err(|error| StartError::Cluster(error.to_string()))
 }
 
 /// Listens on addresses, those of this machine only where everyone may do everything; the same with the

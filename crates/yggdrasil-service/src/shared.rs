@@ -11,6 +11,7 @@ use yggdrasil::{Buckets, Keyspace, Observer};
 use crate::acl::Acl;
 use crate::client::Standing;
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Near};
 use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::counters::{Counter, Counters};
@@ -43,6 +44,9 @@ pub(crate) struct Shared {
     /// Where keys are kept; none where they are in memory only.
     pub(crate) persistence: Option<Arc<Persistence>>,
     pub(crate) sources: Sources,
+    /// The others, where there are others.
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) near: Near,
 }
 
 impl Shared {
@@ -50,6 +54,7 @@ impl Shared {
         config: ServerConfig,
         (lookup, acl, tls): (Lookup, Acl, Option<Tls>),
         posts: Arc<[Post]>,
+        cluster: Option<Cluster>,
     ) -> Result<Arc<Self>, PersistError> {
         let clock = Clock::start();
         let mut keyspace = config.keyspace.clone();
@@ -80,6 +85,8 @@ impl Shared {
             stops: AtomicBool::new(false),
             run_id: run_id(),
             sources: Sources::new(&config.sources),
+            cluster,
+            near: Near::default(),
             config,
         }))
     }

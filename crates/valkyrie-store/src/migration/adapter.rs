@@ -238,7 +238,8 @@ impl StoreAdapter for MigratingStore {
 
     async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
         let state = self.inner.view(Access::Read).await?;
-        // Places of pages mean something in their own store only: those of the new one are odd.
+        // Places of pages mean something in their own store only: those of the new one are odd. No store
+        // uses the highest bit.
         let (side, begin) = match (state.phase.primary(), from) {
             (side, None) => (side, None),
             (Side::Old, Some(from)) if from % 2 == 0 => (Side::Old, Some(from / 2)),
@@ -248,7 +249,7 @@ impl StoreAdapter for MigratingStore {
         let mut page = self.inner.side(side).scan(prefix, begin).await?;
         page.keys.retain(|key| !self.inner.registry.owns(key));
         let odd = u64::from(side == Side::New);
-        page.next = page.next.map(|next| next.wrapping_mul(2) | odd);
+        page.next = page.next.map(|next| next << 1 | odd);
         Ok(page)
     }
 

@@ -284,3 +284,41 @@ async fn valkey_cluster_with_tls_and_users_conforms() {
         assert!(!format!("{error:?}").contains("wrong\""), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn yggdrasil_cluster_conforms() {
+    let ports = [free_port(), free_port(), free_port()];
+    let mut members = "epoch 1\n".to_owned();
+    for (name, port) in ["a", "b", "c"].iter().zip(ports) {
+        members += &format!("node {name} 127.0.0.1:{port} 1\n");
+    }
+    let start = |(name, port): (&str, u16)| {
+        let members = members.parse().unwrap();
+        yggdrasil_service::Server::start(yggdrasil_service::ServerConfig {
+            listen: vec![([127, 0, 0, 1], port).into()],
+            buckets: 10_000,
+            threads: 1,
+            cluster: Some(yggdrasil_service::ClusterConfig::new(name, members)),
+            ..yggdrasil_service::ServerConfig::default()
+        })
+    };
+    let servers: Vec<_> = ["a", "b", "c"].into_iter().zip(ports).map(start).collect();
+    assert!(servers.iter().all(Result::is_ok), "{servers:?}");
+    let store = RedisStore::new(&RedisConfig {
+        name: "yggdrasil".to_owned(),
+        url: format!("yggdrasil://127.0.0.1:{}", ports[0]),
+        topology: Topology::Cluster,
+        timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        ..RedisConfig::default()
+    })
+    .unwrap();
+    // They need a moment to find each other.
+    let began = Instant::now();
+    while let Err(error) = store.get("k").await {
+        assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.flavor().await.unwrap(), Flavor::Yggdrasil);
+    conform(&store).await;
+}

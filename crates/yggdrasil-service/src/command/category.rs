@@ -202,7 +202,8 @@ fn of(command: &Command) -> u32 {
         Group::Transaction => TRANSACTION,
     };
     let more = match command.name {
-        "BGSAVE" | "LASTSAVE" | "YGG.BAN" | "YGG.BANS" | "YGG.UNBAN" => ADMIN,
+        "BGSAVE" | "LASTSAVE" | "YGG.BAN" | "YGG.BANS" | "YGG.CLUSTER" | "YGG.NODE"
+        | "YGG.UNBAN" => ADMIN,
         "COMMAND" => CONNECTION,
         "DBSIZE" => KEYSPACE,
         "FLUSHALL" | "FLUSHDB" => KEYSPACE | DANGEROUS,

@@ -2,6 +2,7 @@
 
 mod acl;
 mod category;
+mod cluster;
 mod connection;
 mod counter;
 mod expiry;
@@ -30,6 +31,7 @@ use crate::failure::Failure;
 use crate::shared::Shared;
 
 pub(crate) use category::{in_category, named, permissions};
+pub(crate) use cluster::purge;
 pub(crate) use lookup::Lookup;
 use table::COMMANDS;
 
@@ -379,6 +381,9 @@ fn start_command(
         )));
     }
     if client.transaction.is_some() && !flags.has(Flags::AT_ONCE) {
+        if let Some(cluster) = &shared.cluster {
+            cluster::may_queue(cluster, client, command, args).inspect_err(|_| spoil(client))?;
+        }
         return transaction::queue(client, command, args, out);
     }
     let is_checked = client.standing == Standing::Checked;
@@ -388,6 +393,14 @@ fn start_command(
     let began = (!flags.has(Flags::FAST)).then(|| shared.clock.now());
     let version = client.version;
     let mut keys = Keys::Open(&shared.keys);
+    if let Some(cluster) = &shared.cluster {
+        let mut writer = Writer::new(out, version);
+        let route = cluster::route(shared, cluster, client, (command, args), &mut writer, now)?;
+        match route {
+            cluster::Route::Here(found) => keys = found,
+            cluster::Route::Answered => return Ok(()),
+        }
+    }
     let done = (command.run)(&mut Call {
         args,
         first_key: key,

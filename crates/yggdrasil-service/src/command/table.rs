@@ -1,8 +1,8 @@
 //! All commands, by name.
 
 use super::{
-    Command, Flags, Group, KeyArgs, acl, connection, counter, expiry, info, introspection, key,
-    limit, pubsub, source, string, transaction,
+    Command, Flags, Group, KeyArgs, acl, cluster, connection, counter, expiry, info, introspection,
+    key, limit, pubsub, source, string, transaction,
 };
 
 const NOTHING: Flags = Flags(0);
@@ -42,6 +42,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Adds bytes to the end of a value.",
     },
     Command {
+        name: "ASKING",
+        arity: 1,
+        keys: KeyArgs::None,
+        flags: FAST_AT_ONCE,
+        group: Group::Connection,
+        run: cluster::asking,
+        summary: "Has the next command done for a slot that is coming to this node.",
+    },
+    Command {
         name: "AUTH",
         arity: -2,
         keys: KeyArgs::None,
@@ -76,6 +85,15 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Connection,
         run: connection::client,
         summary: "Names, lists and ends connections.",
+    },
+    Command {
+        name: "CLUSTER",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: AT_ONCE,
+        group: Group::Server,
+        run: cluster::cluster,
+        summary: "Says which node of a cluster has which slots.",
     },
     Command {
         name: "COMMAND",
@@ -528,6 +546,24 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Gives any key.",
     },
     Command {
+        name: "READONLY",
+        arity: 1,
+        keys: KeyArgs::None,
+        flags: FAST_AT_ONCE,
+        group: Group::Connection,
+        run: cluster::read_only,
+        summary: "Lets a client of a cluster read anywhere; every node has its own keys.",
+    },
+    Command {
+        name: "READWRITE",
+        arity: 1,
+        keys: KeyArgs::None,
+        flags: FAST_AT_ONCE,
+        group: Group::Connection,
+        run: cluster::read_only,
+        summary: "Ends READONLY.",
+    },
+    Command {
         name: "RENAME",
         arity: 3,
         keys: KeyArgs::Two,
@@ -771,6 +807,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Lists addresses that are banned.",
     },
     Command {
+        name: "YGG.CLUSTER",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Server,
+        run: cluster::manage,
+        summary: "Shows who belongs to a cluster, and changes it.",
+    },
+    Command {
         name: "YGG.CONSUME",
         arity: 5,
         keys: KeyArgs::Bucket,
@@ -814,6 +859,24 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Limit,
         run: limit::lease,
         summary: "Asks to be the only one for a time.",
+    },
+    Command {
+        name: "YGG.NEAR",
+        arity: 2,
+        keys: KeyArgs::None,
+        flags: FAST_AT_ONCE,
+        group: Group::Limit,
+        run: cluster::set_near,
+        summary: "Lets this node give tokens of buckets of other nodes.",
+    },
+    Command {
+        name: "YGG.NODE",
+        arity: -3,
+        keys: KeyArgs::None,
+        flags: WRITE.and(Flags::ALONE),
+        group: Group::Server,
+        run: cluster::node,
+        summary: "What nodes of a cluster say to each other.",
     },
     Command {
         name: "YGG.REFILL",

@@ -111,6 +111,9 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Done {
         true => keyspace.hold_all(),
         false => keyspace.hold(names.iter().map(|name| keyspace.key(name))),
     });
+    if let Some(cluster) = &call.shared.cluster {
+        super::cluster::may_run(call.shared, cluster, &names, &mut keys, call.now)?;
+    }
     let now_ms = call.now_ms();
     let changed = watched.iter().any(|(name, version)| {
         let key = keyspace.key(name);

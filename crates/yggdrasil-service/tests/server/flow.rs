@@ -53,50 +53,6 @@ fn single_bytes_are_put_together() {
     assert_eq!(peer.answer(), Some(Reply::Bulk(b"ab".to_vec())));
 }
 
-/// A client that asks for a gigabyte and takes nothing must not cost a gigabyte, nor its neighbours
-/// their answers.
-#[test]
-fn who_does_not_read_is_not_answered() {
-    let (_server, address) = start(ServerConfig {
-        threads: 1,
-        ..ServerConfig::default()
-    });
-    let mut peer = Peer::connect(address);
-    let long = "v".repeat(1 << 20);
-    let mut set = Vec::new();
-    resp::command(&mut set, ["SET", "k", &long]);
-    peer.send(&set);
-    assert_eq!(peer.answer(), Some(Reply::Simple("OK".to_owned())));
-    let before = resident_kib();
-    let gets = "GET k\r\n".repeat(1000);
-    let mut sender = peer.socket.try_clone().unwrap();
-    thread::scope(|scope| {
-        scope.spawn(move || sender.write_all(gets.as_bytes()).unwrap());
-        let mut neighbour = Peer::connect(address);
-        for _ in 0..100 {
-            assert_eq!(neighbour.ask("PING"), "+PONG");
-        }
-        let grown = resident_kib() - before;
-        assert!(grown < 100 << 10, "{grown} KiB");
-        for _ in 0..1000 {
-            let Some(Reply::Bulk(value)) = peer.answer() else {
-                panic!("an answer is missing");
-            };
-            assert_eq!(value.len(), long.len());
-        }
-    });
-    assert_eq!(peer.ask("PING"), "+PONG");
-}
-
-fn resident_kib() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// A connection that breaks in the middle of its commands leaves nothing to the next one.
 #[test]
 fn broken_connections_leave_no_half_commands_behind() {

@@ -8,6 +8,7 @@
 
 mod acl;
 mod clients;
+mod cluster;
 mod flow;
 mod peer;
 mod pubsub;

@@ -48,6 +48,14 @@ impl Peer {
         }
     }
 
+    /// Gives a command and takes its answer.
+    pub(crate) fn command(&mut self, args: &[&str]) -> Reply {
+        let mut bytes = Vec::new();
+        resp::command(&mut bytes, args);
+        self.send(bytes);
+        self.answer().unwrap()
+    }
+
     /// Sends a line and gives the answer's bytes, with spaces for line ends.
     pub(crate) fn ask(&mut self, line: &str) -> String {
         self.ask_all(line, 1)

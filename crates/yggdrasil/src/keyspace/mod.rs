@@ -108,6 +108,9 @@ impl Line {
     }
 }
 
+/// Bits of a hash that a cursor does not have. Shards begin at multiples of it: there are at most 4096.
+const CURSOR_SHIFT: u32 = 18;
+
 /// A shard that nobody else uses meanwhile.
 #[derive(Debug)]
 pub struct ShardGuard<'a> {
@@ -282,8 +285,9 @@ impl Keyspace {
     }
 
     /// Calls `found` for the next keys in an order that never changes, at least `count` of them where
-    /// so many are left, and says where to go on; 0 is both the beginning and the end. A key that is
-    /// there all the time is found exactly once.
+    /// so many are left, and says where to go on: 0 is both the beginning and the end, and all others are
+    /// below 2^46, so that there is room for who else counts in the same number. A key that is there all
+    /// the time is found exactly once.
     pub fn scan(
         &self,
         cursor: u64,
@@ -291,7 +295,7 @@ impl Keyspace {
         now_ms: u64,
         mut found: impl FnMut(&Entry),
     ) -> u64 {
-        let (mut cursor, mut left) = (cursor, count.max(1));
+        let (mut cursor, mut left) = (cursor << CURSOR_SHIFT, count.max(1));
         loop {
             let number = self.number_of(cursor);
             let shard = self.at(number);
@@ -308,7 +312,7 @@ impl Keyspace {
             };
             match next {
                 None => return 0,
-                Some(next) if left == 0 => return next,
+                Some(next) if left == 0 => return next >> CURSOR_SHIFT,
                 Some(next) => cursor = next,
             }
         }
@@ -329,9 +333,9 @@ impl Keyspace {
         let mut entries: Vec<_> = entries.filter(|(hash, _)| *hash >= from).collect();
         let mut end = None;
         if entries.len() > want {
-            let (_, last, _) = entries.select_nth_unstable_by_key(want - 1, |(hash, _)| *hash);
-            let last = last.0;
-            // Keys with the same hash belong together.
+            let (_, (last, _), _) = entries.select_nth_unstable_by_key(want - 1, |(hash, _)| *hash);
+            // Keys whose hashes begin with the same bits belong together.
+            let last = *last | ((1 << CURSOR_SHIFT) - 1);
             entries.retain(|(hash, _)| *hash <= last);
             end = last.checked_add(1);
         }

@@ -61,6 +61,18 @@ impl Entry {
         }
     }
 
+    /// The entry of a record that [`encode`](Self::encode) made.
+    ///
+    /// # Errors
+    /// [`RecordError`], also for the record of a removal.
+    pub fn decode(record: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = Reader(record);
+        match reader.u8()? {
+            WRITTEN => entry(&mut reader),
+            _ => Err(RecordError),
+        }
+    }
+
     /// Appends the removal of the entry, with its version, as a record.
     pub fn encode_removal(&self, version: u64, out: &mut Vec<u8>) {
         out.push(REMOVED);

@@ -324,7 +324,8 @@ impl Shard {
         Ok(self.version)
     }
 
-    /// Takes an entry that an earlier life wrote down; an older one than is there is dropped.
+    /// Takes an entry that an earlier life or another server wrote down; an older one than is there is
+    /// dropped.
     pub(super) fn restore(&mut self, entry: Entry, hash: u64) {
         self.version = self.version.max(entry.version);
         let key = Key {
@@ -336,6 +337,9 @@ impl Shard {
             Some(version) if version > entry.version => return,
             Some(_) => drop(self.take(key)),
             None => {}
+        }
+        for observer in &self.observers {
+            observer.written(&entry);
         }
         self.add(entry, hash);
     }
