@@ -4,11 +4,22 @@ use std::{fmt, time::Duration};
 
 use hyper::Uri;
 
-/// Where traces go. Made from the environment; see [`OtlpConfig::from_env`].
+use super::client::Signal;
+use super::{OpenTelemetryConfig, OtlpProtocol};
+use crate::Trust;
+
+/// Where traces and metrics go, checked. Made from the environment by [`OtlpConfig::from_env`], or by
+/// [`OtlpConfig::new`].
 #[derive(Clone, Debug)]
 pub struct OtlpConfig {
-    /// The whole URL, `http` only.
-    pub(crate) endpoint: Uri,
+    /// How the collector is spoken to.
+    pub(crate) protocol: OtlpProtocol,
+    /// The whole URL for traces.
+    pub(crate) traces: Uri,
+    /// The whole URL for metrics.
+    pub(crate) metrics: Uri,
+    /// Whose certificates are believed.
+    pub(crate) trust: Trust,
     /// Headers of every request.
     pub(crate) headers: Headers,
     /// How long one request may take. Default 10 s.
@@ -20,6 +31,15 @@ pub struct OtlpConfig {
 /// Headers, often with a token in them: `Debug` shows their names only.
 #[derive(Clone, Default)]
 pub struct Headers(pub(crate) Vec<(String, String)>);
+
+impl Headers {
+    /// Headers from `name=value` pairs with commas between them, values percent-encoded; `None` where
+    /// the text is no such list.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        pairs("", Some(text.to_owned())).ok().map(Self)
+    }
+}
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +61,9 @@ pub enum OtlpConfigError {
         /// What it holds.
         value: String,
     },
+    /// A program's settings name no collector.
+    #[error("the endpoint {0:?} cannot be used; give http://HOST:PORT or https://HOST:PORT")]
+    Collector(String),
     /// Another encoding than the one there is.
     #[error("OTEL_EXPORTER_OTLP_PROTOCOL is {0:?}; only http/protobuf is spoken")]
     Protocol(String),
@@ -77,11 +100,86 @@ impl OtlpConfig {
             _ => {}
         }
         Ok(Some(Self {
-            endpoint,
+            protocol: OtlpProtocol::Http,
+            // Only traces are sent with settings of the environment.
+            metrics: endpoint.clone(),
+            traces: endpoint,
+            trust: Trust::default(),
             headers: Headers(pairs(HEADERS, var(HEADERS))?),
             timeout: timeout(var("OTEL_EXPORTER_OTLP_TIMEOUT"))?,
             resource: resource(&var)?,
         }))
+    }
+}
+
+impl OtlpConfig {
+    /// Settings of a program or its file. The paths of OTLP are added to the endpoint: `/v1/traces`
+    /// and `/v1/metrics`, or the methods of gRPC.
+    ///
+    /// # Errors
+    /// [`OtlpConfigError::Collector`] where the endpoint is no URL, has another scheme than `http` or
+    /// `https`, or has a query.
+    pub fn new(config: &OpenTelemetryConfig) -> Result<Self, OtlpConfigError> {
+        let wrong = || OtlpConfigError::Collector(without_user(&config.endpoint));
+        let base: Uri = config.endpoint.parse().map_err(|_| wrong())?;
+        let scheme = base.scheme_str().unwrap_or_default();
+        let host = base.host().unwrap_or_default();
+        let plain = base.query().is_none() && !config.endpoint.contains('@');
+        if !matches!(scheme, "http" | "https") || host.is_empty() || !plain {
+            return Err(wrong());
+        }
+        let by_port = match base.port_u16() {
+            Some(4317) => OtlpProtocol::Grpc,
+            _ => OtlpProtocol::Http,
+        };
+        let protocol = config.protocol.unwrap_or(by_port);
+        let url = |http: &str, grpc: &str| {
+            let base = config.endpoint.trim_end_matches('/');
+            let path = match protocol {
+                OtlpProtocol::Http => http,
+                OtlpProtocol::Grpc => grpc,
+            };
+            format!("{base}{path}").parse().map_err(|_| wrong())
+        };
+        const SERVICES: &str = "/opentelemetry.proto.collector";
+        Ok(Self {
+            traces: url(
+                "/v1/traces",
+                &format!("{SERVICES}.trace.v1.TraceService/Export"),
+            )?,
+            metrics: url(
+                "/v1/metrics",
+                &format!("{SERVICES}.metrics.v1.MetricsService/Export"),
+            )?,
+            protocol,
+            trust: config.trust.clone(),
+            headers: config.headers.clone(),
+            timeout: config.timeout,
+            resource: with_own(vec![(
+                "service.name".to_owned(),
+                config.service_name.clone(),
+            )]),
+        })
+    }
+
+    pub(super) fn url(&self, signal: Signal) -> &Uri {
+        match signal {
+            Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
+        }
+    }
+
+    /// The address as errors name it.
+    pub(super) fn shown(&self, signal: Signal) -> String {
+        self.url(signal).to_string()
+    }
+}
+
+/// A URL in which nobody's password is repeated.
+fn without_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("...@{host}"),
+        None => url.to_owned(),
     }
 }
 
@@ -121,6 +219,11 @@ fn resource(
         found.retain(|(key, _)| key != "service.name");
         found.push(("service.name".to_owned(), name));
     }
+    Ok(with_own(found))
+}
+
+/// These attributes, and the program's own that are not among them.
+fn with_own(mut found: Vec<(String, String)>) -> Vec<(String, String)> {
     let own = [
         ("service.name", "rustci"),
         ("service.version", env!("CARGO_PKG_VERSION")),
@@ -131,7 +234,7 @@ fn resource(
             found.push((key.to_owned(), value.to_owned()));
         }
     }
-    Ok(found)
+    found
 }
 
 /// `a=b,c=d` with percent-encoded values, as in W3C Baggage.
@@ -207,10 +310,7 @@ mod tests {
         ])
         .unwrap()
         .unwrap();
-        assert_eq!(
-            config.endpoint.to_string(),
-            "http://collector:4318/v1/traces"
-        );
+        assert_eq!(config.traces.to_string(), "http://collector:4318/v1/traces");
         assert_eq!(
             config.headers.0,
             [

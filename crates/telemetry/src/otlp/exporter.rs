@@ -1,22 +1,16 @@
-//! Sending spans.
+//! Sending spans and metrics.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT},
-};
-use hyper_util::rt::TokioIo;
 use prost::Message;
-use tokio::{net::TcpStream, time};
+use tokio::time;
 
-use super::{
-    OtlpConfig, Span,
-    message::{ExportRequest, ExportResponse},
-};
+use super::client::{self, Reply, Signal};
+use super::message::{ExportRequest, ExportResponse};
+use super::metrics_message::{MetricsRequest, Period};
+use super::{OtlpConfig, Span};
+use crate::openmetrics::{self, Family};
 
 /// Tries of one batch, the first one included.
 const TRIES: u32 = 4;
@@ -24,18 +18,16 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 /// What the collector may ask for with `Retry-After`.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// The longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Spans of one request.
 const BATCH: usize = 512;
 
-/// Sends spans to one collector. Needs a tokio runtime with time and I/O.
+/// Sends spans and metrics to one collector. Needs a tokio runtime with time and I/O.
 #[derive(Clone, Debug)]
 pub struct Exporter {
     config: OtlpConfig,
 }
 
-/// Why spans did not arrive. They are gone then.
+/// Why spans or metrics did not arrive. They are gone then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -52,18 +44,24 @@ pub enum ExportError {
     Refused {
         /// Its address.
         endpoint: String,
-        /// The HTTP status.
+        /// The status of HTTP, or of gRPC.
         status: u16,
         /// The beginning of its answer.
         text: String,
     },
     /// It took some.
-    #[error("the collector refused {rejected} spans: {text}")]
+    #[error("the collector refused {rejected} spans or series: {text}")]
     Partly {
         /// How many it did not take.
         rejected: u64,
         /// Its reason.
         text: String,
+    },
+    /// The text to send is not what the registry writes.
+    #[error("the metrics cannot be sent: {problem}")]
+    Format {
+        /// Where it is wrong.
+        problem: String,
     },
 }
 
@@ -93,16 +91,40 @@ impl Exporter {
         while !spans.is_empty() {
             let rest = spans.split_off(spans.len().min(BATCH));
             let request = ExportRequest::new(&self.config.resource, spans);
-            self.deliver(Bytes::from(request.encode_to_vec())).await?;
+            let body = Bytes::from(request.encode_to_vec());
+            self.deliver(Signal::Traces, body).await?;
             spans = rest;
         }
         Ok(())
     }
 
-    async fn deliver(&self, body: Bytes) -> Result<(), ExportError> {
+    /// Sends the families of a text that [`Metrics::encode`](crate::Metrics::encode) wrote, in one or
+    /// more requests, each tried as in [`export`](Self::export). Totals count since
+    /// `process_start_time_seconds`, where the text has it.
+    ///
+    /// # Errors
+    /// [`ExportError`] of the first request that failed; later ones are not tried.
+    pub async fn export_metrics(&self, text: &str) -> Result<(), ExportError> {
+        let families = openmetrics::parse(text).map_err(|error| ExportError::Format {
+            problem: error.to_string(),
+        })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let time_ns = nanoseconds(now.unwrap_or_default());
+        let period = Period {
+            start_ns: started(&families).unwrap_or(time_ns),
+            time_ns,
+        };
+        for request in MetricsRequest::all(&self.config.resource, &families, period) {
+            let body = Bytes::from(request.encode_to_vec());
+            self.deliver(Signal::Metrics, body).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, signal: Signal, body: Bytes) -> Result<(), ExportError> {
         let mut pause = PAUSE;
         for attempt in 1.. {
-            match self.attempt(body.clone()).await {
+            match self.attempt(signal, body.clone()).await {
                 Outcome::Done => break,
                 Outcome::Again { after, .. } if attempt < TRIES => {
                     time::sleep(after.unwrap_or(pause).min(PAUSE_MAX)).await;
@@ -114,88 +136,60 @@ impl Exporter {
         Ok(())
     }
 
-    async fn attempt(&self, body: Bytes) -> Outcome {
-        let answer = time::timeout(self.config.timeout, self.send(body)).await;
-        let cause = match answer {
-            Ok(Ok(response)) => return self.judge(response).await,
+    async fn attempt(&self, signal: Signal, body: Bytes) -> Outcome {
+        let endpoint = || self.config.shown(signal);
+        let sending = client::send(&self.config, signal, body);
+        let cause = match time::timeout(self.config.timeout, sending).await {
+            Ok(Ok(Reply::Taken(answer))) => return taken(&answer),
+            Ok(Ok(Reply::Refused {
+                status,
+                text,
+                later,
+            })) => {
+                let error = ExportError::Refused {
+                    endpoint: endpoint(),
+                    status,
+                    text,
+                };
+                return match later {
+                    Some(after) => Outcome::Again { error, after },
+                    None => Outcome::Failed(error),
+                };
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer in {:?}", self.config.timeout),
         };
         Outcome::Again {
             error: ExportError::Unreachable {
-                endpoint: self.config.endpoint.to_string(),
+                endpoint: endpoint(),
                 cause,
             },
             after: None,
         }
     }
-
-    async fn send(
-        &self,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
-        let uri = &self.config.endpoint;
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(80);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port)).await?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await?;
-        // Ends with the response; what goes wrong on it is seen there.
-        tokio::spawn(connection);
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::post(path)
-            .header(HOST, format!("{host}:{port}"))
-            .header(CONTENT_TYPE, "application/x-protobuf")
-            .header(USER_AGENT, concat!("rustci/", env!("CARGO_PKG_VERSION")));
-        for (name, value) in &self.config.headers.0 {
-            request = request.header(name, value);
-        }
-        Ok(sender.send_request(request.body(Full::new(body))?).await?)
-    }
-
-    async fn judge(&self, response: Response<Incoming>) -> Outcome {
-        let status = response.status();
-        let after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        let bytes = match time::timeout(self.config.timeout, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            _ => Bytes::new(),
-        };
-        if status.is_success() {
-            return taken(&bytes);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let error = ExportError::Refused {
-            endpoint: self.config.endpoint.to_string(),
-            status: status.as_u16(),
-            text: text.chars().filter(|c| !c.is_control()).take(200).collect(),
-        };
-        let passing = [
-            StatusCode::TOO_MANY_REQUESTS,
-            StatusCode::BAD_GATEWAY,
-            StatusCode::SERVICE_UNAVAILABLE,
-            StatusCode::GATEWAY_TIMEOUT,
-        ];
-        match passing.contains(&status) {
-            true => Outcome::Again { error, after },
-            false => Outcome::Failed(error),
-        }
-    }
 }
 
-/// A success may still name spans that were refused.
+/// When the program started, as the families say it.
+fn started(families: &[Family]) -> Option<u64> {
+    let family = families
+        .iter()
+        .find(|family| family.name == "process_start_time_seconds")?;
+    let seconds = family.samples.first()?.value;
+    Duration::try_from_secs_f64(seconds).ok().map(nanoseconds)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A success may still say how much was refused.
 fn taken(answer: &[u8]) -> Outcome {
     let partial = ExportResponse::decode(answer)
         .ok()
         .and_then(|answer| answer.partial_success);
     match partial {
-        Some(partial) if partial.rejected_spans > 0 => Outcome::Failed(ExportError::Partly {
-            rejected: partial.rejected_spans.unsigned_abs(),
+        Some(partial) if partial.rejected > 0 => Outcome::Failed(ExportError::Partly {
+            rejected: partial.rejected.unsigned_abs(),
             text: partial.error_message,
         }),
         _ => Outcome::Done,

@@ -114,28 +114,20 @@ pub(crate) struct ExportResponse {
 /// What the collector did not take.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PartialSuccess {
+    /// Spans, or series of metrics.
     #[prost(int64, tag = "1")]
-    pub(crate) rejected_spans: i64,
+    pub(crate) rejected: i64,
     #[prost(string, tag = "2")]
     pub(crate) error_message: String,
 }
 
 impl ExportRequest {
-    pub(crate) fn new(resource: &[(String, String)], spans: Vec<Span>) -> Self {
-        let attributes = resource
-            .iter()
-            .map(|(key, value)| key_value(key, Value::Text(value.clone())));
-        let scope = Scope {
-            name: "rustci".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+    pub(crate) fn new(attributes: &[(String, String)], spans: Vec<Span>) -> Self {
         Self {
             resource_spans: vec![ResourceSpans {
-                resource: Some(Resource {
-                    attributes: attributes.collect(),
-                }),
+                resource: Some(resource(attributes)),
                 scope_spans: vec![ScopeSpans {
-                    scope: Some(scope),
+                    scope: Some(scope()),
                     spans: spans.into_iter().map(SpanMessage::from).collect(),
                 }],
             }],
@@ -172,11 +164,28 @@ impl From<Span> for SpanMessage {
     }
 }
 
+/// What the collector is told about this program.
+pub(super) fn resource(attributes: &[(String, String)]) -> Resource {
+    let attributes = attributes.iter();
+    Resource {
+        attributes: attributes
+            .map(|(key, value)| key_value(key, Value::Text(value.clone())))
+            .collect(),
+    }
+}
+
+pub(super) fn scope() -> Scope {
+    Scope {
+        name: "rustci".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
 fn status(code: i32, message: String) -> StatusMessage {
     StatusMessage { message, code }
 }
 
-fn key_value(key: &str, value: Value) -> KeyValue {
+pub(super) fn key_value(key: &str, value: Value) -> KeyValue {
     let kind = match value {
         Value::Text(text) => AnyKind::Text(text),
         Value::Int(number) => AnyKind::Int(number),
