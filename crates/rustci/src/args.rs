@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod filter;
+pub(crate) mod notify;
 pub(crate) mod pipelines;
 mod place;
 pub(crate) mod queue;
@@ -22,6 +23,7 @@ pub(crate) use context::ContextCommand;
 pub(crate) use data::{ArtifactsArgs, ArtifactsCommand, CacheArgs, CacheCommand, DownloadFormat};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use filter::FilterArgs;
+pub(crate) use notify::{NotifyArgs, NotifyCommand};
 pub(crate) use pipelines::{PipelinesArgs, PipelinesCommand};
 pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
@@ -123,6 +125,9 @@ pub(crate) enum Command {
     Context(ContextCommand),
     /// Check this machine, a server, or a data directory, and say what to do
     Doctor(DoctorArgs),
+    /// Check who is told when something breaks
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Notify(NotifyArgs),
     /// Print completions for a shell, to be sourced by it
     Completions {
         /// bash, zsh, fish, elvish or powershell

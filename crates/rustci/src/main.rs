@@ -63,6 +63,7 @@ fn perform(command: &Command, out: &mut Output) -> Result<ExitCode, Failure> {
         Command::Runners(args) => wait(command::runners::runners(args, out)),
         Command::Store(args) => wait(command::store::store(args, out)),
         Command::Doctor(args) => wait(command::doctor::doctor(args, out)),
+        Command::Notify(args) => wait(command::notify::notify(args, out)),
         Command::Completions { shell } => command::completions::completions(*shell, out),
         Command::Context(args) => command::context::context(args, out),
         Command::Serve(args) => wait(command::serve::serve(args, out)),

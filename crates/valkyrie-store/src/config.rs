@@ -1,17 +1,23 @@
 //! `valkyrie.yaml`.
 
+mod notifications;
+mod opentelemetry;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use telemetry::otlp::OpenTelemetryConfig;
 
 use crate::error::StoreError;
 use crate::hybrid::{HybridConfig, HybridStore};
 use crate::memory::MemoryStore;
 use crate::redis::{RedisConfig, RedisStore, TlsConfig, Topology};
 use crate::store::Store;
+
+pub use notifications::NotificationsConfig;
 
 /// Which stores there are, in which order they are asked, and how they are reached.
 ///
@@ -38,6 +44,8 @@ pub struct StoreConfig {
     passwords: BTreeMap<Kind, Password>,
     tls: BTreeMap<Kind, TlsConfig>,
     hybrid: HybridConfig,
+    opentelemetry: OpenTelemetryConfig,
+    notifications: NotificationsConfig,
 }
 
 /// What stands under a name of the chain.
@@ -77,9 +85,9 @@ impl fmt::Debug for Password {
 struct File {
     store: StoreSection,
     #[serde(default)]
-    telemetry: TelemetrySection,
+    telemetry: opentelemetry::Section,
     #[serde(default)]
-    notifications: NotificationsSection,
+    notifications: notifications::Section,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,37 +141,6 @@ const fn timeout_ms() -> u64 {
     1000
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TelemetrySection {
-    #[serde(default)]
-    opentelemetry: OtelSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct OtelSection {
-    enabled: bool,
-    endpoint: String,
-    service_name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NotificationsSection {
-    #[serde(default)]
-    adapters: Vec<NotificationSection>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NotificationSection {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    enabled: bool,
-}
-
 type Result<T> = std::result::Result<T, StoreError>;
 
 fn wrong(text: impl Into<String>) -> StoreError {
@@ -189,7 +166,8 @@ impl StoreConfig {
     /// As [`from_file`](Self::from_file).
     pub fn from_text(text: &str) -> Result<Self> {
         let file: File = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        ensure_available(&file)?;
+        let opentelemetry = opentelemetry::config(file.telemetry)?;
+        let notifications = NotificationsConfig::of(file.notifications)?;
         let StoreSection {
             mode,
             fallback_chain,
@@ -238,6 +216,8 @@ impl StoreConfig {
             passwords: BTreeMap::new(),
             tls: BTreeMap::new(),
             hybrid,
+            opentelemetry,
+            notifications,
         };
         for kind in Kind::ALL {
             let name = format!("VALKYRIE_{}_PASSWORD", kind.name().to_ascii_uppercase());
@@ -252,6 +232,18 @@ impl StoreConfig {
     #[must_use]
     pub fn chain(&self) -> Vec<&'static str> {
         self.chain.iter().map(|kind| kind.name()).collect()
+    }
+
+    /// Where traces and metrics go, if they are to go anywhere.
+    #[must_use]
+    pub fn opentelemetry(&self) -> &OpenTelemetryConfig {
+        &self.opentelemetry
+    }
+
+    /// Who is notified when a store fails.
+    #[must_use]
+    pub fn notifications(&self) -> &NotificationsConfig {
+        &self.notifications
     }
 
     /// Sets the password of a store.
@@ -312,27 +304,6 @@ impl StoreConfig {
         let stores: Result<Vec<Store>> = self.chain.iter().map(|kind| self.store(*kind)).collect();
         HybridStore::of(stores?, self.hybrid)
     }
-}
-
-/// What the file asks for beside stores has to be there.
-fn ensure_available(file: &File) -> Result<()> {
-    let otel = &file.telemetry.opentelemetry;
-    if otel.enabled {
-        let (endpoint, service) = (&otel.endpoint, &otel.service_name);
-        return Err(wrong(format!(
-            "telemetry.opentelemetry is enabled ({service} to {endpoint}), which is the program's own: \
-             spans and events of stores are those of `tracing`; set it to false"
-        )));
-    }
-    for adapter in &file.notifications.adapters {
-        if adapter.enabled && adapter.kind != "console" {
-            let kind = &adapter.kind;
-            return Err(wrong(format!(
-                "notifications.adapters has {kind}; only console is there, which is the log"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn check(kind: Kind, section: &ServerSection) -> Result<()> {

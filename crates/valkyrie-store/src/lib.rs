@@ -37,7 +37,7 @@ pub use adapter::{
     USUAL_LIMIT, Value, Written,
 };
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
-pub use config::StoreConfig;
+pub use config::{NotificationsConfig, StoreConfig};
 pub use error::{Applied, StoreError};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
 pub use memory::MemoryStore;

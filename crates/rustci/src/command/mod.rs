@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod lint;
+pub(crate) mod notify;
 pub(crate) mod pipelines;
 pub(crate) mod plan;
 pub(crate) mod queue;

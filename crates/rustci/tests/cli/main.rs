@@ -25,6 +25,8 @@ mod local;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod older;
 #[cfg(test)]
 mod openmetrics;

@@ -93,10 +93,6 @@ fn mistakes_are_named_with_what_to_do() {
             "twice",
         ),
         (
-            "store: { mode: memory }\ntelemetry: { opentelemetry: { enabled: true } }",
-            "tracing",
-        ),
-        (
             "store: { mode: memory }\nnotifications: { adapters: [{ type: pager, enabled: true }] }",
             "pager",
         ),

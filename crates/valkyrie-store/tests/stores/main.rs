@@ -8,5 +8,6 @@ mod conformance;
 mod fallback;
 mod linear;
 mod migration;
+mod notifications;
 mod oracle;
 mod server;
