@@ -3,9 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use prometheus_client::{
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::process::Process;
 
 type StoreLabel = [(&'static str, String); 1];
 
@@ -19,6 +22,20 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
+    /// These families for a program that has no others, with those of the process, and what gives them
+    /// as text.
+    pub fn alone() -> (Self, impl Fn() -> String + Send + Sync + 'static) {
+        let mut registry = Registry::default();
+        let metrics = Self::register(&mut registry);
+        registry.register_collector(Box::new(Process::new()));
+        let text = move || {
+            let mut text = String::new();
+            encode(&mut text, &registry).expect("writing to a String cannot fail");
+            text
+        };
+        (metrics, text)
+    }
+
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(

@@ -135,10 +135,11 @@ impl Breaker {
         }
     }
 
-    /// The store answered.
-    pub fn succeeded(&self) {
+    /// The store answered. Whether it is trusted from now on and was not before.
+    pub fn succeeded(&self) -> bool {
         let mut inner = self.lock();
-        *inner = match *inner {
+        let before = *inner;
+        *inner = match before {
             Inner::HalfOpen {
                 successes, waited, ..
             } if successes + 1 < self.config.successes => Inner::HalfOpen {
@@ -150,6 +151,10 @@ impl Breaker {
             open @ Inner::Open { .. } => open,
             Inner::Closed { .. } | Inner::HalfOpen { .. } => Inner::Closed { failures: 0 },
         };
+        matches!(
+            (before, *inner),
+            (Inner::HalfOpen { .. }, Inner::Closed { .. })
+        )
     }
 
     /// The store could not be reached, or did not answer in time. Whether it is left alone from now on

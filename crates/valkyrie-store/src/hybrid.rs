@@ -1,10 +1,13 @@
 //! A chain of stores.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use telemetry::StoreMetrics;
+use telemetry::otlp::{Spans, TelemetryRuntimeApi};
+use tokio::sync::broadcast;
 use yggdrasil::{Decision, Limit, Outcome};
 
 use crate::adapter::{
@@ -14,6 +17,8 @@ use crate::adapter::{
 use crate::breaker::{Breaker, BreakerConfig, BreakerState};
 use crate::config::StoreConfig;
 use crate::error::{Applied, StoreError};
+use crate::events::{Events, StoreEvent, notify_of};
+use crate::spans::{Recorder, Recording};
 use crate::store::Store;
 
 /// How a chain behaves.
@@ -80,6 +85,11 @@ struct Inner {
     chain: Vec<Backend>,
     config: HybridConfig,
     fell_back: AtomicU64,
+    /// The place of the store that answered last.
+    place: AtomicUsize,
+    events: Events,
+    recorder: Recorder,
+    telemetry: OnceLock<TelemetryRuntimeApi>,
 }
 
 /// Whether an operation that may have been done may be done once more.
@@ -114,19 +124,71 @@ impl HybridStore {
             chain,
             config,
             fell_back: AtomicU64::new(0),
+            place: AtomicUsize::new(0),
+            events: Events::default(),
+            recorder: Recorder::default(),
+            telemetry: OnceLock::new(),
         })))
     }
 
-    /// The chain that a file describes. Stores are connected to when they are first asked.
+    /// The chain that a file describes. Stores are connected to when they are first asked. Whom the file
+    /// names is notified, and its collector gets traces and metrics, as long as the chain is there.
     ///
     /// # Errors
-    /// [`Config`](StoreError::Config) where a URL is none.
-    #[expect(
-        clippy::unused_async,
-        reason = "the requirement's programs await it; looking up credentials may take time"
-    )]
+    /// [`Config`](StoreError::Config) where a URL is none, an adapter cannot be used, or the collector
+    /// has no address.
     pub async fn new(config: StoreConfig) -> Result<Self> {
-        config.build()
+        let store = config.build()?;
+        let notifications = config.notifications();
+        if !notifications.is_empty() {
+            let manager = notifications.manager(|name| std::env::var(name).ok())?;
+            tokio::spawn(notify_of(store.events(), manager.notifier()));
+        }
+        let otel = config.opentelemetry();
+        if otel.enabled {
+            let enabling = store.telemetry().enable_opentelemetry(otel.clone());
+            enabling
+                .await
+                .map_err(|error| StoreError::Config(format!("telemetry.opentelemetry: {error}")))?;
+        }
+        Ok(store)
+    }
+
+    /// What happens to the stores from now on. Who is slow loses the oldest of 256 events.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<StoreEvent> {
+        self.0.events.listen()
+    }
+
+    /// Puts a span there for each operation, while anybody wants spans there. The first call is heard.
+    pub fn record(&self, spans: Spans) {
+        self.0.recorder.set(spans);
+    }
+
+    /// Switches the export of this chain's metrics, `rustci_store_*`, and of its spans unless
+    /// [`record`](Self::record) has sent them elsewhere. Off at first.
+    pub fn telemetry(&self) -> &TelemetryRuntimeApi {
+        self.0.telemetry.get_or_init(|| {
+            let (metrics, text) = StoreMetrics::alone();
+            let inner = Arc::downgrade(&self.0);
+            let api = TelemetryRuntimeApi::with_source(move || {
+                if let Some(inner) = inner.upgrade() {
+                    Self(inner).count(&metrics);
+                }
+                text()
+            });
+            self.record(api.spans());
+            api
+        })
+    }
+
+    /// Sets families of metrics to what is counted here.
+    pub fn count(&self, metrics: &StoreMetrics) {
+        for backend in self.status() {
+            let up = backend.state != BreakerState::Open;
+            metrics.set(&backend.name, up, backend.answered, backend.failed);
+        }
+        metrics.set_fell_back(self.fell_back());
     }
 
     /// How each store is, in the order of the chain.
@@ -157,10 +219,14 @@ impl HybridStore {
         &self,
         mut work: impl FnMut(Attempt) -> Pin<Box<dyn Future<Output = Result<T>> + Send>>,
     ) -> Result<T> {
+        let mut recording = self.0.recorder.begin("execute");
         let mut last = None;
         for (place, backend) in self.0.chain.iter().enumerate() {
             if !backend.breaker.allows(Instant::now()) {
-                last.get_or_insert_with(|| backend.left_alone());
+                let error = last.get_or_insert_with(|| backend.left_alone());
+                if let Some(recording) = recording.as_mut() {
+                    recording.failed(backend.store.name(), error);
+                }
                 continue;
             }
             let wrote = Arc::new(AtomicBool::new(false));
@@ -170,11 +236,11 @@ impl HybridStore {
             };
             match work(attempt).await {
                 Ok(value) => {
-                    self.answered(place, backend);
+                    self.answered(place, backend, recording.as_mut());
                     return Ok(value);
                 }
                 Err(error) => {
-                    backend.judge(&error);
+                    self.failed(backend, &error, recording.as_mut());
                     if !error.is_not_applied() || wrote.load(Ordering::Acquire) {
                         return Err(error);
                     }
@@ -188,25 +254,30 @@ impl HybridStore {
     /// Does an operation on the first store that may and can.
     async fn run<T, F: Future<Output = Result<T>>>(
         &self,
+        name: &'static str,
         class: OpClass,
         repeat: Repeat,
         operation: impl Fn(usize, Store) -> F,
     ) -> Result<T> {
+        let mut recording = self.0.recorder.begin(name);
         let may_fall_back = class != OpClass::Coordination;
         let stores = if may_fall_back { usize::MAX } else { 1 };
         let mut last = None;
         for (place, backend) in self.0.chain.iter().enumerate().take(stores) {
             if !backend.breaker.allows(Instant::now()) {
-                last.get_or_insert_with(|| backend.left_alone());
+                let error = last.get_or_insert_with(|| backend.left_alone());
+                if let Some(recording) = recording.as_mut() {
+                    recording.failed(backend.store.name(), error);
+                }
                 continue;
             }
             match operation(place, backend.store.clone()).await {
                 Ok(value) => {
-                    self.answered(place, backend);
+                    self.answered(place, backend, recording.as_mut());
                     return Ok(value);
                 }
                 Err(error) => {
-                    backend.judge(&error);
+                    self.failed(backend, &error, recording.as_mut());
                     let elsewhere = match error.applied() {
                         Some(Applied::No) => true,
                         Some(Applied::Unknown) => repeat == Repeat::Harmless,
@@ -222,11 +293,54 @@ impl HybridStore {
         Err(last.unwrap_or_else(|| StoreError::Config("a chain of stores has none".to_owned())))
     }
 
-    fn answered(&self, place: usize, backend: &Backend) {
-        backend.breaker.succeeded();
+    fn answered(&self, place: usize, backend: &Backend, recording: Option<&mut Recording>) {
+        self.trusted(backend);
         backend.answered.fetch_add(1, Ordering::Relaxed);
+        let store = backend.store.name();
+        if let Some(recording) = recording {
+            recording.answered(store, place);
+        }
         if place > 0 {
             self.0.fell_back.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.0.place.load(Ordering::Relaxed) != place
+            && self.0.place.swap(place, Ordering::Relaxed) != place
+            && place > 0
+        {
+            let first = self.0.chain.first().map(|first| first.store.name());
+            self.0.events.say(StoreEvent::FellBack {
+                from: first.unwrap_or_default().to_owned(),
+                to: store.to_owned(),
+            });
+        }
+    }
+
+    /// Writes down what an error says of a store. One that it answered says that it is there.
+    fn failed(&self, backend: &Backend, error: &StoreError, recording: Option<&mut Recording>) {
+        let store = backend.store.name();
+        if let Some(recording) = recording {
+            recording.failed(store, error);
+        }
+        if error.applied().is_none() {
+            self.trusted(backend);
+            return;
+        }
+        backend.failed.fetch_add(1, Ordering::Relaxed);
+        *backend.last_error() = Some(error.to_string());
+        if backend.breaker.failed(Instant::now()) {
+            tracing::warn!(store, %error, "store is left alone");
+            self.0.events.say(StoreEvent::BreakerOpened {
+                store: store.to_owned(),
+                cause: error.to_string(),
+            });
+        }
+    }
+
+    fn trusted(&self, backend: &Backend) {
+        if backend.breaker.succeeded() {
+            let store = backend.store.name().to_owned();
+            tracing::info!(store, "store is trusted again");
+            self.0.events.say(StoreEvent::BreakerClosed { store });
         }
     }
 
@@ -247,19 +361,6 @@ impl Backend {
         self.last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes down what an error says of the store. One that it answered says that it is there.
-    fn judge(&self, error: &StoreError) {
-        if error.applied().is_none() {
-            self.breaker.succeeded();
-            return;
-        }
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        *self.last_error() = Some(error.to_string());
-        if self.breaker.failed(Instant::now()) {
-            tracing::warn!(store = self.store.name(), %error, "store is left alone");
-        }
     }
 
     fn left_alone(&self) -> StoreError {
@@ -298,7 +399,8 @@ impl StoreAdapter for HybridStore {
 
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
         let read = |_, store: Store| async move { store.read(key).await };
-        self.run(OpClass::Cache, Repeat::Harmless, read).await
+        self.run("read", OpClass::Cache, Repeat::Harmless, read)
+            .await
     }
 
     async fn write(
@@ -310,36 +412,40 @@ impl StoreAdapter for HybridStore {
     ) -> Result<Written> {
         let write =
             |_, store: Store| async move { store.write(key, value, lifetime, condition).await };
-        self.run(class_of(condition), Repeat::Harmless, write).await
+        self.run("write", class_of(condition), Repeat::Harmless, write)
+            .await
     }
 
     async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
         let remove = |_, store: Store| async move { store.remove(key, condition).await };
-        self.run(class_of(condition), Repeat::Harmless, remove)
+        self.run("remove", class_of(condition), Repeat::Harmless, remove)
             .await
     }
 
     async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
         let set = |_, store: Store| async move { store.set_lifetime(key, lifetime).await };
-        self.run(OpClass::Cache, Repeat::Harmless, set).await
+        self.run("set_lifetime", OpClass::Cache, Repeat::Harmless, set)
+            .await
     }
 
     async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
         let ask = |_, store: Store| async move { store.lifetime(key).await };
-        self.run(OpClass::Cache, Repeat::Harmless, ask).await
+        self.run("lifetime", OpClass::Cache, Repeat::Harmless, ask)
+            .await
     }
 
     /// Pages of different stores do not fit together, so a scan that has begun stays with the first
     /// store.
     async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
         let scan = |_, store: Store| async move { store.scan(prefix, from).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, scan)
+        self.run("scan", OpClass::Coordination, Repeat::Harmless, scan)
             .await
     }
 
     async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
         let add = |_, store: Store| async move { store.add(key, increment).await };
-        self.run(OpClass::RateLimit, Repeat::Counts, add).await
+        self.run("add", OpClass::RateLimit, Repeat::Counts, add)
+            .await
     }
 
     async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
@@ -351,7 +457,10 @@ impl StoreAdapter for HybridStore {
             0 => Repeat::Harmless,
             _ => Repeat::Counts,
         };
-        match self.run(OpClass::RateLimit, repeat, consume).await {
+        match self
+            .run("consume", OpClass::RateLimit, repeat, consume)
+            .await
+        {
             Err(error) if error.applied().is_some() && self.0.config.limits_open => Ok(Decision {
                 outcome: Outcome::Allowed,
                 remaining: 0,
@@ -364,19 +473,19 @@ impl StoreAdapter for HybridStore {
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
         let lease = |_, store: Store| async move { store.lease(key, holder, ttl).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, lease)
+        self.run("lease", OpClass::Coordination, Repeat::Harmless, lease)
             .await
     }
 
     async fn renew(&self, key: &[u8], fence: u64, ttl: Duration) -> Result<bool> {
         let renew = |_, store: Store| async move { store.renew(key, fence, ttl).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, renew)
+        self.run("renew", OpClass::Coordination, Repeat::Harmless, renew)
             .await
     }
 
     async fn release(&self, key: &[u8], fence: u64) -> Result<bool> {
         let release = |_, store: Store| async move { store.release(key, fence).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, release)
+        self.run("release", OpClass::Coordination, Repeat::Harmless, release)
             .await
     }
 
@@ -389,19 +498,25 @@ impl StoreAdapter for HybridStore {
     ) -> Result<Acquired> {
         let acquire =
             |_, store: Store| async move { store.acquire(key, holder, places, ttl).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, acquire)
+        self.run("acquire", OpClass::Coordination, Repeat::Harmless, acquire)
             .await
     }
 
     async fn give_back(&self, key: &[u8], holder: &[u8]) -> Result<bool> {
         let give_back = |_, store: Store| async move { store.give_back(key, holder).await };
-        self.run(OpClass::Coordination, Repeat::Harmless, give_back)
-            .await
+        self.run(
+            "give_back",
+            OpClass::Coordination,
+            Repeat::Harmless,
+            give_back,
+        )
+        .await
     }
 
     async fn ping(&self) -> Result<()> {
         let ping = |_, store: Store| async move { store.ping().await };
-        self.run(OpClass::Cache, Repeat::Harmless, ping).await
+        self.run("ping", OpClass::Cache, Repeat::Harmless, ping)
+            .await
     }
 
     fn usual_limit(&self) -> Limit {

@@ -25,11 +25,13 @@ mod adapter;
 mod breaker;
 mod config;
 mod error;
+mod events;
 mod forward;
 mod hybrid;
 mod memory;
 mod migration;
 mod redis;
+mod spans;
 mod store;
 
 pub use adapter::{
@@ -39,6 +41,7 @@ pub use adapter::{
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
 pub use config::{NotificationsConfig, StoreConfig};
 pub use error::{Applied, StoreError};
+pub use events::{StoreEvent, notify_of};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
 pub use memory::MemoryStore;
 pub use migration::{
@@ -46,6 +49,7 @@ pub use migration::{
     MigrationReport, MigrationState, MigrationStatus, Mismatch, Phase,
 };
 pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
+pub use spans::Parent;
 pub use store::Store;
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};
 

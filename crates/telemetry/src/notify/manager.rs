@@ -113,9 +113,11 @@ impl NotificationManager {
         self.notifier.notify(message.into());
     }
 
-    /// What others report with.
+    /// What others report with. Within a tokio runtime this starts the tasks there, so that threads
+    /// without one can report.
     #[must_use]
     pub fn notifier(&self) -> Notifier {
+        self.notifier.start();
         self.notifier.clone()
     }
 

@@ -22,4 +22,4 @@ pub use exporter::{ExportError, Exporter};
 pub use queue::{SpanQueue, SpanReceiver};
 pub use runtime::{Spans, TelemetryRuntimeApi};
 pub use settings::{OpenTelemetryConfig, OtlpProtocol};
-pub use span::{Span, SpanKind, SpanStatus, Value};
+pub use span::{Span, SpanKind, SpanStatus, Value, random_ids};

@@ -1,5 +1,6 @@
 //! Traces and metrics that are switched on and off while a program runs.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{self, MissedTickBehavior};
 
 use super::{Exporter, OpenTelemetryConfig, OtlpConfig, OtlpConfigError, Span, SpanQueue};
-use crate::Metrics;
+use crate::{Metrics, StoreMetrics};
 
 /// Metrics are not sent more often.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -31,11 +32,27 @@ const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// telemetry_api.disable_opentelemetry().await;
 /// # Ok::<(), telemetry::otlp::OtlpConfigError>(()) }).unwrap();
 /// ```
-#[derive(Debug, Default)]
 pub struct TelemetryRuntimeApi {
-    metrics: Metrics,
+    metrics: Source,
     spans: Spans,
     running: Mutex<Option<Running>>,
+}
+
+/// Gives the metrics as text.
+type Source = Arc<dyn Fn() -> String + Send + Sync>;
+
+impl fmt::Debug for TelemetryRuntimeApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TelemetryRuntimeApi")
+            .field("enabled", &self.is_enabled())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for TelemetryRuntimeApi {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Where spans are put that a collector is to have, if there is one now. Clones share it.
@@ -55,26 +72,29 @@ struct Running {
 }
 
 impl TelemetryRuntimeApi {
-    /// A switch for the spans of [`spans`](Self::spans) and a registry of its own.
+    /// A switch for the spans of [`spans`](Self::spans) and the metrics of this process that the
+    /// system knows.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let (_, text) = StoreMetrics::alone();
+        Self::with_source(text)
     }
 
-    /// A switch for the spans of [`spans`](Self::spans) and these metrics.
+    /// A switch for spans and these metrics.
     #[must_use]
     pub fn with_metrics(metrics: Metrics) -> Self {
+        Self::with_source(move || metrics.encode())
+    }
+
+    /// A switch for spans and the metrics that `source` gives when it is asked, in the format of
+    /// [`Metrics::encode`].
+    #[must_use]
+    pub fn with_source(source: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self {
-            metrics,
+            metrics: Arc::new(source),
             spans: Spans::default(),
             running: Mutex::default(),
         }
-    }
-
-    /// The metrics that are sent.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Where to put spans.
@@ -104,7 +124,11 @@ impl TelemetryRuntimeApi {
         let interval = config.interval.max(INTERVAL_MIN);
         let running = Running {
             traces: tokio::spawn(receiver.export(exporter.clone())),
-            metrics: tokio::spawn(export_metrics(exporter, self.metrics.clone(), interval)),
+            metrics: tokio::spawn(export_metrics(
+                exporter,
+                Arc::clone(&self.metrics),
+                interval,
+            )),
         };
         let before = lock(&self.running).replace(running);
         *lock(&self.spans.0.queue) = Some(queue);
@@ -172,12 +196,12 @@ impl Spans {
     }
 }
 
-async fn export_metrics(exporter: Exporter, metrics: Metrics, interval: Duration) {
+async fn export_metrics(exporter: Exporter, metrics: Source, interval: Duration) {
     let mut ticks = time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = exporter.export_metrics(&metrics.encode()).await {
+        if let Err(error) = exporter.export_metrics(&metrics()).await {
             tracing::warn!(%error, "metrics lost");
         }
     }

@@ -1,6 +1,7 @@
 //! Spans as the rest of the program makes them.
 
 use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use valkyrie_frame::v2;
 
@@ -65,6 +66,22 @@ impl Span {
             },
         })
     }
+}
+
+/// Ids of a new trace and a new span. Without randomness of the system they come from the time.
+#[must_use]
+pub fn random_ids() -> ([u8; 16], [u8; 8]) {
+    let mut random = [0; 24];
+    if getrandom::fill(&mut random).is_err() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let hash = blake3::hash(&now.unwrap_or_default().as_nanos().to_le_bytes());
+        random.copy_from_slice(hash.as_bytes().first_chunk::<24>().unwrap_or(&[1; 24]));
+    }
+    let (mut trace_id, mut span_id) = ([0; 16], [0; 8]);
+    let (trace, span) = random.split_at(16);
+    trace_id.copy_from_slice(trace);
+    span_id.copy_from_slice(span);
+    (trace_id, span_id)
 }
 
 /// The place of a span between the sides of a request.

@@ -5,6 +5,7 @@
 mod cluster;
 mod config;
 mod conformance;
+mod events;
 mod fallback;
 mod linear;
 mod migration;

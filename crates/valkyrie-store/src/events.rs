@@ -1,0 +1,103 @@
+//! What happens to a chain of stores, for those who want to know.
+
+use telemetry::notify::{Notice, NotificationMessage, NotificationSeverity, Notifier, RuleKind};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// Events that wait for one who listens; more are lost to him.
+const QUEUE_MAX: usize = 256;
+
+/// Something that happened to a chain of stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreEvent {
+    /// Operations are done by another store than before, which is not the first.
+    FellBack {
+        /// The first store.
+        from: String,
+        /// The one that is asked now.
+        to: String,
+    },
+    /// A store is left alone.
+    BreakerOpened {
+        /// Its name.
+        store: String,
+        /// Its last error.
+        cause: String,
+    },
+    /// A store that was left alone is trusted again.
+    BreakerClosed {
+        /// Its name.
+        store: String,
+    },
+}
+
+impl StoreEvent {
+    /// What people are told of it.
+    #[must_use]
+    pub fn notice(&self) -> Notice {
+        let (kind, severity, subject, title, body) = match self {
+            Self::FellBack { from, to } => (
+                RuleKind::FellBack,
+                NotificationSeverity::Warning,
+                format!("{from} {to}"),
+                format!("Store {from} does not answer, {to} is asked"),
+                format!(
+                    "Limits and cached values are kept by {to} meanwhile; leases are refused. Look at \
+                     {from}; it is asked again by itself."
+                ),
+            ),
+            Self::BreakerOpened { store, cause } => (
+                RuleKind::BreakerOpen,
+                NotificationSeverity::Error,
+                store.clone(),
+                format!("Store {store} is left alone"),
+                format!("It failed too often in a row, the last time with: {cause}"),
+            ),
+            Self::BreakerClosed { store } => (
+                RuleKind::BreakerClosed,
+                NotificationSeverity::Info,
+                store.clone(),
+                format!("Store {store} is trusted again"),
+                "It answered several times in a row.".to_owned(),
+            ),
+        };
+        let message = NotificationMessage::new(severity, title, body);
+        Notice {
+            kind,
+            subject,
+            message: message.with_tag("storage").with_tag(kind.name()),
+        }
+    }
+}
+
+/// Tells of every event until the chain is gone.
+pub async fn notify_of(mut events: broadcast::Receiver<StoreEvent>, notifier: Notifier) {
+    loop {
+        match events.recv().await {
+            Ok(event) => notifier.notify(event.notice()),
+            Err(RecvError::Lagged(count)) => tracing::warn!(count, "events of stores lost"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Where a chain says what happens.
+#[derive(Debug)]
+pub(crate) struct Events(broadcast::Sender<StoreEvent>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(QUEUE_MAX))
+    }
+}
+
+impl Events {
+    pub(crate) fn say(&self, event: StoreEvent) {
+        // Nobody has to listen.
+        let _ = self.0.send(event);
+    }
+
+    pub(crate) fn listen(&self) -> broadcast::Receiver<StoreEvent> {
+        self.0.subscribe()
+    }
+}
