@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use journal::{JournalConfig, SyncMode};
 use rustci_scheduler::SchedulerConfig;
+use telemetry::notify::Notifier;
 use telemetry::otlp::OtlpConfig;
 use valkyrie::Endpoint;
 
@@ -33,6 +34,8 @@ pub struct ServerConfig {
     pub secrets: SecretsSource,
     /// Where traces of finished runs are sent. Default: nowhere.
     pub traces: Option<OtlpConfig>,
+    /// Who is told of runs that fail and runners that are lost. Default: nobody.
+    pub notifier: Option<Notifier>,
     /// A file with the key of the secrets store, which the server only reads. Default: none, the
     /// server makes a key in the data directory when the first secret is set.
     pub secrets_key: Option<PathBuf>,
@@ -65,6 +68,7 @@ impl ServerConfig {
             scheduler: SchedulerConfig::default(),
             secrets: SecretsSource::default(),
             traces: None,
+            notifier: None,
             secrets_key: None,
             content: ContentConfig::default(),
             public_url: None,

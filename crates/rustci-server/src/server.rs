@@ -10,10 +10,12 @@ use std::time::Duration;
 use axum::Router;
 use journal::{FileJournal, JournalError, Recovered};
 use telemetry::Metrics;
+use telemetry::notify::Notifier;
 use telemetry::otlp::{Exporter, OtlpConfig, SpanQueue};
 use tokio::sync::{mpsc, oneshot, watch};
 use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Receivers, Role, SessionConfig, Shard};
 
+use crate::alerts::Alerts;
 use crate::api::{self, App, Backups};
 use crate::blobs::{BlobError, Blobs};
 use crate::catalogue::{Catalogue, CatalogueError, CatalogueThread};
@@ -31,7 +33,7 @@ use crate::pipelines::{CronClock, CronThread, Schedules};
 use crate::retention::{self, Retention};
 use crate::secrets::{KeyPlace, SecretStore, SecretsError, SecretsSource};
 use crate::token::{ApiToken, TokenError};
-use crate::traces::{self, Tracer};
+use crate::traces::{self, EndedRuns, Tracer};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +140,7 @@ impl Server {
         let catalogue = catalogue.with_blobs(Arc::clone(&content.blobs));
         let (ended, ended_runs) = traces::channel(metrics.rustci.clone());
         let telling = config.traces.is_some().then_some(ended);
-        let catalogue = CatalogueThread::start_telling(catalogue, health.clone(), telling)?;
+        let catalogue = catalogue_thread(catalogue, &health, telling, config.notifier)?;
         let traces = config.traces.clone();
         let tracer = tracer(config.traces, ended_runs, &catalogue, &metrics)?;
         let logs = open_logs(&layout.logs(), &metrics)?;
@@ -222,6 +224,17 @@ impl Server {
     pub fn shutdown(self) {
         drop(self);
     }
+}
+
+/// Starts the catalogue's thread, which tells those who want to know what changed.
+fn catalogue_thread(
+    catalogue: Catalogue,
+    health: &HealthCell,
+    ended: Option<EndedRuns>,
+    notifier: Option<Notifier>,
+) -> Result<CatalogueThread, CatalogueError> {
+    let alerts = notifier.map(Alerts::new);
+    CatalogueThread::start_telling(catalogue, health.clone(), ended, alerts)
 }
 
 /// Sends traces, when there is somewhere to send them.

@@ -291,6 +291,9 @@ pub(crate) struct ServeArgs {
     /// Remove runs and their logs so many days after their end; default: never
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_runs: Option<u32>,
+    /// A YAML file with the section `notifications`: who is told of failed runs, lost runners and stores
+    #[arg(long, value_name = "FILE", env = "RUSTCI_NOTIFY")]
+    pub(crate) notify: Option<PathBuf>,
     /// When a change counts as stored
     #[arg(long, value_enum, default_value_t = SyncMode::Group)]
     pub(crate) sync: SyncMode,

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::alerts::Alerts;
 use crate::api::view::Status;
 use crate::catalogue::query::data_version;
 use crate::catalogue::readers::{Query, ReadHandle, Readers, query};
@@ -58,17 +59,19 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start(catalogue: Catalogue, health: HealthCell) -> Result<Self, CatalogueError> {
-        Self::start_telling(catalogue, health, None)
+        Self::start_telling(catalogue, health, None, None)
     }
 
-    /// The same, and says in `ended` which runs have ended.
+    /// The same, and says in `ended` which runs have ended, and in `alerts` what people want to know.
     pub(crate) fn start_telling(
         catalogue: Catalogue,
         health: HealthCell,
         ended: Option<EndedRuns>,
+        alerts: Option<Alerts>,
     ) -> Result<Self, CatalogueError> {
         let readers = Readers::start(&catalogue)?;
-        let mut started = Self::spawn(catalogue, health, ended, Worker::run)?;
+        let listeners = Listeners { ended, alerts };
+        let mut started = Self::spawn(catalogue, health, listeners, Worker::run)?;
         started.queries.readers = Some(readers.handle());
         started._readers = Some(readers);
         Ok(started)
@@ -79,13 +82,18 @@ impl CatalogueThread {
     /// # Errors
     /// [`CatalogueError::Thread`].
     pub fn start_read_only(catalogue: Catalogue) -> Result<Self, CatalogueError> {
-        Self::spawn(catalogue, HealthCell::default(), None, Worker::poll)
+        Self::spawn(
+            catalogue,
+            HealthCell::default(),
+            Listeners::default(),
+            Worker::poll,
+        )
     }
 
     fn spawn(
         catalogue: Catalogue,
         health: HealthCell,
-        ended: Option<EndedRuns>,
+        listeners: Listeners,
         body: impl FnOnce(Worker) + Send + 'static,
     ) -> Result<Self, CatalogueError> {
         let (sender, receiver) = mpsc::channel(CATALOGUE_QUEUE);
@@ -101,7 +109,7 @@ impl CatalogueThread {
             health,
             is_behind: false,
             stop: Arc::clone(&stop),
-            ended,
+            listeners,
         };
         let thread = thread::Builder::new()
             .name("catalogue".into())
@@ -259,7 +267,14 @@ struct Worker {
     /// A change was lost, so none after it may be taken.
     is_behind: bool,
     stop: Arc<AtomicBool>,
+    listeners: Listeners,
+}
+
+/// Who hears of changes when the catalogue has them.
+#[derive(Default)]
+struct Listeners {
     ended: Option<EndedRuns>,
+    alerts: Option<Alerts>,
 }
 
 impl Worker {
@@ -309,11 +324,16 @@ impl Worker {
         }
         self.subscriptions.wake(&changes);
         self.tell_ended(&changes);
+        if let Some(alerts) = &mut self.listeners.alerts {
+            alerts.see(&changes);
+        }
         other
     }
 
     fn tell_ended(&self, changes: &[Change]) {
-        let Some(ended) = &self.ended else { return };
+        let Some(ended) = &self.listeners.ended else {
+            return;
+        };
         for change in changes {
             if let Change::Run(run) = change
                 && run.status == Status::Finished

@@ -16,9 +16,10 @@ use tracing::level_filters::LevelFilter;
 use valkyrie::Endpoint;
 use valkyrie_store::{
     HybridConfig, HybridStore, MemoryStore, MigratingStore, MigrationConfig, RedisConfig,
-    RedisStore, Store, StoreError,
+    RedisStore, Store, StoreError, notify_of,
 };
 
+use super::notify;
 use super::runner::endpoint;
 use crate::args::store::StoreArgs;
 use crate::args::{ServeArgs, SyncMode};
@@ -37,6 +38,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Where runners connect unless told otherwise, beside the socket in the data directory.
 const DEFAULT_ENDPOINT: &str = "valkyrie+tcp://127.0.0.1:7443";
 
+/// How long the end waits for the last notifications.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// How long a store of limits may take.
 const STORE_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -52,10 +56,21 @@ pub(crate) async fn serve(args: &ServeArgs, out: &mut Output) -> Result<Exit, Fa
     init(format, LevelFilter::INFO).map_err(|error| Failure::engine("cannot log", error))?;
     let mut signals = Signals::listen()?;
     let data = dirs::server_data(args.data_dir.as_deref());
-    let server = Server::start(config(args, &data)?).map_err(not_started)?;
+    let manager = args.notify.as_deref().map(notify::manager).transpose()?;
+    let mut config = config(args, &data)?;
+    if let Some(manager) = &manager {
+        config.notifier = Some(manager.notifier());
+        if let Some(limit) = &config.api_limit {
+            tokio::spawn(notify_of(limit.store.events(), manager.notifier()));
+        }
+    }
+    let server = Server::start(config).map_err(not_started)?;
     announce(&server, &data, args, out)?;
     signals.next().await;
     server.shutdown();
+    if let Some(manager) = manager {
+        manager.close(FAREWELL).await;
+    }
     Ok(Exit::Success)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::remote::remote_with;
 use crate::world::{Said, World};
 
 /// A receiver that takes everything, and hands out the bodies.
@@ -99,4 +100,37 @@ fn file_that_cannot_be_used_is_refused_with_what_to_do() {
     world
         .rustci(&["notify", "test", "--config", "/nowhere"])
         .ended_with(2);
+}
+
+#[test]
+fn server_tells_of_failed_runs_and_lost_runners() {
+    let (url, bodies) = receiver();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("notify.yaml");
+    let text = format!(
+        "notifications: {{ adapters: [{{ type: webhook, enabled: true, url: '{url}/hook' }}] }}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let pipeline = "name: shop\njobs: { a: { steps: [{ run: exit 3 }] } }\n";
+    let more = ["--notify", file.to_str().unwrap(), "--lease", "1s"];
+    let mut remote = remote_with(pipeline, &more);
+    let next = || bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+    remote
+        .world
+        .rustci(&["run", "--server", &remote.url])
+        .ended_with(1);
+    let body = next();
+    assert_eq!(body["title"], "Run 1 of shop failed");
+    assert_eq!(body["severity"], "error");
+    assert_eq!(body["tags"], serde_json::json!(["ci", "run_failed"]));
+
+    let slow = "name: slow\njobs: { a: { steps: [{ run: sleep 600 }] } }\n";
+    remote.world.write(".rustci.yaml", slow);
+    let mut run = remote.world.start(&["run", "--server", &remote.url]);
+    run.wait_for("sleep 600");
+    remote.runner.kill();
+    let body = next();
+    assert_eq!(body["title"], "Runner one was lost");
+    assert_eq!(body["severity"], "warning");
+    run.kill();
 }

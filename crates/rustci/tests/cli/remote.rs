@@ -8,7 +8,7 @@ use crate::world::{Running, Said, World};
 pub(crate) struct Remote {
     pub(crate) world: World,
     pub(crate) url: String,
-    _runner: Running,
+    pub(crate) runner: Running,
     pub(crate) server: Running,
     pub(crate) socket: String,
 }
@@ -34,6 +34,11 @@ impl Remote {
 
 /// A server and a runner that have found each other.
 pub(crate) fn remote(pipeline: &str) -> Remote {
+    remote_with(pipeline, &[])
+}
+
+/// The same with more arguments for the server.
+pub(crate) fn remote_with(pipeline: &str, more: &[&str]) -> Remote {
     let world = World::with_pipeline(pipeline);
     let socket = format!("valkyrie+unix://{}", world.path("rustci.sock").display());
     let args = [
@@ -44,6 +49,7 @@ pub(crate) fn remote(pipeline: &str) -> Remote {
         "--valkyrie",
         &socket,
     ];
+    let args = [&args[..], more].concat();
     let mut server = world.start(&args);
     let ready: serde_json::Value = serde_json::from_str(&server.wait_for("http")).unwrap();
     let url = ready["http"].as_str().unwrap().to_owned();
@@ -60,7 +66,7 @@ pub(crate) fn remote(pipeline: &str) -> Remote {
     Remote {
         world,
         url,
-        _runner: runner,
+        runner,
         server,
         socket,
     }
