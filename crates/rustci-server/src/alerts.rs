@@ -125,3 +125,68 @@ impl Alerts {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use telemetry::notify::{NotificationAdapter, NotificationManager, Sending};
+
+    use super::*;
+    use crate::api::view::{EventView, GitView, Priority, Status};
+
+    /// Keeps titles.
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl NotificationAdapter for Kept {
+        fn name(&self) -> &'static str {
+            "kept"
+        }
+
+        fn send<'a>(&'a self, message: &'a NotificationMessage) -> Sending<'a> {
+            self.0.lock().unwrap().push(message.title.clone());
+            Box::pin(std::future::ready(Ok(String::new())))
+        }
+    }
+
+    fn run(id: u64, conclusion: Conclusion, finished_ms: u64) -> Change {
+        Change::Run(RunSummary {
+            id,
+            project: "shop".to_owned(),
+            pipeline: "build".to_owned(),
+            file: format!("{id}.yaml"),
+            status: Status::Finished,
+            conclusion: Some(conclusion),
+            digest: String::new(),
+            event: EventView {
+                name: "manual".to_owned(),
+            },
+            git: GitView::default(),
+            priority: Priority::default(),
+            rerun_of: None,
+            created_ms: 1,
+            started_ms: Some(2),
+            finished_ms: Some(finished_ms),
+        })
+    }
+
+    #[tokio::test]
+    async fn failures_since_the_start_are_told_once() {
+        let titles = Arc::<Mutex<Vec<String>>>::default();
+        let mut manager = NotificationManager::new();
+        manager.add_adapter(Box::new(Kept(Arc::clone(&titles))));
+        let mut alerts = Alerts::since(manager.notifier(), 100);
+        let failed = run(2, Conclusion::Failure, 100);
+        alerts.see(&[
+            run(1, Conclusion::Failure, 99),
+            failed.clone(),
+            failed,
+            run(3, Conclusion::Success, 101),
+            run(4, Conclusion::Canceled, 101),
+            run(5, Conclusion::TimedOut, 101),
+        ]);
+        manager.close(std::time::Duration::from_secs(20)).await;
+        let expected = ["Run 2 of build failed", "Run 5 of build took too long"];
+        assert_eq!(*titles.lock().unwrap(), expected);
+    }
+}

@@ -1,12 +1,14 @@
-//! What happens to a chain of stores, for those who want to know.
+//! What happens to stores, for those who want to know.
 
 use telemetry::notify::{Notice, NotificationMessage, NotificationSeverity, Notifier, RuleKind};
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::migration::Mismatch;
+
 /// Events that wait for one who listens; more are lost to him.
 const QUEUE_MAX: usize = 256;
 
-/// Something that happened to a chain of stores.
+/// Something that happened to a chain of stores or a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreEvent {
@@ -28,6 +30,15 @@ pub enum StoreEvent {
     BreakerClosed {
         /// Its name.
         store: String,
+    },
+    /// A key is not the same in the two stores of a migration.
+    MigrationMismatch {
+        /// The name of the migration.
+        migration: String,
+        /// The key, as text.
+        key: String,
+        /// How it differs.
+        mismatch: Mismatch,
     },
 }
 
@@ -60,6 +71,21 @@ impl StoreEvent {
                 format!("Store {store} is trusted again"),
                 "It answered several times in a row.".to_owned(),
             ),
+            Self::MigrationMismatch {
+                migration,
+                key,
+                mismatch,
+            } => (
+                RuleKind::MigrationMismatch,
+                NotificationSeverity::Error,
+                migration.clone(),
+                format!("The migration {migration} goes back: stores differ"),
+                format!(
+                    "'{key}' differs ({}) in the new store. Everyone reads the old one again; the migration \
+                     can be started anew.",
+                    mismatch.name()
+                ),
+            ),
         };
         let message = NotificationMessage::new(severity, title, body);
         Notice {
@@ -70,7 +96,7 @@ impl StoreEvent {
     }
 }
 
-/// Tells of every event until the chain is gone.
+/// Tells of every event until the chain or migration is gone.
 pub async fn notify_of(mut events: broadcast::Receiver<StoreEvent>, notifier: Notifier) {
     loop {
         match events.recv().await {
@@ -81,7 +107,7 @@ pub async fn notify_of(mut events: broadcast::Receiver<StoreEvent>, notifier: No
     }
 }
 
-/// Where a chain says what happens.
+/// Where a chain or migration says what happens.
 #[derive(Debug)]
 pub(crate) struct Events(broadcast::Sender<StoreEvent>);
 

@@ -16,6 +16,7 @@ use crate::adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
 };
 use crate::error::{Applied, StoreError};
+use crate::events::StoreEvent;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -144,6 +145,11 @@ impl MigratingStore {
                 inner.tallies.compared(mismatch);
                 if let Some(mismatch) = mismatch {
                     let (kind, key) = (mismatch.name(), show(&key));
+                    inner.events.say(StoreEvent::MigrationMismatch {
+                        migration: inner.config.name.clone(),
+                        key: key.clone(),
+                        mismatch,
+                    });
                     inner.step_back(format!("'{key}' differs ({kind}) in the new store"));
                 }
             }

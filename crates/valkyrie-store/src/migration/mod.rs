@@ -25,9 +25,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 use crate::error::StoreError;
+use crate::events::{Events, StoreEvent};
 use crate::store::Store;
 use behind::Behind;
 use content::Pair;
@@ -126,6 +128,7 @@ struct Inner {
     views: Views,
     behind: Behind,
     tallies: Tallies,
+    events: Events,
     /// Whether both stores keep token buckets as keys.
     has_bucket_keys: OnceLock<bool>,
 }
@@ -202,6 +205,13 @@ impl MigratingStore {
         }
     }
 
+    /// What this process finds from now on: [`StoreEvent::MigrationMismatch`] for each compared key that
+    /// differs. Who is slow loses the oldest of 256 events.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<StoreEvent> {
+        self.inner.events.listen()
+    }
+
     /// How far it is, as this process saw it last.
     #[must_use]
     pub fn state(&self) -> MigrationState {
@@ -252,6 +262,7 @@ impl Inner {
             views: Views::new(config.fresh),
             behind: Behind::new(config.behind_max),
             tallies: Tallies::default(),
+            events: Events::default(),
             has_bucket_keys: OnceLock::new(),
             config,
         }))

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use valkyrie_store::{
     Condition, Flavor, Increment, Leased, Lifetime, Limit, MemoryStore, MigratingStore,
     MigrationConfig, MigrationPace, MigrationProgress, Phase, RedisConfig, RedisStore, Store,
-    StoreAdapter, StoreError,
+    StoreAdapter, StoreError, StoreEvent,
 };
 
 use crate::server::Server;
@@ -287,6 +287,7 @@ async fn planted_fault_rolls_back_by_itself() {
         .migrate(Phase::ReadNew, &PACE, |_| {})
         .await
         .unwrap();
+    let mut events = store.events();
     new.set("key:7", "broken", None).await.unwrap();
     let reader = {
         let store = store.clone();
@@ -306,6 +307,12 @@ async fn planted_fault_rolls_back_by_itself() {
     assert_eq!(state.phase, Phase::RolledBack);
     assert_eq!(state.cause, "'key:7' differs (value) in the new store");
     assert!(store.report().mismatched > 0);
+    let event = events.try_recv().unwrap();
+    assert!(
+        matches!(&event, StoreEvent::MigrationMismatch { key, .. } if key == "key:7"),
+        "{event:?}"
+    );
+    assert_eq!(event.notice().kind.name(), "migration_mismatch");
     ensure_holds(&old, &load.end().await).await;
     // From there it goes well another time.
     let report = coordinator
