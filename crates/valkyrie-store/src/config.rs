@@ -4,13 +4,16 @@ mod notifications;
 mod opentelemetry;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use telemetry::otlp::OpenTelemetryConfig;
 
+use crate::credentials::{
+    CredentialError, Environment, Secret, SecretSource, SourceSection, is_sealed, password_purpose,
+};
 use crate::error::StoreError;
 use crate::hybrid::{HybridConfig, HybridStore};
 use crate::memory::MemoryStore;
@@ -21,9 +24,10 @@ pub use notifications::NotificationsConfig;
 
 /// Which stores there are, in which order they are asked, and how they are reached.
 ///
-/// The file is YAML; unknown keys are errors. A password never stands in it: it comes from the
-/// environment (`VALKYRIE_REDIS_PASSWORD`, `VALKYRIE_VALKEY_PASSWORD`, `VALKYRIE_YGGDRASIL_PASSWORD`)
-/// or is set by [`set_password`](Self::set_password).
+/// The file is YAML; unknown keys are errors. A password never stands in it as it is. It is the first
+/// there is of: what [`set_password`](Self::set_password) was given, the environment variable
+/// `VALKYRIE_REDIS_PASSWORD` (or `_VALKEY_`, `_YGGDRASIL_`), and what `password_from` names or
+/// `password_encrypted` holds for the store.
 ///
 /// ```
 /// use valkyrie_store::StoreConfig;
@@ -41,7 +45,8 @@ pub use notifications::NotificationsConfig;
 pub struct StoreConfig {
     chain: Vec<Kind>,
     servers: BTreeMap<Kind, ServerSection>,
-    passwords: BTreeMap<Kind, Password>,
+    passwords: BTreeMap<Kind, SecretString>,
+    environment: Environment,
     tls: BTreeMap<Kind, TlsConfig>,
     hybrid: HybridConfig,
     opentelemetry: OpenTelemetryConfig,
@@ -59,8 +64,6 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Redis, Self::Valkey, Self::Yggdrasil, Self::Memory];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
@@ -71,13 +74,17 @@ impl Kind {
     }
 }
 
-#[derive(Clone)]
-struct Password(String);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
+/// Where the password of a store comes from.
+#[derive(Debug, Clone)]
+pub struct CredentialStatus {
+    /// The store's name.
+    pub store: &'static str,
+    /// Its user; `None` is the default user.
+    pub username: Option<String>,
+    /// Who or what has the password; `None` where there is none.
+    pub origin: Option<String>,
+    /// Why it cannot be had, with the field that it stands in.
+    pub error: Option<StoreError>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +124,7 @@ struct ServerSection {
     /// Only there to be refused with the right words.
     password: Option<serde::de::IgnoredAny>,
     password_encrypted: Option<String>,
+    password_from: Option<SourceSection>,
     #[serde(default = "pool_size")]
     pool_size: usize,
     #[serde(default = "max_retries")]
@@ -160,7 +168,7 @@ impl StoreConfig {
         Self::from_text(&text).map_err(|error| named(error.to_string()))
     }
 
-    /// Reads the text of a file.
+    /// Reads the text of a file. Passwords are looked for when stores are made.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
@@ -210,22 +218,16 @@ impl StoreConfig {
             limits_open,
             ..HybridConfig::default()
         };
-        let mut config = Self {
+        Ok(Self {
             chain,
             servers,
             passwords: BTreeMap::new(),
+            environment: Environment::process(),
             tls: BTreeMap::new(),
             hybrid,
             opentelemetry,
             notifications,
-        };
-        for kind in Kind::ALL {
-            let name = format!("VALKYRIE_{}_PASSWORD", kind.name().to_ascii_uppercase());
-            if let Ok(password) = std::env::var(name) {
-                config.passwords.insert(kind, Password(password));
-            }
-        }
-        Ok(config)
+        })
     }
 
     /// The names of the stores in the order in which they are asked.
@@ -252,8 +254,37 @@ impl StoreConfig {
     /// [`Config`](StoreError::Config) where there is no such store.
     pub fn set_password(&mut self, store: &str, password: impl Into<String>) -> Result<()> {
         let kind = self.kind(store)?;
-        self.passwords.insert(kind, Password(password.into()));
+        let password: String = password.into();
+        self.passwords.insert(kind, password.into());
         Ok(())
+    }
+
+    /// Sets which variables secrets are looked up in. Default: those of the process.
+    pub fn set_environment(&mut self, environment: Environment) {
+        self.environment = environment;
+    }
+
+    /// Looks for all passwords and says where each comes from, in the order of the names of stores.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<CredentialStatus> {
+        let status = |(kind, section): (&Kind, &ServerSection)| {
+            let secret = self.secret(*kind, section);
+            let (origin, error) = match (self.passwords.contains_key(kind), secret) {
+                (true, _) => (Some("the program".to_owned()), None),
+                (false, None) => (None, None),
+                (false, Some((field, secret))) => {
+                    let error = secret.read().err().map(|error| in_field(&field, &error));
+                    (Some(secret.source().to_string()), error)
+                }
+            };
+            CredentialStatus {
+                store: kind.name(),
+                username: section.username.clone(),
+                origin,
+                error,
+            }
+        };
+        self.servers.iter().map(status).collect()
     }
 
     /// Sets whom a store with `tls: true` trusts, and who this side is there. Default: the authorities
@@ -267,6 +298,19 @@ impl StoreConfig {
         Ok(())
     }
 
+    /// One of the servers of the file, without a chain around it. It connects when it is first asked.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where there is no such server, its URL is none or its password
+    /// cannot be had.
+    pub fn server(&self, store: &str) -> Result<RedisStore> {
+        let kind = self.kind(store)?;
+        match self.store(kind)? {
+            Store::Redis(server) => Ok(server),
+            _ => Err(wrong(format!("store.{store} is no server"))),
+        }
+    }
+
     fn kind(&self, store: &str) -> Result<Kind> {
         let found = self.servers.keys().find(|kind| kind.name() == store);
         found
@@ -274,16 +318,45 @@ impl StoreConfig {
             .ok_or_else(|| wrong(format!("there is no store.{store}")))
     }
 
+    /// The password that the environment or the file has for a store, with the field it stands in.
+    fn secret(&self, kind: Kind, section: &ServerSection) -> Option<(String, Secret)> {
+        let name = kind.name();
+        let variable = format!("VALKYRIE_{}_PASSWORD", name.to_ascii_uppercase());
+        let (field, source) = if self.environment.variable(&variable).is_some() {
+            (variable.clone(), SecretSource::Env(variable))
+        } else if let Some(from) = &section.password_from {
+            (format!("store.{name}.password_from"), from.source()?)
+        } else {
+            let armored = section.password_encrypted.clone();
+            let source = SecretSource::Age {
+                purpose: password_purpose(name),
+                armored: armored.filter(|text| !text.is_empty())?,
+            };
+            (format!("store.{name}.password_encrypted"), source)
+        };
+        Some((field, Secret::new(source, self.environment.clone())))
+    }
+
     fn store(&self, kind: Kind) -> Result<Store> {
         let Some(section) = self.servers.get(&kind) else {
             return Ok(MemoryStore::new().into());
         };
+        let (password, password_from) =
+            match (self.passwords.get(&kind), self.secret(kind, section)) {
+                (Some(password), _) => (Some(password.clone()), None),
+                (None, None) => (None, None),
+                (None, Some((field, secret))) => {
+                    let password = secret.read().map_err(|error| in_field(&field, &error))?;
+                    (Some(password), Some(secret))
+                }
+            };
         let timeout = Duration::from_millis(section.timeout_ms);
         let config = RedisConfig {
             name: kind.name().to_owned(),
             url: section.url.clone(),
             username: section.username.clone(),
-            password: self.passwords.get(&kind).map(|password| password.0.clone()),
+            password,
+            password_from,
             topology: match section.cluster_mode {
                 true => Topology::Cluster,
                 false => Topology::Single,
@@ -306,24 +379,38 @@ impl StoreConfig {
     }
 }
 
+fn in_field(field: &str, error: &CredentialError) -> StoreError {
+    wrong(format!("{field}: {error}"))
+}
+
 fn check(kind: Kind, section: &ServerSection) -> Result<()> {
     let name = kind.name();
     let upper = name.to_ascii_uppercase();
     if section.password.is_some() {
         return Err(wrong(format!(
-            "store.{name}.password: a password does not belong into a file; set VALKYRIE_{upper}_PASSWORD, or \
-             StoreConfig::set_password"
+            "store.{name}.password: a password does not belong into a file; set VALKYRIE_{upper}_PASSWORD, \
+             password_from, password_encrypted or StoreConfig::set_password"
         )));
     }
-    if section
-        .password_encrypted
-        .as_ref()
-        .is_some_and(|text| !text.is_empty())
-    {
-        return Err(wrong(format!(
-            "store.{name}.password_encrypted: encrypted passwords cannot be read yet; leave it empty and set \
-             VALKYRIE_{upper}_PASSWORD, or StoreConfig::set_password"
-        )));
+    let encrypted = section.password_encrypted.as_deref().unwrap_or_default();
+    if !encrypted.is_empty() && !is_sealed(encrypted) {
+        let error = in_field(
+            &format!("store.{name}.password_encrypted"),
+            &CredentialError::NotSealed,
+        );
+        return Err(error);
+    }
+    if let Some(from) = &section.password_from {
+        if from.source().is_none() {
+            return Err(wrong(format!(
+                "store.{name}.password_from is one of {{env: NAME}}, {{file: PATH}} and {{systemd: NAME}}"
+            )));
+        }
+        if !encrypted.is_empty() {
+            return Err(wrong(format!(
+                "store.{name} has password_from and password_encrypted; leave one of them out"
+            )));
+        }
     }
     if section.timeout_ms == 0 {
         return Err(wrong(format!(

@@ -204,6 +204,11 @@ impl HybridStore {
         self.0.chain.iter().map(status).collect()
     }
 
+    /// The stores, in the order of the chain.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &Store> {
+        self.0.chain.iter().map(|backend| &backend.store)
+    }
+
     /// Operations that another store than the first did.
     #[must_use]
     pub fn fell_back(&self) -> u64 {

@@ -24,6 +24,7 @@
 mod adapter;
 mod breaker;
 mod config;
+pub mod credentials;
 mod error;
 mod events;
 mod forward;
@@ -39,7 +40,7 @@ pub use adapter::{
     USUAL_LIMIT, Value, Written,
 };
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
-pub use config::{NotificationsConfig, StoreConfig};
+pub use config::{CredentialStatus, NotificationsConfig, StoreConfig};
 pub use error::{Applied, StoreError};
 pub use events::{StoreEvent, notify_of};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
@@ -49,6 +50,7 @@ pub use migration::{
     MigrationReport, MigrationState, MigrationStatus, Mismatch, Phase,
 };
 pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
+pub use secrecy::SecretString;
 pub use spans::Parent;
 pub use store::Store;
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};

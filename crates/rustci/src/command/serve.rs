@@ -1,8 +1,6 @@
 //! `rustci serve`.
 
-use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,11 +10,13 @@ use rustci_server::token::TOKEN_FILE;
 use rustci_server::{ApiLimit, SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;
 use telemetry::logging::{LogFormat, init};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use valkyrie::Endpoint;
+use valkyrie_store::credentials::{Environment, Secret, SecretSource};
 use valkyrie_store::{
     HybridConfig, HybridStore, MemoryStore, MigratingStore, MigrationConfig, RedisConfig,
-    RedisStore, Store, StoreError, notify_of,
+    RedisStore, SecretString, Store, StoreError, notify_of,
 };
 
 use super::notify;
@@ -64,14 +64,52 @@ pub(crate) async fn serve(args: &ServeArgs, out: &mut Output) -> Result<Exit, Fa
             tokio::spawn(notify_of(limit.store.events(), manager.notifier()));
         }
     }
+    let reload = args.limits.store_password_file.as_ref();
+    let reload = reload
+        .and(config.api_limit.clone())
+        .map(|limit| limit.store);
+    let mut hangup = reload.is_some().then(hangups).transpose()?;
     let server = Server::start(config).map_err(not_started)?;
     announce(&server, &data, args, out)?;
-    signals.next().await;
+    while let Next::Reload = next(&mut signals, hangup.as_mut()).await {
+        if let Some(store) = &reload {
+            reload_credentials(store).await;
+        }
+    }
     server.shutdown();
     if let Some(manager) = manager {
         manager.close(FAREWELL).await;
     }
     Ok(Exit::Success)
+}
+
+/// What a signal asks for.
+enum Next {
+    Reload,
+    End,
+}
+
+/// The signal that asks to read the password of the stores again. It ends a server that has none.
+fn hangups() -> Result<Signal, Failure> {
+    signal(SignalKind::hangup()).map_err(Failure::io("listen for signals"))
+}
+
+async fn next(signals: &mut Signals, hangup: Option<&mut Signal>) -> Next {
+    let Some(hangup) = hangup else {
+        signals.next().await;
+        return Next::End;
+    };
+    tokio::select! {
+        () = signals.next() => Next::End,
+        _ = hangup.recv() => Next::Reload,
+    }
+}
+
+async fn reload_credentials(store: &HybridStore) {
+    match store.reload_credentials().await {
+        Ok(stores) => tracing::info!(?stores, "passwords of stores are read again"),
+        Err(error) => tracing::error!(%error, "passwords of stores stay as they are"),
+    }
 }
 
 fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
@@ -116,8 +154,8 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
         message: format!("--store {error}"),
         hint: "write redis://HOST:PORT, valkey://HOST:PORT or yggdrasil://HOST:PORT".to_owned(),
     };
-    let file = args.store_password_file.as_deref();
-    let password = file.map(password).transpose()?;
+    let password_from = args.store_password_file.as_deref().map(password_file);
+    let password = password_from.as_ref().map(password).transpose()?;
     let store = |url: &String, number: usize| {
         let kind = url.split("://").next().unwrap_or_default();
         let config = RedisConfig {
@@ -126,6 +164,7 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
             url: url.clone(),
             username: args.store_user.clone(),
             password: password.clone(),
+            password_from: password_from.clone(),
             // Nobody waits longer for an answer of the API because of its limit.
             connect_timeout: STORE_PATIENCE,
             timeout: STORE_PATIENCE,
@@ -154,21 +193,16 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
 }
 
 /// The password in a file that nobody else can read.
-pub(crate) fn password(path: &Path) -> Result<String, Failure> {
-    let wrong = |why: String| Failure::Usage {
-        message: format!("{}: {why}", path.display()),
+pub(crate) fn password_file(path: &Path) -> Secret {
+    Secret::new(SecretSource::File(path.to_owned()), Environment::process())
+}
+
+/// Reads a password.
+pub(crate) fn password(secret: &Secret) -> Result<SecretString, Failure> {
+    secret.read().map_err(|error| Failure::Usage {
+        message: error.to_string(),
         hint: "write the password into a file with mode 600".to_owned(),
-    };
-    let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(wrong(format!("others can read it (mode {mode:o})")));
-    }
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    match text.trim_end() {
-        "" => Err(wrong("there is no password in it".to_owned())),
-        password => Ok(password.to_owned()),
-    }
+    })
 }
 
 fn endpoints(args: &ServeArgs, data: &Path) -> Result<Vec<Endpoint>, Failure> {

@@ -8,7 +8,7 @@ use valkyrie_store::{
     MigrationReport, MigrationStatus, Phase, RedisConfig, RedisStore, StoreError,
 };
 
-use super::serve::password;
+use super::serve::{password, password_file};
 use crate::args::{MigrateArgs, PairArgs, StoreCommand, StoreToolArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -222,14 +222,15 @@ fn status_text(status: &MigrationStatus, look: Look) -> String {
 
 /// Takes part in the move.
 async fn open(pair: &PairArgs, lease_max: Duration) -> Result<MigratingStore, Failure> {
-    let file = pair.password_file.as_deref();
-    let password = file.map(password).transpose()?;
+    let password_from = pair.password_file.as_deref().map(password_file);
+    let password = password_from.as_ref().map(password).transpose()?;
     let store = |name: &str, url: &String| {
         RedisStore::new(&RedisConfig {
             name: name.to_owned(),
             url: url.clone(),
             username: pair.user.clone(),
             password: password.clone(),
+            password_from: password_from.clone(),
             connections: 4,
             connect_timeout: PATIENCE,
             timeout: PATIENCE,

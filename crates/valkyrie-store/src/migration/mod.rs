@@ -30,6 +30,7 @@ use tokio::task::AbortHandle;
 
 use crate::error::StoreError;
 use crate::events::{Events, StoreEvent};
+use crate::redis::RedisStore;
 use crate::store::Store;
 use behind::Behind;
 use content::Pair;
@@ -235,6 +236,12 @@ impl MigratingStore {
             task.abort();
         }
         self.inner.leave().await;
+    }
+
+    /// The servers behind both stores.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &RedisStore> {
+        let Inner { old, new, .. } = &*self.inner;
+        [old, new].into_iter().filter_map(Plain::server)
     }
 
     /// What this process is called among those that take part.

@@ -38,6 +38,14 @@ macro_rules! each {
 }
 
 impl Plain {
+    /// The server behind it, if there is one.
+    pub(super) const fn server(&self) -> Option<&RedisStore> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store),
+        }
+    }
+
     /// Whether token buckets are keys among others there.
     pub(super) async fn has_bucket_keys(&self) -> Result<bool, StoreError> {
         match self {

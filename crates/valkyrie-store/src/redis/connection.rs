@@ -3,7 +3,9 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
+};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, Value,
 };
@@ -52,6 +54,19 @@ impl Connection {
                 let routing = RoutingInfo::SingleNode(node);
                 let value = connection.route_command(command.clone(), routing).await?;
                 Ok(redis::from_redis_value(value)?)
+            }
+        }
+    }
+
+    /// Has every server do it.
+    pub(super) async fn all(&mut self, command: &Cmd) -> Result<(), RedisError> {
+        match self {
+            Self::Single(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => {
+                let all = MultipleNodeRoutingInfo::AllNodes;
+                let routing = RoutingInfo::MultiNode((all, Some(ResponsePolicy::AllSucceeded)));
+                connection.route_command(command.clone(), routing).await?;
+                Ok(())
             }
         }
     }

@@ -4,24 +4,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::connection::{Connection, Maker};
+use super::login::{Login, is_login_refused};
 use super::{Flavor, RedisConfig, RedisStore};
 use crate::error::{Applied, StoreError};
 
 /// Operations go over one connection after the other; each carries many at once.
 pub(super) struct Links {
-    maker: Maker,
+    pub(super) login: Login,
     connect_timeout: Duration,
+    timeout: Duration,
     slots: Vec<Slot>,
     next: AtomicUsize,
+    made: AtomicUsize,
     retries: u32,
     budget: Budget,
 }
 
 #[derive(Default)]
-struct Slot(Mutex<Option<Link>>);
+struct Slot(Mutex<Option<Kept>>);
+
+/// A connection that is there for everybody, and what tells when nobody has it any more.
+pub(super) struct Kept {
+    link: Link,
+    unused: mpsc::Receiver<()>,
+}
 
 /// A connection, and what is at its other end.
 #[derive(Clone)]
@@ -29,17 +38,21 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) flavor: Flavor,
     slot: usize,
-    /// Which of the connections of its slot it is.
+    /// Which of all connections it is.
     number: usize,
+    /// Goes with the last clone.
+    _used: mpsc::Sender<()>,
 }
 
 impl Links {
-    pub(super) fn new(maker: Maker, config: &RedisConfig) -> Self {
+    pub(super) fn new(login: Login, config: &RedisConfig) -> Self {
         Self {
-            maker,
+            login,
             connect_timeout: config.connect_timeout,
+            timeout: config.timeout,
             slots: (0..config.connections).map(|_| Slot::default()).collect(),
             next: AtomicUsize::new(0),
+            made: AtomicUsize::new(0),
             retries: config.retries.min(10),
             budget: Budget::default(),
         }
@@ -68,20 +81,31 @@ impl Links {
         };
         // Whoever comes while a connection is made waits for it.
         let mut slot = slot.0.lock().await;
-        if let Some(link) = &*slot {
-            return Ok(link.clone());
+        if let Some(kept) = &*slot {
+            return Ok(kept.link.clone());
         }
-        let connect = self.connect(index, turn);
-        let link = match tokio::time::timeout(2 * self.connect_timeout, connect).await {
-            Ok(link) => link?,
-            Err(_) => return Err((ErrorKind::Client, "no connection in time").into()),
+        let maker = self.login.maker();
+        let kept = match self.connect(&maker, index).await {
+            Err(error) if is_login_refused(&error) && self.login.read_again(&maker).await => {
+                self.connect(&self.login.maker(), index).await?
+            }
+            done => done?,
         };
-        *slot = Some(link.clone());
+        let link = kept.link.clone();
+        *slot = Some(kept);
         Ok(link)
     }
 
-    async fn connect(&self, slot: usize, number: usize) -> Result<Link, RedisError> {
-        let mut connection = self.maker.connect().await?;
+    async fn connect(&self, maker: &Maker, slot: usize) -> Result<Kept, RedisError> {
+        let made = self.connect_patiently(maker, slot);
+        match tokio::time::timeout(2 * self.connect_timeout, made).await {
+            Ok(made) => made,
+            Err(_) => Err((ErrorKind::Client, "no connection in time").into()),
+        }
+    }
+
+    async fn connect_patiently(&self, maker: &Maker, slot: usize) -> Result<Kept, RedisError> {
+        let mut connection = maker.connect().await?;
         let mut info = redis::cmd("INFO");
         info.arg("server");
         let info: String = connection.any(&info).await?;
@@ -91,19 +115,55 @@ impl Links {
             () if says("valkey_version:") || says("server_name:valkey") => Flavor::Valkey,
             () => Flavor::Redis,
         };
-        Ok(Link {
+        let (used, unused) = mpsc::channel(1);
+        let link = Link {
             connection,
             flavor,
             slot,
-            number,
-        })
+            number: self.made.fetch_add(1, Ordering::Relaxed),
+            _used: used,
+        };
+        Ok(Kept { link, unused })
+    }
+
+    /// As many connections as are in use, and at least one, with another login.
+    pub(super) async fn connect_all(&self, maker: &Maker) -> Result<Vec<Kept>, RedisError> {
+        let mut made = vec![self.connect(maker, 0).await?];
+        for (index, slot) in self.slots.iter().enumerate().skip(1) {
+            if slot.0.lock().await.is_some() {
+                made.push(self.connect(maker, index).await?);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Puts these in the place of all connections, and waits until the operations on the old ones have
+    /// their answers, as long as answers may take.
+    pub(super) async fn replace(&self, made: Vec<Kept>) {
+        let mut made = made.into_iter().peekable();
+        let mut old = Vec::new();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let next = made.next_if(|kept| kept.link.slot == index);
+            let mut slot = slot.0.lock().await;
+            // One that came meanwhile has the old login, too.
+            old.extend(std::mem::replace(&mut *slot, next));
+        }
+        let drained = async {
+            for Kept { link, mut unused } in old {
+                drop(link);
+                unused.recv().await;
+            }
+        };
+        // What takes longer has failed by then.
+        let _ = tokio::time::timeout(self.timeout, drained).await;
     }
 
     /// Forgets a connection that broke, unless another has taken its place.
     async fn broke(&self, link: &Link) {
         if let Some(slot) = self.slots.get(link.slot) {
             let mut slot = slot.0.lock().await;
-            if slot.as_ref().is_some_and(|now| now.number == link.number) {
+            let is_it = |kept: &Kept| kept.link.number == link.number;
+            if slot.as_ref().is_some_and(is_it) {
                 *slot = None;
             }
         }
@@ -156,7 +216,12 @@ impl RedisStore {
     /// A connection; one is made where there is none.
     pub(super) async fn link(&self) -> Result<Link, StoreError> {
         let link = self.0.links.link().await;
-        link.map_err(|error| match error.kind() {
+        link.map_err(|error| self.not_connected(&error))
+    }
+
+    /// What it means that there is no connection.
+    pub(super) fn not_connected(&self, error: &RedisError) -> StoreError {
+        match error.kind() {
             // Asking again with the same password would not help.
             ErrorKind::AuthenticationFailed | ErrorKind::Server(_) | ErrorKind::Extension => {
                 StoreError::Unavailable {
@@ -164,17 +229,17 @@ impl RedisStore {
                     cause: format!(
                         "{} refuses the connection: {}",
                         self.0.address,
-                        words(&error)
+                        words(error)
                     ),
                     applied: Applied::No,
                 }
             }
             _ => StoreError::Unavailable {
                 store: self.0.name.clone(),
-                cause: format!("{} cannot be reached: {}", self.0.address, words(&error)),
+                cause: format!("{} cannot be reached: {}", self.0.address, words(error)),
                 applied: Applied::No,
             },
-        })
+        }
     }
 
     /// What a command or script answered, or what its failure means.
@@ -202,7 +267,11 @@ impl RedisStore {
                     | ServerErrorKind::TryAgain
             )
         );
-        if refused_at_once {
+        let needs_login = is_login_refused(&error);
+        if needs_login {
+            self.0.links.broke(link).await;
+        }
+        if refused_at_once || needs_login {
             let applied = Applied::No;
             return Err(StoreError::Unavailable {
                 store,

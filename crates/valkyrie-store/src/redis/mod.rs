@@ -2,7 +2,9 @@
 
 mod connection;
 mod link;
+mod login;
 mod ops;
+mod password;
 mod scripts;
 
 use std::fmt;
@@ -15,12 +17,15 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo,
     TlsCertificates,
 };
+use secrecy::{ExposeSecret, SecretString};
 use yggdrasil::Limit;
 
 use crate::adapter::USUAL_LIMIT;
+use crate::credentials::Secret;
 use crate::error::StoreError;
 use connection::Maker;
 use link::Links;
+use login::Login;
 
 /// How a server is reached.
 #[derive(Clone)]
@@ -32,7 +37,11 @@ pub struct RedisConfig {
     /// The user; without one it is the default user.
     pub username: Option<String>,
     /// The password.
-    pub password: Option<String>,
+    pub password: Option<SecretString>,
+    /// Where the password is read again when the server refuses it or
+    /// [`reload_credentials`](RedisStore::reload_credentials) asks, and in the beginning where
+    /// `password` is `None`.
+    pub password_from: Option<Secret>,
     /// One server, or a cluster that the server of the URL belongs to. Default: one.
     pub topology: Topology,
     /// How TLS is spoken. Default: not at all.
@@ -58,6 +67,7 @@ impl Default for RedisConfig {
             url: "redis://127.0.0.1:6379".to_owned(),
             username: None,
             password: None,
+            password_from: None,
             topology: Topology::Single,
             tls: None,
             connections: 2,
@@ -152,19 +162,19 @@ impl RedisStore {
     /// A store that connects when it is first asked for something.
     ///
     /// # Errors
-    /// [`Config`](StoreError::Config) where the URL is none.
+    /// [`Config`](StoreError::Config) where the URL is none, or the password cannot be read.
     pub fn new(config: &RedisConfig) -> Result<Self, StoreError> {
         let wrong = |cause: String| StoreError::Config(format!("{}: {cause}", config.name));
         if !(1..=64).contains(&config.connections) {
             let count = config.connections;
             return Err(wrong(format!("{count} connections; set 1 to 64")));
         }
-        let info = connection_info(config).map_err(wrong)?;
-        let maker = maker(config, &info).map_err(|error| wrong(error.to_string()))?;
+        let login = Login::new(config.clone()).map_err(wrong)?;
+        let info = connection_info(config, None, None).map_err(wrong)?;
         Ok(Self(Arc::new(Inner {
             name: config.name.clone(),
             address: info.addr().to_string(),
-            links: Links::new(maker, config),
+            links: Links::new(login, config),
             usual_limit: config.usual_limit,
         })))
     }
@@ -201,7 +211,11 @@ fn maker(config: &RedisConfig, info: &ConnectionInfo) -> Result<Maker, redis::Re
     Ok(Maker::Single(client, settings))
 }
 
-fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, String> {
+fn connection_info(
+    config: &RedisConfig,
+    username: Option<&str>,
+    password: Option<&SecretString>,
+) -> Result<ConnectionInfo, String> {
     let (scheme, rest) = config
         .url
         .split_once("://")
@@ -230,11 +244,11 @@ fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, String> {
         .into_connection_info()
         .map_err(|error| error.to_string())?;
     let mut settings = info.redis_settings().clone();
-    if let Some(username) = &config.username {
+    if let Some(username) = username {
         settings = settings.set_username(username);
     }
-    if let Some(password) = &config.password {
-        settings = settings.set_password(password);
+    if let Some(password) = password {
+        settings = settings.set_password(password.expose_secret());
     }
     // Without it, answers wait for each other (redis-rs/redis-rs#2195).
     let tcp = TcpSettings::default().set_nodelay(true);

@@ -1,11 +1,13 @@
 //! Clusters of three servers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use valkyrie_store::credentials::{Environment, Secret, SecretSource};
 use valkyrie_store::{Flavor, RedisConfig, RedisStore, StoreAdapter, TlsConfig, Topology};
 
 use crate::conformance::conform;
@@ -212,7 +214,7 @@ impl Cluster {
         };
         if self.access == Access::Users {
             config.username = Some("app".to_owned());
-            config.password = Some("secret".to_owned());
+            config.password = Some("secret".into());
             config.tls = Some(TlsConfig {
                 authorities: Some(read("ca.pem")),
                 identity: Some((read("client.pem"), read("client.key"))),
@@ -245,6 +247,7 @@ async fn valkey_cluster_with_tls_and_users_conforms() {
     let store = RedisStore::new(&cluster.config()).unwrap();
     assert_eq!(store.flavor().await.unwrap(), Flavor::Valkey);
     conform(&store).await;
+    ensure_login_changes(&cluster, &store).await;
     // Every part of who one is counts.
     let good = cluster.config();
     let without_tls = RedisConfig {
@@ -266,7 +269,7 @@ async fn valkey_cluster_with_tls_and_users_conforms() {
         ..good.clone()
     };
     let wrong_password = RedisConfig {
-        password: Some("wrong".to_owned()),
+        password: Some("wrong".into()),
         ..good
     };
     for config in [
@@ -321,4 +324,61 @@ async fn yggdrasil_cluster_conforms() {
     }
     assert_eq!(store.flavor().await.unwrap(), Flavor::Yggdrasil);
     conform(&store).await;
+}
+
+/// Passwords change at every node, and are read again when a cluster refuses them.
+async fn ensure_login_changes(cluster: &Cluster, store: &RedisStore) {
+    for port in &cluster.ports {
+        let user = "ACL SETUSER other on >second allkeys allchannels allcommands";
+        let port = port.to_string();
+        let words: Vec<&str> = ["-p", &port].into_iter().chain(user.split(' ')).collect();
+        assert!(cluster.cli(&words).starts_with("OK"));
+    }
+    let wrong = store.set_credentials(Some("other"), "third".into()).await;
+    assert!(wrong.unwrap_err().is_not_applied());
+    store.set("before", "v", None).await.unwrap();
+    store
+        .set_credentials(Some("other"), "second".into())
+        .await
+        .unwrap();
+    for number in 0..20 {
+        store
+            .set(format!("after {number}"), "v", None)
+            .await
+            .unwrap();
+    }
+    store.change_password("fourth".into()).await.unwrap();
+    for number in 0..20 {
+        store
+            .set(format!("then {number}"), "v", None)
+            .await
+            .unwrap();
+    }
+    let fourth = RedisConfig {
+        username: Some("other".to_owned()),
+        password: Some("fourth".into()),
+        ..cluster.config()
+    };
+    RedisStore::new(&fourth).unwrap().ping().await.unwrap();
+    let second = RedisConfig {
+        password: Some("second".into()),
+        ..fourth
+    };
+    assert!(RedisStore::new(&second).unwrap().ping().await.is_err());
+    let path = cluster.file("password");
+    let source = SecretSource::File(path.clone());
+    let write = |password: &str| {
+        fs::write(&path, password).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write("wrong");
+    let of_file = RedisStore::new(&RedisConfig {
+        password: None,
+        password_from: Some(Secret::new(source, Environment::process())),
+        ..cluster.config()
+    });
+    let of_file = of_file.unwrap();
+    assert!(of_file.get("before").await.unwrap_err().is_not_applied());
+    write("secret");
+    assert!(of_file.get("before").await.unwrap().is_some());
 }

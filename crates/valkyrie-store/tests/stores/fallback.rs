@@ -104,7 +104,7 @@ async fn unreachable_store_is_replaced_but_for_coordination() {
 async fn wrong_password_is_an_unreachable_store() {
     let port = free_port();
     let server = Server::start_at(Flavor::Redis, port, &["--requirepass", "right"]);
-    for password in [None, Some("wrong".to_owned())] {
+    for password in [None, Some("wrong".into())] {
         let wrong = RedisStore::new(&RedisConfig {
             password,
             ..server.config("locked")
@@ -121,7 +121,7 @@ async fn wrong_password_is_an_unreachable_store() {
         ensure_coordination_fails(&store).await;
     }
     let right = RedisStore::new(&RedisConfig {
-        password: Some("right".to_owned()),
+        password: Some("right".into()),
         ..server.config("locked")
     });
     right.unwrap().set("k", "v", None).await.unwrap();

@@ -5,10 +5,12 @@
 mod cluster;
 mod config;
 mod conformance;
+mod credentials;
 mod events;
 mod fallback;
 mod linear;
 mod migration;
 mod notifications;
 mod oracle;
+mod rotation;
 mod server;
