@@ -43,6 +43,8 @@ pub struct Caps {
     pub nanoseconds: bool,
     /// What is stored outlives this process.
     pub shared: bool,
+    /// Values are compressed or encrypted on the way, so programs that read them need the same settings.
+    pub encoded: bool,
 }
 
 /// A value with what is known of it.

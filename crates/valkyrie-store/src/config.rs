@@ -4,6 +4,7 @@ mod notifications;
 mod opentelemetry;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use telemetry::otlp::OpenTelemetryConfig;
 
+use crate::codec::{CodecConfig, Compression, Unencoded, ValueKey};
 use crate::credentials::{
     CredentialError, Environment, Secret, SecretSource, SourceSection, is_sealed, password_purpose,
 };
@@ -81,10 +83,36 @@ pub struct CredentialStatus {
     pub store: &'static str,
     /// Its user; `None` is the default user.
     pub username: Option<String>,
-    /// Who or what has the password; `None` where there is none.
-    pub origin: Option<String>,
+    /// Who or what has the password.
+    pub origin: Origin,
     /// Why it cannot be had, with the field that it stands in.
     pub error: Option<StoreError>,
+}
+
+/// Who or what has a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody: there is none.
+    Nothing,
+    /// [`StoreConfig::set_password`] was called.
+    Program,
+    /// It is looked for there.
+    Source {
+        /// The field or variable that says so.
+        field: String,
+        /// Where.
+        source: SecretSource,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no password"),
+            Self::Program => f.write_str("the program"),
+            Self::Source { source, .. } => write!(f, "{source}"),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +153,11 @@ struct ServerSection {
     password: Option<serde::de::IgnoredAny>,
     password_encrypted: Option<String>,
     password_from: Option<SourceSection>,
+    compression: Option<Compression>,
+    compress_from_bytes: Option<usize>,
+    encryption_key_from: Option<SourceSection>,
+    #[serde(default)]
+    encoding_required: bool,
     #[serde(default = "pool_size")]
     pool_size: usize,
     #[serde(default = "max_retries")]
@@ -270,11 +303,12 @@ impl StoreConfig {
         let status = |(kind, section): (&Kind, &ServerSection)| {
             let secret = self.secret(*kind, section);
             let (origin, error) = match (self.passwords.contains_key(kind), secret) {
-                (true, _) => (Some("the program".to_owned()), None),
-                (false, None) => (None, None),
+                (true, _) => (Origin::Program, None),
+                (false, None) => (Origin::Nothing, None),
                 (false, Some((field, secret))) => {
                     let error = secret.read().err().map(|error| in_field(&field, &error));
-                    (Some(secret.source().to_string()), error)
+                    let source = secret.source().clone();
+                    (Origin::Source { field, source }, error)
                 }
             };
             CredentialStatus {
@@ -337,6 +371,29 @@ impl StoreConfig {
         Some((field, Secret::new(source, self.environment.clone())))
     }
 
+    /// How the values of a store are encoded; `None` where the file says nothing of it.
+    fn codec(&self, kind: Kind, section: &ServerSection) -> Result<Option<CodecConfig>> {
+        let from = section.encryption_key_from.as_ref();
+        let from = from.and_then(SourceSection::source);
+        if section.compression.is_none() && from.is_none() && !section.encoding_required {
+            return Ok(None);
+        }
+        let mut codec = CodecConfig::default();
+        if let Some(source) = from {
+            let field = format!("store.{}.encryption_key_from", kind.name());
+            let lines = Secret::new(source, self.environment.clone()).read();
+            let lines = lines.map_err(|error| in_field(&field, &error))?;
+            codec.keys =
+                ValueKey::of_lines(&lines).map_err(|error| wrong(format!("{field}: {error}")))?;
+        }
+        codec.compression = section.compression.unwrap_or_default();
+        codec.compress_from = section.compress_from_bytes.unwrap_or(codec.compress_from);
+        if section.encoding_required {
+            codec.unencoded = Unencoded::Refuse;
+        }
+        Ok(Some(codec))
+    }
+
     fn store(&self, kind: Kind) -> Result<Store> {
         let Some(section) = self.servers.get(&kind) else {
             return Ok(MemoryStore::new().into());
@@ -368,6 +425,7 @@ impl StoreConfig {
             retries: section.max_retries,
             connect_timeout: timeout,
             timeout,
+            codec: self.codec(kind, section)?,
             ..RedisConfig::default()
         };
         RedisStore::new(&config).map(Store::from)
@@ -400,17 +458,21 @@ fn check(kind: Kind, section: &ServerSection) -> Result<()> {
         );
         return Err(error);
     }
-    if let Some(from) = &section.password_from {
-        if from.source().is_none() {
+    let sources = [
+        ("password_from", &section.password_from),
+        ("encryption_key_from", &section.encryption_key_from),
+    ];
+    for (field, from) in sources {
+        if from.as_ref().is_some_and(|from| from.source().is_none()) {
             return Err(wrong(format!(
-                "store.{name}.password_from is one of {{env: NAME}}, {{file: PATH}} and {{systemd: NAME}}"
+                "store.{name}.{field} is one of {{env: NAME}}, {{file: PATH}} and {{systemd: NAME}}"
             )));
         }
-        if !encrypted.is_empty() {
-            return Err(wrong(format!(
-                "store.{name} has password_from and password_encrypted; leave one of them out"
-            )));
-        }
+    }
+    if section.password_from.is_some() && !encrypted.is_empty() {
+        return Err(wrong(format!(
+            "store.{name} has password_from and password_encrypted; leave one of them out"
+        )));
     }
     if section.timeout_ms == 0 {
         return Err(wrong(format!(

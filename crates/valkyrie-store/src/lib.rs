@@ -23,6 +23,7 @@
 
 mod adapter;
 mod breaker;
+pub mod codec;
 mod config;
 pub mod credentials;
 mod error;
@@ -40,7 +41,7 @@ pub use adapter::{
     USUAL_LIMIT, Value, Written,
 };
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
-pub use config::{CredentialStatus, NotificationsConfig, StoreConfig};
+pub use config::{CredentialStatus, NotificationsConfig, Origin, StoreConfig};
 pub use error::{Applied, StoreError};
 pub use events::{StoreEvent, notify_of};
 pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
@@ -50,7 +51,7 @@ pub use migration::{
     MigrationReport, MigrationState, MigrationStatus, Mismatch, Phase,
 };
 pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
-pub use secrecy::SecretString;
+pub use secrecy::{ExposeSecret, SecretString};
 pub use spans::Parent;
 pub use store::Store;
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};

@@ -146,6 +146,7 @@ impl StoreAdapter for MemoryStore {
             versions: true,
             nanoseconds: true,
             shared: false,
+            encoded: false,
         }
     }
 

@@ -194,6 +194,7 @@ impl StoreAdapter for MigratingStore {
             versions: false,
             nanoseconds: old.nanoseconds && new.nanoseconds,
             shared: old.shared && new.shared,
+            encoded: old.encoded || new.encoded,
         }
     }
 

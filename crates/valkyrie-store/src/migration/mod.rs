@@ -124,6 +124,8 @@ struct Inner {
     id: String,
     old: Plain,
     new: Plain,
+    /// Both without codecs, for what is copied and compared.
+    stored: (Plain, Plain),
     config: MigrationConfig,
     registry: Registry,
     views: Views,
@@ -260,11 +262,13 @@ impl MigratingStore {
 impl Inner {
     fn new(old: Store, new: Store, config: MigrationConfig) -> Result<Arc<Self>, StoreError> {
         config.check()?;
+        let (old, new) = (Plain::try_from(old)?, Plain::try_from(new)?);
         Ok(Arc::new(Self {
             name: format!("migration of {}", config.name),
             id: new_id(),
-            old: Plain::try_from(old)?,
-            new: Plain::try_from(new)?,
+            stored: (old.as_stored(), new.as_stored()),
+            old,
+            new,
             registry: Registry::new(&config.name),
             views: Views::new(config.fresh),
             behind: Behind::new(config.behind_max),
@@ -282,11 +286,19 @@ impl Inner {
         }
     }
 
+    /// A side with values as it keeps them.
+    const fn stored(&self, side: Side) -> &Plain {
+        match side {
+            Side::Old => &self.stored.0,
+            Side::New => &self.stored.1,
+        }
+    }
+
     /// The store that counts, and the one that is kept like it.
     fn pair(&self, from: Side) -> Pair<'_> {
         Pair {
-            from: self.side(from),
-            to: self.side(from.other()),
+            from: self.stored(from),
+            to: self.stored(from.other()),
             has_bucket_keys: self.has_bucket_keys(),
         }
     }

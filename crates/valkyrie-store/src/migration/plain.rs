@@ -38,6 +38,15 @@ macro_rules! each {
 }
 
 impl Plain {
+    /// The same store with values as it keeps them. Counters are values there, too, and would be none any
+    /// more if they were encrypted.
+    pub(super) fn as_stored(&self) -> Self {
+        match self {
+            Self::Memory(store) => Self::Memory(store.clone()),
+            Self::Redis(store) => Self::Redis(store.as_stored()),
+        }
+    }
+
     /// The server behind it, if there is one.
     pub(super) const fn server(&self) -> Option<&RedisStore> {
         match self {

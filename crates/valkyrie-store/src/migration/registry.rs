@@ -59,7 +59,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 impl Inner {
     async fn state_of(&self, side: Side) -> Result<MigrationState> {
-        let store = self.side(side);
+        let store = self.stored(side);
         match store.read(&self.registry.state()).await? {
             None => Ok(MigrationState::NONE),
             Some(value) => MigrationState::decode(&value.bytes).ok_or_else(|| {
@@ -87,7 +87,7 @@ impl Inner {
     /// Goes from one state to the next; `false` where somebody else was there before.
     pub(super) async fn go(&self, from: &MigrationState, to: &MigrationState) -> Result<bool> {
         let (key, side) = (self.registry.state(), to.phase.primary());
-        let store = self.side(side);
+        let store = self.stored(side);
         let there = store.read(&key).await?;
         let known = there.as_ref().map_or(MigrationState::NONE, |value| {
             MigrationState::decode(&value.bytes).unwrap_or(MigrationState::NONE)
@@ -105,7 +105,7 @@ impl Inner {
         let done = store.write(&key, &text, unlimited, condition).await?;
         if done.is_done() {
             // For those who cannot reach the first one; the later revision counts.
-            let other = self.side(side.other());
+            let other = self.stored(side.other());
             let _ = other.write(&key, &text, unlimited, Condition::Always).await;
         }
         Ok(done.is_done())
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     async fn tell_side(&self, side: Side, id: &str, report: &MemberReport) -> Result<()> {
-        let store = self.side(side);
+        let store = self.stored(side);
         let text = serde_json::to_vec(report).unwrap_or_default();
         let lifetime = Lifetime::For(self.config.member_ttl());
         let key = self.registry.member(id);
@@ -147,7 +147,7 @@ impl Inner {
         side: Side,
         change: impl Fn(&mut Vec<String>) -> bool,
     ) -> Result<()> {
-        let (store, key) = (self.side(side), self.registry.members());
+        let (store, key) = (self.stored(side), self.registry.members());
         for _ in 0..TRIES {
             let there = store.read(&key).await?;
             let text = there
@@ -180,7 +180,7 @@ impl Inner {
 
     /// What all members say. Those that say nothing any more are forgotten.
     pub(super) async fn members(&self, side: Side) -> Result<Vec<(String, MemberReport)>> {
-        let store = self.side(side);
+        let store = self.stored(side);
         let there = store.read(&self.registry.members()).await?;
         let text = there
             .as_ref()
@@ -211,7 +211,7 @@ impl Inner {
         let key = self.registry.member(&self.id);
         for side in [Side::Old, Side::New] {
             // It ends by itself otherwise.
-            let _ = self.side(side).remove(&key, Condition::Always).await;
+            let _ = self.stored(side).remove(&key, Condition::Always).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Redis, Valkey and Yggdrasil over the network.
 
 mod connection;
+mod encoded;
 mod link;
 mod login;
 mod ops;
@@ -21,6 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use yggdrasil::Limit;
 
 use crate::adapter::USUAL_LIMIT;
+use crate::codec::{Codec, CodecConfig};
 use crate::credentials::Secret;
 use crate::error::StoreError;
 use connection::Maker;
@@ -56,6 +58,9 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// Time for an answer. Default: 1 s.
     pub timeout: Duration,
+    /// How values are compressed and encrypted. Default: not at all, and encoded ones are given as
+    /// they are.
+    pub codec: Option<CodecConfig>,
     /// The limit of [`try_consume`](crate::StoreAdapter::try_consume).
     pub usual_limit: Limit,
 }
@@ -74,6 +79,7 @@ impl Default for RedisConfig {
             retries: 0,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
+            codec: None,
             usual_limit: USUAL_LIMIT,
         }
     }
@@ -140,7 +146,7 @@ pub enum Flavor {
 
 /// A store over the network. Clones share its connections.
 #[derive(Clone)]
-pub struct RedisStore(Arc<Inner>);
+pub struct RedisStore(Arc<Inner>, Option<Arc<Codec>>);
 
 struct Inner {
     name: String,
@@ -171,12 +177,20 @@ impl RedisStore {
         }
         let login = Login::new(config.clone()).map_err(wrong)?;
         let info = connection_info(config, None, None).map_err(wrong)?;
-        Ok(Self(Arc::new(Inner {
+        let codec = config.codec.clone().map(Codec::new).transpose();
+        let codec = codec.map_err(|error| wrong(error.to_string()))?;
+        let inner = Arc::new(Inner {
             name: config.name.clone(),
             address: info.addr().to_string(),
             links: Links::new(login, config),
             usual_limit: config.usual_limit,
-        })))
+        });
+        Ok(Self(inner, codec.map(Arc::new)))
+    }
+
+    /// The same store without its codec: it gives and takes values as the server has them.
+    pub(crate) fn as_stored(&self) -> Self {
+        Self(Arc::clone(&self.0), None)
     }
 
     /// What the server says it is.

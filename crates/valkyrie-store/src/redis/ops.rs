@@ -87,6 +87,99 @@ impl RedisStore {
             _ => Written::Refused,
         })
     }
+
+    // What the server has, as it is.
+
+    pub(super) async fn read_stored(&self, key: &[u8]) -> Result<Option<Value>> {
+        let link = self.link().await?;
+        if link.flavor == Flavor::Yggdrasil {
+            return self.read_with_version(&link, key).await;
+        }
+        let bytes: Option<Vec<u8>> = self.run_on(&link, cmd("GET").arg(key)).await?;
+        Ok(bytes.map(|bytes| Value {
+            bytes: bytes.into(),
+            version: None,
+        }))
+    }
+
+    pub(super) async fn write_stored(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Lifetime,
+        condition: Condition<'_>,
+    ) -> Result<Written> {
+        let link = self.link().await?;
+        let is_own = link.flavor == Flavor::Yggdrasil;
+        let mut command = cmd("SET");
+        command.arg(key).arg(value);
+        match condition {
+            Condition::Always => {}
+            Condition::Absent => {
+                command.arg("NX");
+            }
+            Condition::Present => {
+                command.arg("XX");
+            }
+            Condition::Equals(expected) if is_own => {
+                command.arg("IFEQ").arg(expected);
+            }
+            Condition::Equals(expected) => {
+                let px = match lifetime {
+                    Lifetime::For(ttl) => ms(ttl).to_string(),
+                    _ => String::new(),
+                };
+                let mut args = vec![expected, value];
+                match lifetime {
+                    Lifetime::Unlimited => {}
+                    Lifetime::Keep => args.push(b"KEEPTTL"),
+                    Lifetime::For(_) => args.extend([&b"PX"[..], px.as_bytes()]),
+                }
+                let done: i64 = self.script(&link, &SCRIPTS.write, &[key], &args).await?;
+                return Ok(match done {
+                    1 => Written::Done(None),
+                    _ => Written::Refused,
+                });
+            }
+            Condition::Version(version) => {
+                return self
+                    .write_version(&link, (key, value), lifetime, version)
+                    .await;
+            }
+        }
+        add_lifetime(&mut command, lifetime);
+        let done: Option<String> = self.run_on(&link, &command).await?;
+        Ok(match done {
+            Some(_) => Written::Done(None),
+            None => Written::Refused,
+        })
+    }
+
+    pub(super) async fn remove_stored(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
+        let link = self.link().await?;
+        let is_own = link.flavor == Flavor::Yggdrasil;
+        let removed: i64 = match condition {
+            Condition::Always | Condition::Present => {
+                self.run_on(&link, cmd("DEL").arg(key)).await?
+            }
+            Condition::Absent => 0,
+            Condition::Equals(expected) if is_own => {
+                self.run_on(&link, cmd("DELIFEQ").arg(key).arg(expected))
+                    .await?
+            }
+            Condition::Equals(expected) => {
+                self.script(&link, &SCRIPTS.remove, &[key], &[expected])
+                    .await?
+            }
+            Condition::Version(version) if is_own => {
+                let command = cmd("YGG.DELV").arg(key).arg(version).to_owned();
+                let (removed, _): (i64, u64) = self.run_on(&link, &command).await?;
+                removed
+            }
+            Condition::Version(_) => return self.unsupported("versions"),
+        };
+        Ok(removed == 1)
+    }
 }
 
 /// Milliseconds, at least one, and no more than servers take.
@@ -174,19 +267,13 @@ impl StoreAdapter for RedisStore {
             versions: false,
             nanoseconds: false,
             shared: true,
+            encoded: self.1.is_some(),
         }
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
-        let link = self.link().await?;
-        if link.flavor == Flavor::Yggdrasil {
-            return self.read_with_version(&link, key).await;
-        }
-        let bytes: Option<Vec<u8>> = self.run_on(&link, cmd("GET").arg(key)).await?;
-        Ok(bytes.map(|bytes| Value {
-            bytes: bytes.into(),
-            version: None,
-        }))
+        let found = self.read_stored(key).await?;
+        self.decoded(key, found)
     }
 
     async fn write(
@@ -196,76 +283,11 @@ impl StoreAdapter for RedisStore {
         lifetime: Lifetime,
         condition: Condition<'_>,
     ) -> Result<Written> {
-        let link = self.link().await?;
-        let is_own = link.flavor == Flavor::Yggdrasil;
-        let mut command = cmd("SET");
-        command.arg(key).arg(value);
-        match condition {
-            Condition::Always => {}
-            Condition::Absent => {
-                command.arg("NX");
-            }
-            Condition::Present => {
-                command.arg("XX");
-            }
-            Condition::Equals(expected) if is_own => {
-                command.arg("IFEQ").arg(expected);
-            }
-            Condition::Equals(expected) => {
-                let px = match lifetime {
-                    Lifetime::For(ttl) => ms(ttl).to_string(),
-                    _ => String::new(),
-                };
-                let mut args = vec![expected, value];
-                match lifetime {
-                    Lifetime::Unlimited => {}
-                    Lifetime::Keep => args.push(b"KEEPTTL"),
-                    Lifetime::For(_) => args.extend([&b"PX"[..], px.as_bytes()]),
-                }
-                let done: i64 = self.script(&link, &SCRIPTS.write, &[key], &args).await?;
-                return Ok(match done {
-                    1 => Written::Done(None),
-                    _ => Written::Refused,
-                });
-            }
-            Condition::Version(version) => {
-                return self
-                    .write_version(&link, (key, value), lifetime, version)
-                    .await;
-            }
-        }
-        add_lifetime(&mut command, lifetime);
-        let done: Option<String> = self.run_on(&link, &command).await?;
-        Ok(match done {
-            Some(_) => Written::Done(None),
-            None => Written::Refused,
-        })
+        self.write_coded(key, value, lifetime, condition).await
     }
 
     async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
-        let link = self.link().await?;
-        let is_own = link.flavor == Flavor::Yggdrasil;
-        let removed: i64 = match condition {
-            Condition::Always | Condition::Present => {
-                self.run_on(&link, cmd("DEL").arg(key)).await?
-            }
-            Condition::Absent => 0,
-            Condition::Equals(expected) if is_own => {
-                self.run_on(&link, cmd("DELIFEQ").arg(key).arg(expected))
-                    .await?
-            }
-            Condition::Equals(expected) => {
-                self.script(&link, &SCRIPTS.remove, &[key], &[expected])
-                    .await?
-            }
-            Condition::Version(version) if is_own => {
-                let command = cmd("YGG.DELV").arg(key).arg(version).to_owned();
-                let (removed, _): (i64, u64) = self.run_on(&link, &command).await?;
-                removed
-            }
-            Condition::Version(_) => return self.unsupported("versions"),
-        };
-        Ok(removed == 1)
+        self.remove_coded(key, condition).await
     }
 
     async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {

@@ -11,11 +11,13 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use valkyrie_store::codec::CodecConfig;
 use valkyrie_store::{
     Applied, BreakerConfig, Condition, Flavor, HybridConfig, HybridStore, Leased, Lifetime,
     MemoryStore, RedisConfig, RedisStore, StoreAdapter, StoreError, Written,
 };
 
+use crate::encoded::encrypting;
 use crate::server::Server;
 
 /// What a kind of thing does, one operation after the other.
@@ -362,10 +364,11 @@ async fn leases(store: &HybridStore, key: String) -> Arc<Recorder<Holding>> {
 
 /// Many short histories on one server, behind a chain with memory, while the server is paused and goes
 /// on at any moment.
-async fn histories(flavor: Flavor) {
+async fn histories(flavor: Flavor, codec: Option<CodecConfig>) {
     let server = Server::start(flavor);
     let primary = RedisStore::new(&RedisConfig {
         timeout: Duration::from_millis(15),
+        codec,
         ..server.config("primary")
     });
     let config = HybridConfig {
@@ -402,15 +405,23 @@ async fn histories(flavor: Flavor) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_and_leases_of_redis_are_linear() {
-    histories(Flavor::Redis).await;
+    histories(Flavor::Redis, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_and_leases_of_valkey_are_linear() {
-    histories(Flavor::Valkey).await;
+    histories(Flavor::Valkey, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_and_leases_of_yggdrasil_are_linear() {
-    histories(Flavor::Yggdrasil).await;
+    histories(Flavor::Yggdrasil, None).await;
+}
+
+/// A server cannot compare encrypted values, and the order is one all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_of_encrypted_values_are_linear() {
+    for flavor in [Flavor::Redis, Flavor::Yggdrasil] {
+        histories(flavor, Some(encrypting(&[1]))).await;
+    }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod conformance;
 mod credentials;
+mod encoded;
 mod events;
 mod fallback;
 mod linear;
