@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod context;
+pub(crate) mod credentials;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod filter;
@@ -20,6 +21,7 @@ use rustci_server::api::view::Priority;
 
 pub(crate) use backup::{BackupArgs, BackupCommand, RestoreArgs};
 pub(crate) use context::ContextCommand;
+pub(crate) use credentials::CredentialsCommand;
 pub(crate) use data::{ArtifactsArgs, ArtifactsCommand, CacheArgs, CacheCommand, DownloadFormat};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use filter::FilterArgs;

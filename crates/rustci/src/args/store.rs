@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use valkyrie_store::{Limit, Phase};
 
+use super::credentials::CredentialsCommand;
+
 /// Where `serve` counts, and how much.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
@@ -57,6 +59,9 @@ pub(crate) enum StoreCommand {
     Migrate(MigrateArgs),
     /// Show how far a move is, and what all programs that take part say
     Status(PairArgs),
+    /// Encrypt, check and change the passwords of valkyrie.yaml
+    #[command(subcommand, arg_required_else_help = true)]
+    Credentials(CredentialsCommand),
 }
 
 /// Two stores, from one of which everything moves to the other.

@@ -1,5 +1,7 @@
 //! `rustci store`.
 
+mod credentials;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ pub(crate) async fn store(args: &StoreToolArgs, out: &mut Output) -> Result<Exit
     match &args.command {
         StoreCommand::Migrate(args) => migrate(args, out).await,
         StoreCommand::Status(pair) => status(pair, out).await,
+        StoreCommand::Credentials(command) => credentials::credentials(command, out).await,
     }
 }
 

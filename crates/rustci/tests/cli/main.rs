@@ -5,6 +5,8 @@ mod backup;
 mod canaries;
 #[cfg(test)]
 mod contexts;
+#[cfg(test)]
+mod credentials;
 mod data;
 #[cfg(test)]
 mod doctor;
@@ -50,6 +52,7 @@ mod scripted;
 mod secrets;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod traces;
