@@ -134,6 +134,11 @@ const BENCHES: &[Bench] = &[
         run: store::run,
     },
     Bench {
+        name: "ycsb",
+        about: "the workloads A to F of YCSB over the adapters, beside redis-server and valkey-server",
+        run: store::ycsb::run,
+    },
+    Bench {
         name: "messages",
         about: "small messages one way, beside other protocols",
         run: |report| wire::run("messages", report),

@@ -19,6 +19,8 @@ use valkyrie_store::{
 use crate::processes::{self, Process, free_port, wait_for};
 use crate::report::{Report, percentile};
 
+pub(crate) mod ycsb;
+
 const USERS: u64 = 128;
 const CLOSED: u64 = 60_000;
 const OPEN_PER_S: u64 = 4_000;
@@ -172,13 +174,16 @@ const fn kind_of(number: u64) -> Kind {
 async fn open(store: &Store) -> Result<[Vec<f64>; 3]> {
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     let mut asked = Vec::with_capacity(OPEN as usize);
+    let begin = Instant::now();
     for number in 0..OPEN {
         if number % (OPEN_PER_S / 1000) == 0 {
             ticks.tick().await;
         }
         let store = store.clone();
         asked.push(tokio::task::spawn_local(async move {
-            let (start, kind) = (Instant::now(), kind_of(number));
+            // From when it should have begun, which is later only where this side was late too.
+            let due = begin + Duration::from_millis(number / (OPEN_PER_S / 1000));
+            let (start, kind) = (due, kind_of(number));
             ask(&store, kind, number).await?;
             anyhow::Ok((kind, start.elapsed().as_secs_f64() * 1e3))
         }));
