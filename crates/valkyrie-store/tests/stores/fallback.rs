@@ -1,6 +1,8 @@
 //! What is lost when a store fails, and what is not.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use valkyrie_store::{
@@ -222,6 +224,237 @@ async fn silent_network_is_not_waited_for() {
         store.get("k").await.unwrap();
     }
     assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+/// A network between a store and its server that takes its time, or carries nothing at all.
+struct Network {
+    port: u16,
+    /// Milliseconds that each piece takes; `CUT` for ever.
+    delay_ms: Arc<AtomicU64>,
+}
+
+const CUT: u64 = u64::MAX;
+
+impl Network {
+    async fn to(server: &Server) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), server.port);
+        let delay_ms = Arc::new(AtomicU64::new(0));
+        let delay = Arc::clone(&delay_ms);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await else {
+                    continue;
+                };
+                let (client, server) = (client.into_split(), server.into_split());
+                tokio::spawn(carry(client.0, server.1, Arc::clone(&delay)));
+                tokio::spawn(carry(server.0, client.1, Arc::clone(&delay)));
+            }
+        });
+        Self { port, delay_ms }
+    }
+
+    fn set(&self, delay_ms: u64) {
+        self.delay_ms.store(delay_ms, Ordering::Release);
+    }
+
+    fn store(&self) -> RedisStore {
+        RedisStore::new(&RedisConfig {
+            name: "far".to_owned(),
+            url: format!("redis://127.0.0.1:{}", self.port),
+            timeout: Duration::from_millis(200),
+            connect_timeout: Duration::from_millis(200),
+            ..RedisConfig::default()
+        })
+        .unwrap()
+    }
+}
+
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    delay_ms: Arc<AtomicU64>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let count = match from.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => count,
+        };
+        let waits = || match delay_ms.load(Ordering::Acquire) {
+            CUT => Some(Duration::from_millis(5)),
+            _ => None,
+        };
+        while let Some(pause) = waits() {
+            tokio::time::sleep(pause).await;
+        }
+        let delay = delay_ms.load(Ordering::Acquire).min(10_000);
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        let Some(piece) = piece.get(..count) else {
+            return;
+        };
+        if to.write_all(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn is_trusted_again(store: &HybridStore) {
+    let start = Instant::now();
+    while store.status()[0].state != BreakerState::Closed {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        let _ = store.get("other").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Slow is not gone: as long as answers come in time, nothing falls back; else it is as if it were.
+#[tokio::test]
+async fn slow_store_is_waited_for_and_no_longer() {
+    let server = Server::start(Flavor::Redis);
+    let network = Network::to(&server).await;
+    let store = chain([network.store().into(), MemoryStore::new().into()]);
+    store.set("k", "v", None).await.unwrap();
+    network.set(40);
+    for _ in 0..5 {
+        assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"v"[..]));
+    }
+    assert_eq!(store.increment("n", 1).await.unwrap(), 1);
+    let leased = store.lease(b"l", b"me", Duration::from_secs(10)).await;
+    assert!(leased.is_ok());
+    assert_eq!(store.fell_back(), 0);
+    network.set(1000);
+    let unclear = store.increment("n", 1).await.unwrap_err();
+    assert_eq!(unclear.applied(), Some(Applied::Unknown), "{unclear}");
+    // Reads and writes that do no harm twice go on elsewhere, without the values of the first.
+    assert_eq!(store.get("k").await.unwrap(), None);
+    ensure_coordination_fails(&store).await;
+    assert!(store.fell_back() > 0);
+    network.set(0);
+    is_trusted_again(&store).await;
+    assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"v"[..]));
+    // What was in doubt was done once.
+    assert_eq!(store.increment("n", 0).await.unwrap(), 2);
+}
+
+/// A network that carries nothing for a while: the same, and nothing is done twice when it heals.
+#[tokio::test]
+async fn partition_loses_what_is_stated_and_heals() {
+    let server = Server::start(Flavor::Valkey);
+    let network = Network::to(&server).await;
+    let store = chain([network.store().into(), MemoryStore::new().into()]);
+    store.set("k", "first", None).await.unwrap();
+    let fence = match store.lease(b"l", b"me", Duration::from_secs(60)).await {
+        Ok(valkyrie_store::Leased::Held { fence }) => fence,
+        other => panic!("{other:?}"),
+    };
+    let taken = store.consume(b"b", &hourly(10), 4).await.unwrap();
+    assert_eq!(taken.remaining, 6);
+    network.set(CUT);
+    // In doubt, so not counted elsewhere; from then on nothing is sent.
+    assert!(store.consume(b"b", &hourly(10), 1).await.is_err());
+    store.set("k", "second", None).await.unwrap();
+    let elsewhere = loop {
+        match store.consume(b"b", &hourly(10), 4).await {
+            Ok(decision) => break decision,
+            Err(error) => assert_eq!(error.applied(), Some(Applied::Unknown)),
+        }
+    };
+    assert_eq!(elsewhere.remaining, 6);
+    ensure_coordination_fails(&store).await;
+    // Meanwhile the server goes on for those who reach it.
+    let near = server.store("near");
+    assert!(
+        near.renew(b"l", fence, Duration::from_secs(60))
+            .await
+            .unwrap()
+    );
+    near.set("near", "v", None).await.unwrap();
+    network.set(0);
+    is_trusted_again(&store).await;
+    assert_eq!(store.get("near").await.unwrap().as_deref(), Some(&b"v"[..]));
+    assert!(
+        store
+            .renew(b"l", fence, Duration::from_secs(60))
+            .await
+            .unwrap()
+    );
+    // The write that was in doubt may have been done, once; nothing of the memory's came over.
+    let k = store.get("k").await.unwrap().unwrap();
+    assert!(k == b"first" || k == b"second");
+    let left = store.consume(b"b", &hourly(10), 0).await.unwrap().remaining;
+    assert!((1..=6).contains(&left), "{left}");
+}
+
+/// One node of three is gone: its keys fall back or fail by their class, and no lease is ever given by
+/// the memory behind.
+#[tokio::test]
+async fn part_of_a_cluster_that_is_gone_is_not_made_up() {
+    let ports = [free_port(), free_port(), free_port()];
+    let mut members = "epoch 1\n".to_owned();
+    for (name, port) in ["a", "b", "c"].iter().zip(ports) {
+        members += &format!("node {name} 127.0.0.1:{port} 1\n");
+    }
+    let start = |(name, port): (&str, u16)| {
+        yggdrasil_service::Server::start(yggdrasil_service::ServerConfig {
+            listen: vec![([127, 0, 0, 1], port).into()],
+            buckets: 10_000,
+            threads: 1,
+            cluster: Some(yggdrasil_service::ClusterConfig::new(
+                name,
+                members.parse().unwrap(),
+            )),
+            ..yggdrasil_service::ServerConfig::default()
+        })
+        .unwrap()
+    };
+    let mut servers: Vec<_> = ["a", "b", "c"].into_iter().zip(ports).map(start).collect();
+    let cluster = RedisStore::new(&RedisConfig {
+        url: format!("yggdrasil://127.0.0.1:{}", ports[0]),
+        topology: valkyrie_store::Topology::Cluster,
+        ..RedisConfig::default()
+    })
+    .unwrap();
+    let began = Instant::now();
+    while cluster.get("k").await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let memory = MemoryStore::new();
+    let store = chain([cluster.into(), memory.clone().into()]);
+    for number in 0..50 {
+        store.set(format!("k{number}"), "v", None).await.unwrap();
+    }
+    assert_eq!(store.fell_back(), 0);
+    drop(servers.pop());
+    let (mut values, mut gone, mut leased) = (0, 0, 0);
+    for number in 0..50 {
+        match store.get(format!("k{number}")).await {
+            Ok(Some(_)) => values += 1,
+            Ok(None) => gone += 1,
+            Err(error) => panic!("reads fall back: {error}"),
+        }
+        let key = format!("l{number}");
+        match store
+            .lease(key.as_bytes(), b"me", Duration::from_secs(60))
+            .await
+        {
+            Ok(_) => leased += 1,
+            Err(error) => assert!(error.applied().is_some(), "{error}"),
+        }
+        let held = memory
+            .lease(key.as_bytes(), b"other", Duration::from_secs(1))
+            .await;
+        assert!(
+            matches!(held, Ok(valkyrie_store::Leased::Held { .. })),
+            "{held:?}"
+        );
+    }
+    assert!(
+        gone > 0 && values > 0 && leased > 0,
+        "{values} {gone} {leased}"
+    );
 }
 
 #[tokio::test]
