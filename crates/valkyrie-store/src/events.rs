@@ -4,6 +4,7 @@ use telemetry::notify::{Notice, NotificationMessage, NotificationSeverity, Notif
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::migration::Mismatch;
+use crate::usage::Unusual;
 
 /// Events that wait for one who listens; more are lost to him.
 const QUEUE_MAX: usize = 256;
@@ -40,6 +41,8 @@ pub enum StoreEvent {
         /// How it differs.
         mismatch: Mismatch,
     },
+    /// Keys are used much more than usual.
+    Unusual(Unusual),
 }
 
 impl StoreEvent {
@@ -84,6 +87,16 @@ impl StoreEvent {
                     "'{key}' differs ({}) in the new store. Everyone reads the old one again; the migration \
                      can be started anew.",
                     mismatch.name()
+                ),
+            ),
+            Self::Unusual(unusual) => (
+                RuleKind::Unusual,
+                NotificationSeverity::Warning,
+                unusual.what.name().to_owned(),
+                format!("Stores are used unusually much ({})", unusual.what.name()),
+                format!(
+                    "{} uses a second, where {} were usual.",
+                    unusual.per_second, unusual.usual_per_second
                 ),
             ),
         };

@@ -1,7 +1,7 @@
 //! A chain of stores.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,14 @@ use crate::adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
     USUAL_LIMIT, Value, Written,
 };
+use crate::attempt::Attempt;
 use crate::breaker::{Breaker, BreakerConfig, BreakerState};
 use crate::config::StoreConfig;
 use crate::error::{Applied, StoreError};
 use crate::events::{Events, StoreEvent, notify_of};
 use crate::spans::{Recorder, Recording};
 use crate::store::Store;
+use crate::usage::{HotKey, Usage, Use};
 
 /// How a chain behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,7 @@ struct Inner {
     /// The place of the store that answered last.
     place: AtomicUsize,
     events: Events,
+    usage: Usage,
     recorder: Recorder,
     telemetry: OnceLock<TelemetryRuntimeApi>,
 }
@@ -126,6 +129,7 @@ impl HybridStore {
             fell_back: AtomicU64::new(0),
             place: AtomicUsize::new(0),
             events: Events::default(),
+            usage: Usage::default(),
             recorder: Recorder::default(),
             telemetry: OnceLock::new(),
         })))
@@ -209,6 +213,19 @@ impl HybridStore {
         self.0.chain.iter().map(|backend| &backend.store)
     }
 
+    /// The keys that are asked for most, the first first, with what may be done about each.
+    #[must_use]
+    pub fn hot_keys(&self) -> Vec<HotKey> {
+        self.0.usage.hot_keys()
+    }
+
+    /// Writes down that a key is used; tells of a use that is not as usual.
+    fn saw(&self, what: Use, key: &[u8]) {
+        if let Some(anomaly) = self.0.usage.saw(what, key, Instant::now()) {
+            self.0.events.say(StoreEvent::Unusual(anomaly));
+        }
+    }
+
     /// Operations that another store than the first did.
     #[must_use]
     pub fn fell_back(&self) -> u64 {
@@ -234,11 +251,8 @@ impl HybridStore {
                 }
                 continue;
             }
-            let wrote = Arc::new(AtomicBool::new(false));
-            let attempt = Attempt {
-                store: backend.store.clone(),
-                wrote: Arc::clone(&wrote),
-            };
+            let attempt = Attempt::new(backend.store.clone());
+            let wrote = attempt.writes();
             match work(attempt).await {
                 Ok(value) => {
                     self.answered(place, backend, recording.as_mut());
@@ -403,6 +417,7 @@ impl StoreAdapter for HybridStore {
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.saw(Use::Read, key);
         let read = |_, store: Store| async move { store.read(key).await };
         self.run("read", OpClass::Cache, Repeat::Harmless, read)
             .await
@@ -415,6 +430,7 @@ impl StoreAdapter for HybridStore {
         lifetime: Lifetime,
         condition: Condition<'_>,
     ) -> Result<Written> {
+        self.saw(Use::Write, key);
         let write =
             |_, store: Store| async move { store.write(key, value, lifetime, condition).await };
         self.run("write", class_of(condition), Repeat::Harmless, write)
@@ -422,6 +438,7 @@ impl StoreAdapter for HybridStore {
     }
 
     async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
+        self.saw(Use::Write, key);
         let remove = |_, store: Store| async move { store.remove(key, condition).await };
         self.run("remove", class_of(condition), Repeat::Harmless, remove)
             .await
@@ -448,12 +465,14 @@ impl StoreAdapter for HybridStore {
     }
 
     async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
+        self.saw(Use::Count, key);
         let add = |_, store: Store| async move { store.add(key, increment).await };
         self.run("add", OpClass::RateLimit, Repeat::Counts, add)
             .await
     }
 
     async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
+        self.saw(Use::Consume, key);
         let consume = |place, store: Store| {
             let share = self.share(place, &store, limit);
             async move { store.consume(key, &share, cost).await }
@@ -477,6 +496,7 @@ impl StoreAdapter for HybridStore {
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
+        self.saw(Use::Lease, key);
         let lease = |_, store: Store| async move { store.lease(key, holder, ttl).await };
         self.run("lease", OpClass::Coordination, Repeat::Harmless, lease)
             .await
@@ -501,6 +521,7 @@ impl StoreAdapter for HybridStore {
         places: u32,
         ttl: Duration,
     ) -> Result<Acquired> {
+        self.saw(Use::Lease, key);
         let acquire =
             |_, store: Store| async move { store.acquire(key, holder, places, ttl).await };
         self.run("acquire", OpClass::Coordination, Repeat::Harmless, acquire)
@@ -527,109 +548,5 @@ impl StoreAdapter for HybridStore {
     fn usual_limit(&self) -> Limit {
         let first = self.0.chain.first();
         first.map_or(USUAL_LIMIT, |backend| backend.store.usual_limit())
-    }
-}
-
-/// A store for one go of [`execute_with_fallback`](HybridStore::execute_with_fallback), which remembers
-/// whether anything may have been written.
-#[derive(Debug, Clone)]
-pub struct Attempt {
-    store: Store,
-    wrote: Arc<AtomicBool>,
-}
-
-impl Attempt {
-    /// What came of an operation that writes.
-    fn wrote<T>(&self, result: Result<T>) -> Result<T> {
-        let may_have = match &result {
-            Ok(_) => true,
-            Err(error) => error.applied() == Some(Applied::Unknown),
-        };
-        if may_have {
-            self.wrote.store(true, Ordering::Release);
-        }
-        result
-    }
-}
-
-impl StoreAdapter for Attempt {
-    fn name(&self) -> &str {
-        self.store.name()
-    }
-
-    fn caps(&self) -> Caps {
-        self.store.caps()
-    }
-
-    async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.store.read(key).await
-    }
-
-    async fn write(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        lifetime: Lifetime,
-        condition: Condition<'_>,
-    ) -> Result<Written> {
-        self.wrote(self.store.write(key, value, lifetime, condition).await)
-    }
-
-    async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
-        self.wrote(self.store.remove(key, condition).await)
-    }
-
-    async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
-        self.wrote(self.store.set_lifetime(key, lifetime).await)
-    }
-
-    async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
-        self.store.lifetime(key).await
-    }
-
-    async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
-        self.store.scan(prefix, from).await
-    }
-
-    async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
-        self.wrote(self.store.add(key, increment).await)
-    }
-
-    async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
-        self.wrote(self.store.consume(key, limit, cost).await)
-    }
-
-    async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
-        self.wrote(self.store.lease(key, holder, ttl).await)
-    }
-
-    async fn renew(&self, key: &[u8], fence: u64, ttl: Duration) -> Result<bool> {
-        self.wrote(self.store.renew(key, fence, ttl).await)
-    }
-
-    async fn release(&self, key: &[u8], fence: u64) -> Result<bool> {
-        self.wrote(self.store.release(key, fence).await)
-    }
-
-    async fn acquire(
-        &self,
-        key: &[u8],
-        holder: &[u8],
-        places: u32,
-        ttl: Duration,
-    ) -> Result<Acquired> {
-        self.wrote(self.store.acquire(key, holder, places, ttl).await)
-    }
-
-    async fn give_back(&self, key: &[u8], holder: &[u8]) -> Result<bool> {
-        self.wrote(self.store.give_back(key, holder).await)
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.store.ping().await
-    }
-
-    fn usual_limit(&self) -> Limit {
-        self.store.usual_limit()
     }
 }

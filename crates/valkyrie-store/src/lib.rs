@@ -22,6 +22,7 @@
 //! ```
 
 mod adapter;
+mod attempt;
 mod breaker;
 pub mod codec;
 mod config;
@@ -35,16 +36,18 @@ mod migration;
 mod redis;
 mod spans;
 mod store;
+mod usage;
 
 pub use adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
     USUAL_LIMIT, Value, Written,
 };
+pub use attempt::Attempt;
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
 pub use config::{CredentialStatus, NotificationsConfig, Origin, StoreConfig};
 pub use error::{Applied, StoreError};
 pub use events::{StoreEvent, notify_of};
-pub use hybrid::{Attempt, Backend, BackendStatus, HybridConfig, HybridStore};
+pub use hybrid::{Backend, BackendStatus, HybridConfig, HybridStore};
 pub use memory::MemoryStore;
 pub use migration::{
     MemberReport, MigratingStore, MigrationConfig, MigrationPace, MigrationProgress,
@@ -54,6 +57,7 @@ pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use spans::Parent;
 pub use store::Store;
+pub use usage::{HotKey, Unusual, Use};
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};
 
 /// The name that the documents of the requirement use.

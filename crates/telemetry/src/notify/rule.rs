@@ -16,6 +16,8 @@ pub enum RuleKind {
     BreakerClosed,
     /// Two stores that should have the same do not.
     MigrationMismatch,
+    /// Stores are used much more than usual.
+    Unusual,
     /// A runner does not answer.
     RunnerLost,
     /// A run did not succeed.
@@ -26,11 +28,12 @@ pub enum RuleKind {
 
 impl RuleKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FellBack,
         Self::BreakerOpen,
         Self::BreakerClosed,
         Self::MigrationMismatch,
+        Self::Unusual,
         Self::RunnerLost,
         Self::RunFailed,
         Self::Other,
@@ -44,6 +47,7 @@ impl RuleKind {
             Self::BreakerOpen => "breaker_open",
             Self::BreakerClosed => "breaker_closed",
             Self::MigrationMismatch => "migration_mismatch",
+            Self::Unusual => "unusual",
             Self::RunnerLost => "runner_lost",
             Self::RunFailed => "run_failed",
             Self::Other => "other",
