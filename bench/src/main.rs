@@ -125,7 +125,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "yggdrasil",
-        about: "token buckets and keys in process; the server beside redis-server and valkey-server",
+        about: "token buckets and keys in process; the server over Valkyrie, and beside redis-server and valkey-server",
         run: yggdrasil::run,
     },
     Bench {

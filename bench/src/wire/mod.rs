@@ -16,7 +16,7 @@ mod metric;
 mod ours;
 #[cfg(feature = "peers")]
 mod peers;
-mod place;
+pub(crate) mod place;
 mod raw;
 mod slice;
 mod socket;

@@ -1,6 +1,7 @@
 //! Token buckets and keys in process, on one thread; beside the buckets a map behind a lock. Then the
-//! server beside others.
+//! server over Valkyrie, and beside others.
 
+mod calls;
 mod server;
 
 use std::collections::HashMap;
@@ -49,6 +50,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     report.ours("consume_p99_us", p99(&hot, &limit, &clock)?, "us", "< 1");
     keys(report, &clock)?;
     many(report, &clock)?;
+    calls::run(report)?;
     server::run(report)
 }
 

@@ -428,7 +428,7 @@ impl StoreConfig {
             codec: self.codec(kind, section)?,
             ..RedisConfig::default()
         };
-        RedisStore::new(&config).map(Store::from)
+        Store::open(&config)
     }
 
     pub(crate) fn build(&self) -> Result<HybridStore> {

@@ -2,7 +2,7 @@
 //!
 //! [`StoreAdapter`] is what every store does; [`MemoryStore`] does it in this process,
 //! [`RedisStore`] over the network, where it speaks to Redis, Valkey and Yggdrasil with what each of
-//! them has, and [`Store`] is any of them. [`HybridStore`] is a chain of stores: what may go on
+//! them has, [`ValkyrieStore`] speaks to Yggdrasil over Valkyrie, and [`Store`] is any of them. [`HybridStore`] is a chain of stores: what may go on
 //! elsewhere when one fails depends on the [`OpClass`] of the operation and on what may have happened,
 //! which is what [`StoreError`] tells apart.
 //!
@@ -27,6 +27,7 @@ mod breaker;
 pub mod codec;
 mod config;
 pub mod credentials;
+mod duration;
 mod error;
 mod events;
 mod forward;
@@ -34,10 +35,13 @@ mod hybrid;
 mod memory;
 mod migration;
 mod redis;
+mod retry;
 mod spans;
 mod store;
 mod usage;
+mod valkyrie;
 
+pub use ::valkyrie::Idle;
 pub use adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
     USUAL_LIMIT, Value, Written,
@@ -58,6 +62,7 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use spans::Parent;
 pub use store::Store;
 pub use usage::{HotKey, Unusual, Use};
+pub use valkyrie::{TokenRequest, ValkyrieConfig, ValkyrieStore};
 pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};
 
 /// The name that the documents of the requirement use.

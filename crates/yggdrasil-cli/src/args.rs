@@ -63,6 +63,17 @@ pub(crate) struct ServeArgs {
     /// Socket for clients on this machine
     #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
+    /// Where Valkyrie clients come to (may be repeated), such as valkyrie+unix:///run/yggdrasil.sock
+    ///
+    /// Over valkyrie+unix and valkyrie+shm this user and root are let in; valkyrie+tcp is for addresses
+    /// of this machine. A thread serves each of them.
+    #[cfg(feature = "valkyrie")]
+    #[arg(long, value_name = "URL")]
+    pub(crate) valkyrie: Vec<valkyrie::Endpoint>,
+    /// Valkyrie threads look again for a while before they sleep: quicker answers, for a core each
+    #[cfg(feature = "valkyrie")]
+    #[arg(long, requires = "valkyrie")]
+    pub(crate) low_latency: bool,
     /// Threads that serve [default: one a core]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,

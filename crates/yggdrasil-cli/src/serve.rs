@@ -84,6 +84,8 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
             ..PersistConfig::new(directory)
         }),
         cluster: cluster::config(args)?,
+        #[cfg(feature = "valkyrie")]
+        valkyrie: valkyrie(args),
         ..default
     })
 }
@@ -95,6 +97,19 @@ fn tls(args: &ServeArgs) -> Option<TlsConfig> {
         key: args.tls_key.clone()?,
         clients: args.tls_clients.clone(),
     })
+}
+
+#[cfg(feature = "valkyrie")]
+fn valkyrie(args: &ServeArgs) -> Vec<yggdrasil_service::ValkyrieListen> {
+    let idle = match args.low_latency {
+        true => valkyrie::Idle::LowLatency,
+        false => valkyrie::Idle::Park,
+    };
+    let listen = |endpoint: &valkyrie::Endpoint| yggdrasil_service::ValkyrieListen {
+        endpoint: endpoint.clone(),
+        idle,
+    };
+    args.valkyrie.iter().map(listen).collect()
 }
 
 fn greeting(server: &Server, args: &ServeArgs) -> String {
@@ -117,6 +132,10 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
     }
     if let Some(node) = &args.cluster.node {
         text += &format!("node {node} of a cluster    try: yggdrasil cluster show\n");
+    }
+    #[cfg(feature = "valkyrie")]
+    for endpoint in server.endpoints() {
+        text += &format!("listening on {endpoint}\n");
     }
     text += &match &args.data_dir {
         None => "keys are in memory only; Ctrl-C ends\n".to_owned(),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use resp::Reply;
+use valkyrie_store::{StoreAdapter, ValkyrieConfig, ValkyrieStore};
 
 /// A server that is killed at the end.
 struct Server {
@@ -148,11 +149,48 @@ fn write(mut client: Client, writer: usize, from: u64, ends: &AtomicBool) -> Ack
     Acknowledged { key, values }
 }
 
-/// Kills a server while four clients write, starts it again and looks for what they were told is
+/// The same with one client of Valkyrie.
+fn write_over_valkyrie(url: String, writer: usize, from: u64, ends: &AtomicBool) -> Acknowledged {
+    let key = format!("writer:{writer}");
+    let (mut next, mut values) = (from, Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = ValkyrieStore::new(&ValkyrieConfig {
+            url,
+            ..ValkyrieConfig::default()
+        });
+        let store = store.unwrap();
+        while !ends.load(Ordering::Relaxed) {
+            next += 1;
+            let value = next.to_string();
+            let of_value = format!("{key}:{value}");
+            let life = Some(Duration::from_secs(1000));
+            let removed = format!("{key}:{}", next - 1);
+            let (counter, beside, removed) = tokio::join!(
+                store.set(&key, &value, None),
+                store.set(&of_value, &value, life),
+                store.delete(&removed),
+            );
+            if counter.is_err() || beside.is_err() || removed.is_err() {
+                break;
+            }
+            values.push((next, Instant::now()));
+        }
+    });
+    Acknowledged { key, values }
+}
+
+/// Kills a server while four clients of Redis and one of Valkyrie write, starts it again and looks for what they were told is
 /// stored, so many times. A change may be missing for so long before the kill.
 fn kill_loop(directory: &Path, sync: &str, kills: usize, window: Duration) {
     let data = directory.join("data");
+    let url = format!("valkyrie+unix://{}/valkyrie.sock", directory.display());
     let arguments = [
+        "--valkyrie",
+        &url,
         "--data-dir",
         data.to_str().unwrap(),
         "--sync",
@@ -160,15 +198,18 @@ fn kill_loop(directory: &Path, sync: &str, kills: usize, window: Duration) {
         "--snapshot-after",
         "1M",
     ];
-    let mut from = [0; 4];
+    let mut from = [0; 5];
     for kill in 0..kills {
         let server = Server::start(&arguments);
         let ends = AtomicBool::new(false);
         let pid = server.child.id().to_string();
         let (all, killed_at) = std::thread::scope(|scope| {
             let writer = |(writer, from): (usize, &u64)| {
-                let (client, ends, from) = (server.client(), &ends, *from);
-                scope.spawn(move || write(client, writer, from, ends))
+                let (client, ends, from, url) = (server.client(), &ends, *from, url.clone());
+                scope.spawn(move || match writer {
+                    4 => write_over_valkyrie(url, writer, from, ends),
+                    _ => write(client, writer, from, ends),
+                })
             };
             let writers: Vec<_> = from.iter().enumerate().map(writer).collect();
             // Somewhere between nothing and a few snapshots.

@@ -54,6 +54,32 @@ pub struct ServerConfig {
     pub sources: SourceLimit,
     /// The cluster that the server belongs to. Default: none.
     pub cluster: Option<ClusterConfig>,
+    /// Where Valkyrie clients come to. Default: nowhere.
+    #[cfg(feature = "valkyrie")]
+    pub valkyrie: Vec<ValkyrieListen>,
+}
+
+/// Where Valkyrie clients come to; a thread serves them.
+///
+/// Over Unix sockets and shared memory only this user and root are let in, and TCP is for addresses of
+/// this machine. Where there is a [password](ServerConfig::password), connections have to say it first.
+#[cfg(feature = "valkyrie")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValkyrieListen {
+    /// The address. A socket that is left of an earlier life is replaced.
+    pub endpoint: valkyrie::Endpoint,
+    /// What the thread does when nothing is to be done.
+    pub idle: valkyrie::Idle,
+}
+
+impl ServerConfig {
+    /// Threads that count what they do.
+    pub(crate) const fn counting(&self) -> usize {
+        #[cfg(feature = "valkyrie")]
+        return self.threads + self.valkyrie.len();
+        #[cfg(not(feature = "valkyrie"))]
+        return self.threads;
+    }
 }
 
 impl Default for ServerConfig {
@@ -76,6 +102,8 @@ impl Default for ServerConfig {
             persist: None,
             sources: SourceLimit::None,
             cluster: None,
+            #[cfg(feature = "valkyrie")]
+            valkyrie: Vec::new(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Server::start`] listens where its [`ServerConfig`] says and serves from threads of its own, one a
 //! core, each with the connections that it was given. Every thread uses every key: a `Keyspace` and
-//! `Buckets` of the `yggdrasil` crate lie behind all of them.
+//! `Buckets` of the `yggdrasil` crate lie behind all of them. With the feature `valkyrie` the same keys
+//! and buckets are served over Valkyrie, too, by a thread for each endpoint.
 //!
 //! ```no_run
 //! use yggdrasil_service::{Server, ServerConfig};
@@ -14,6 +15,8 @@
 //! ```
 
 mod acl;
+#[cfg(feature = "valkyrie")]
+mod calls;
 mod client;
 mod clock;
 mod cluster;
@@ -37,6 +40,8 @@ mod worker;
 pub use acl::UsersError;
 pub use cluster::{ClusterConfig, Membership, MembershipError, Node};
 pub use command::{CommandDoc, commands};
+#[cfg(feature = "valkyrie")]
+pub use config::ValkyrieListen;
 pub use config::{Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};
 pub use server::{Server, StartError};

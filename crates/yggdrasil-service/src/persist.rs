@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "valkyrie")]
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use journal::{FileJournal, Index, Journal, JournalConfig, JournalError, Taken};
@@ -129,6 +131,9 @@ struct State {
     snapshots: u64,
     last_snapshot: Option<Moment>,
     is_snapshotting: bool,
+    /// Who waits until a record is on the disk.
+    #[cfg(feature = "valkyrie")]
+    waiting: Vec<(u64, Waker)>,
 }
 
 impl Persistence {
@@ -207,6 +212,37 @@ impl Persistence {
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
         self.progress.result()
+    }
+
+    /// The newest record, for [`poll_settled`](Self::poll_settled).
+    #[cfg(feature = "valkyrie")]
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// As [`settle`](Self::settle), up to this record and without blocking the thread. Fails where the
+    /// disk refused it.
+    #[cfg(feature = "valkyrie")]
+    pub(crate) fn poll_settled(&self, target: u64, cx: &Context<'_>) -> Poll<Result<(), ()>> {
+        if self.progress.synced.load(Ordering::Acquire) >= target {
+            return Poll::Ready(Ok(()));
+        }
+        self.writer().journal.commit();
+        let mut state = self.progress.lock();
+        // Whoever moves on from here on wakes who waits.
+        if self.progress.synced.load(Ordering::Acquire) >= target {
+            return Poll::Ready(Ok(()));
+        }
+        let since = *state.behind_since.get_or_insert_with(Instant::now);
+        let must_wait = match self.sync {
+            Sync::Always => true,
+            Sync::Group | Sync::Os => since.elapsed() > GROUP_WINDOW / 2,
+        };
+        if !must_wait || self.progress.failed.load(Ordering::Acquire) {
+            return Poll::Ready(self.progress.result());
+        }
+        state.waiting.push((target, cx.waker().clone()));
+        Poll::Pending
     }
 
     /// What the disk refused, after which nothing is changed any more.
@@ -321,6 +357,11 @@ impl Progress {
                 self.synced.fetch_max(index.get(), Ordering::AcqRel);
                 // Whoever is still behind says so anew.
                 state.behind_since = None;
+                #[cfg(feature = "valkyrie")]
+                state
+                    .waiting
+                    .extract_if(.., |(target, _)| *target <= index.get())
+                    .for_each(|(_, waker)| waker.wake());
             }
             Err(error) => self.fail(&error),
         }
@@ -334,6 +375,8 @@ impl Progress {
             state.failure = Some(error.to_string());
         }
         self.failed.store(true, Ordering::Release);
+        #[cfg(feature = "valkyrie")]
+        state.waiting.drain(..).for_each(|(_, waker)| waker.wake());
     }
 
     fn result(&self) -> Result<(), ()> {

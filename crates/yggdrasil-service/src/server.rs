@@ -66,6 +66,10 @@ pub enum StartError {
     /// There is no TLS with the files that are named.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// An endpoint of Valkyrie cannot be listened on.
+    #[cfg(feature = "valkyrie")]
+    #[error("{0}")]
+    Valkyrie(#[from] valkyrie::ListenError),
     /// Values may be longer than a journal takes.
     #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
     ValuesTooLong(usize),
@@ -177,6 +181,8 @@ pub struct Server {
     tls_addresses: Vec<SocketAddr>,
     /// What speaks to the other nodes of a cluster.
     peers: Option<Peers>,
+    #[cfg(feature = "valkyrie")]
+    calls: Vec<crate::calls::Thread>,
 }
 
 impl Server {
@@ -214,7 +220,11 @@ impl Server {
                 unix(path).map_err(|error| StartError::listen(&path.display(), error))?;
             listeners.push(Listener::Unix(listener, path.clone()));
         }
-        if listeners.is_empty() {
+        #[cfg(feature = "valkyrie")]
+        let is_nowhere = listeners.is_empty() && config.valkyrie.is_empty();
+        #[cfg(not(feature = "valkyrie"))]
+        let is_nowhere = listeners.is_empty();
+        if is_nowhere {
             return Err(StartError::Nowhere);
         }
         config.listen.clone_from(&addresses);
@@ -237,7 +247,13 @@ impl Server {
             addresses,
             tls_addresses,
             peers: None,
+            #[cfg(feature = "valkyrie")]
+            calls: Vec::new(),
         };
+        #[cfg(feature = "valkyrie")]
+        {
+            server.calls = crate::calls::start(&server.shared)?;
+        }
         for number in 0..threads {
             let listeners = std::mem::take(&mut listeners);
             server.spawn(number, listeners)?;
@@ -280,6 +296,12 @@ impl Server {
         self.shared.tls.as_ref().map_or(Ok(()), Tls::reload)
     }
 
+    /// The endpoints of Valkyrie that are listened on, with the ports that port 0 became.
+    #[cfg(feature = "valkyrie")]
+    pub fn endpoints(&self) -> impl Iterator<Item = &valkyrie::Endpoint> {
+        self.calls.iter().map(crate::calls::Thread::endpoint)
+    }
+
     /// Ends all connections and threads.
     pub fn stop(mut self) {
         self.end();
@@ -299,6 +321,8 @@ impl Server {
         for post in &*self.shared.posts {
             post.ring();
         }
+        #[cfg(feature = "valkyrie")]
+        self.calls.drain(..).for_each(crate::calls::Thread::stop);
         for thread in std::mem::take(&mut self.threads) {
             let _ = thread.join();
         }

@@ -81,7 +81,9 @@ impl Shared {
             hub: Hub::new(Arc::clone(&posts)),
             changes: Arc::new(Changes::new(Arc::clone(&posts), config.tracking_bytes_max)),
             posts,
-            counters: (0..config.threads).map(|_| Counters::default()).collect(),
+            counters: (0..config.counting())
+                .map(|_| Counters::default())
+                .collect(),
             stops: AtomicBool::new(false),
             run_id: run_id(),
             sources: Sources::new(&config.sources),

@@ -17,7 +17,7 @@ pub(crate) struct StoreArgs {
     /// `off` is without a limit. Addresses of this machine have none.
     #[arg(long, value_name = "RATE", default_value = "100/s:400", value_parser = rate)]
     pub(crate) api_rate: Rate,
-    /// A redis://, valkey:// or yggdrasil:// server where limits are counted (may be repeated)
+    /// A redis://, valkey://, yggdrasil:// or valkyrie+unix:// server where limits are counted (may be repeated)
     ///
     /// The next one is asked when one fails, and after the last one memory. Default: memory, so each
     /// server counts for itself.

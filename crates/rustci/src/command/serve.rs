@@ -16,7 +16,7 @@ use valkyrie::Endpoint;
 use valkyrie_store::credentials::{Environment, Secret, SecretSource};
 use valkyrie_store::{
     HybridConfig, HybridStore, MemoryStore, MigratingStore, MigrationConfig, RedisConfig,
-    RedisStore, SecretString, Store, StoreError, notify_of,
+    SecretString, Store, StoreError, notify_of,
 };
 
 use super::notify;
@@ -152,7 +152,9 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
 fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
     let usage = |error: StoreError| Failure::Usage {
         message: format!("--store {error}"),
-        hint: "write redis://HOST:PORT, valkey://HOST:PORT or yggdrasil://HOST:PORT".to_owned(),
+        hint: "write redis://HOST:PORT, valkey://HOST:PORT, yggdrasil://HOST:PORT or \
+               valkyrie+unix:///PATH"
+            .to_owned(),
     };
     let password_from = args.store_password_file.as_deref().map(password_file);
     let password = password_from.as_ref().map(password).transpose()?;
@@ -170,7 +172,7 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
             timeout: STORE_PATIENCE,
             ..RedisConfig::default()
         };
-        RedisStore::new(&config).map(Store::from).map_err(usage)
+        Store::open(&config).map_err(usage)
     };
     let named = args.store.iter().zip(1..);
     let mut stores: Vec<Store> = named

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use valkyrie_store::{
     MemberReport, MigratingStore, MigrationConfig, MigrationPace, MigrationProgress,
-    MigrationReport, MigrationStatus, Phase, RedisConfig, RedisStore, StoreError,
+    MigrationReport, MigrationStatus, Phase, RedisConfig, Store, StoreError,
 };
 
 use super::serve::{password, password_file};
@@ -228,7 +228,7 @@ async fn open(pair: &PairArgs, lease_max: Duration) -> Result<MigratingStore, Fa
     let password_from = pair.password_file.as_deref().map(password_file);
     let password = password_from.as_ref().map(password).transpose()?;
     let store = |name: &str, url: &String| {
-        RedisStore::new(&RedisConfig {
+        Store::open(&RedisConfig {
             name: name.to_owned(),
             url: url.clone(),
             username: pair.user.clone(),
@@ -254,7 +254,9 @@ fn refused(error: StoreError) -> Failure {
     match &error {
         StoreError::Config(_) => Failure::Usage {
             message: error.to_string(),
-            hint: "write redis://HOST:PORT, valkey://HOST:PORT or yggdrasil://HOST:PORT".to_owned(),
+            hint: "write redis://HOST:PORT, valkey://HOST:PORT, yggdrasil://HOST:PORT or \
+                   valkyrie+unix:///PATH"
+                .to_owned(),
         },
         StoreError::Unavailable { .. } => {
             Failure::engine("a store does not answer", error.to_string())

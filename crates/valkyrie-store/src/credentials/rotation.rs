@@ -52,7 +52,7 @@ impl HybridStore {
         self.stores().flat_map(|store| match store {
             Store::Redis(server) => vec![server],
             Store::Migrating(both) => both.servers().collect(),
-            Store::Memory(_) => Vec::new(),
+            Store::Memory(_) | Store::Valkyrie(_) => Vec::new(),
         })
     }
 }

@@ -5,12 +5,14 @@ use crate::forward::forward_adapter;
 use crate::memory::MemoryStore;
 use crate::redis::{Flavor, RedisStore};
 use crate::store::Store;
+use crate::valkyrie::ValkyrieStore;
 
 /// One of the two stores of a migration.
 #[derive(Debug, Clone)]
 pub(super) enum Plain {
     Memory(MemoryStore),
     Redis(RedisStore),
+    Valkyrie(ValkyrieStore),
 }
 
 impl TryFrom<Store> for Plain {
@@ -20,6 +22,7 @@ impl TryFrom<Store> for Plain {
         match store {
             Store::Memory(store) => Ok(Self::Memory(store)),
             Store::Redis(store) => Ok(Self::Redis(store)),
+            Store::Valkyrie(store) => Ok(Self::Valkyrie(store)),
             Store::Migrating(_) => Err(StoreError::Config(
                 "a store that is being migrated cannot be part of another migration".to_owned(),
             )),
@@ -33,6 +36,7 @@ macro_rules! each {
         match $self {
             Self::Memory($store) => $call,
             Self::Redis($store) => $call,
+            Self::Valkyrie($store) => $call,
         }
     };
 }
@@ -44,13 +48,14 @@ impl Plain {
         match self {
             Self::Memory(store) => Self::Memory(store.clone()),
             Self::Redis(store) => Self::Redis(store.as_stored()),
+            Self::Valkyrie(store) => Self::Valkyrie(store.clone()),
         }
     }
 
     /// The server behind it, if there is one.
     pub(super) const fn server(&self) -> Option<&RedisStore> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Valkyrie(_) => None,
             Self::Redis(store) => Some(store),
         }
     }
@@ -58,7 +63,7 @@ impl Plain {
     /// Whether token buckets are keys among others there.
     pub(super) async fn has_bucket_keys(&self) -> Result<bool, StoreError> {
         match self {
-            Self::Memory(_) => Ok(false),
+            Self::Memory(_) | Self::Valkyrie(_) => Ok(false),
             Self::Redis(store) => Ok(store.flavor().await? != Flavor::Yggdrasil),
         }
     }

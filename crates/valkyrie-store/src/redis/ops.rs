@@ -13,6 +13,7 @@ use super::{Flavor, RedisStore};
 use crate::adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
 };
+use crate::duration::ms;
 use crate::error::StoreError;
 
 /// Keys that a server looks at for a page.
@@ -180,15 +181,6 @@ impl RedisStore {
         };
         Ok(removed == 1)
     }
-}
-
-/// Milliseconds, at least one, and no more than servers take.
-fn ms(time: Duration) -> u64 {
-    let ms = time.as_nanos().div_ceil(1_000_000);
-    // A century: what ends later is not waited for by anyone.
-    u64::try_from(ms)
-        .unwrap_or(u64::MAX)
-        .clamp(1, 100 * 365 * 86_400_000)
 }
 
 fn add_lifetime(command: &mut Cmd, lifetime: Lifetime) {

@@ -15,3 +15,4 @@ mod notifications;
 mod oracle;
 mod rotation;
 mod server;
+mod valkyrie;

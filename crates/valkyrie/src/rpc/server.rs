@@ -78,20 +78,44 @@ impl ServerBuilder {
         Ok(self.serve(listen(endpoint).await?, router))
     }
 
+    /// As [`listen`](Self::listen), with a router for each connection, so that handlers can remember
+    /// what its client said: `make` gets the connection before anything was read from it.
+    ///
+    /// # Errors
+    /// The endpoint cannot be listened on.
+    pub async fn listen_each(
+        self,
+        endpoint: &Endpoint,
+        make: impl Fn(&Link) -> Router + 'static,
+    ) -> Result<Server, ListenError> {
+        Ok(self.serve_each(listen(endpoint).await?, make))
+    }
+
     /// Serves the connections of a listener, in local tasks of this shard.
     #[must_use]
     pub fn serve(self, listener: Listener, router: Router) -> Server {
+        self.serve_each(listener, move |_| router.clone())
+    }
+
+    /// The same with a router for each connection; see [`listen_each`](Self::listen_each).
+    #[must_use]
+    pub fn serve_each(
+        self,
+        listener: Listener,
+        make: impl Fn(&Link) -> Router + 'static,
+    ) -> Server {
         let endpoint = listener.endpoint().clone();
         let links = Links::default();
-        let shared = Shared {
-            router,
-            message_max: self.message_max,
-            running_max: self.running_max,
-            running: Rc::new(Cell::new(0)),
-        };
+        let (message_max, running_max) = (self.message_max, self.running_max);
+        let running = Rc::new(Cell::new(0));
         let (kept, on_connect) = (links.clone(), self.on_connect);
-        let make = move |link: &Link| {
-            let engine = Engine::new(shared.clone());
+        let connection = move |link: &Link| {
+            let engine = Engine::new(Shared {
+                router: make(link),
+                message_max,
+                running_max,
+                running: Rc::clone(&running),
+            });
             kept.add(link);
             Connection {
                 service: Service(Rc::clone(&engine)),
@@ -100,7 +124,7 @@ impl ServerBuilder {
                 on_connect: on_connect.clone(),
             }
         };
-        let accepting = spawn_local(serve(listener, self.config, make));
+        let accepting = spawn_local(serve(listener, self.config, connection));
         Server {
             endpoint,
             links,

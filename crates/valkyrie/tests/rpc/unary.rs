@@ -1,14 +1,42 @@
 //! Calls and messages.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use valkyrie::{
-    Bytes, ErrorCode, Json, LocalClient, Metadata, Raw, Request, Response, Retry, Server, Status,
-    StreamClass, Stub,
+    Bytes, ErrorCode, Json, Link, LocalClient, Metadata, Raw, Request, Response, Retry, Router,
+    Server, Service, Status, StreamClass, Stub,
 };
 
 use crate::{on_every_transport, service, start};
+
+#[test]
+fn a_router_for_each_connection_remembers_what_its_client_said() {
+    on_every_transport("each", |endpoint| async move {
+        let make = |_: &Link| {
+            let said = Cell::new(0);
+            let count = move |_: Request<Bytes>| {
+                said.set(said.get() + 1);
+                let count = said.get();
+                async move { Ok(Response::new(Bytes::from(format!("{count}")))) }
+            };
+            Router::new().with(Service::new("test.Each", Raw).unary("Count", count))
+        };
+        let server = Server::builder()
+            .listen_each(&endpoint, make)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let client = LocalClient::connect(server.endpoint()).await.unwrap();
+            for expected in ["1", "2", "3"] {
+                let request = Request::new(Bytes::new());
+                let answer = client.call("test.Each/Count", request).await.unwrap();
+                assert_eq!(answer.into_inner(), expected);
+            }
+        }
+    });
+}
 
 #[test]
 fn calls_of_every_size_are_answered_with_what_stands_beside() {

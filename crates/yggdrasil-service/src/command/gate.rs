@@ -20,6 +20,17 @@ pub(super) enum Denied<'a> {
     Channel(&'a [u8]),
 }
 
+impl Denied<'_> {
+    /// What kind of thing, and which.
+    fn parts(&self) -> (&'static str, Vec<u8>) {
+        match self {
+            Self::Command(name) => ("command", name.clone().into_bytes()),
+            Self::Key(key) => ("key", key.to_vec()),
+            Self::Channel(channel) => ("channel", channel.to_vec()),
+        }
+    }
+}
+
 /// Whether a command may be done or kept for later.
 #[cold]
 pub(super) fn check(
@@ -90,17 +101,46 @@ pub(super) fn check_again(
     })
 }
 
+/// Whether a user may do a command that comes in another form; a line about its client says who was
+/// refused. Fails with words for the client.
+#[cfg(feature = "valkyrie")]
+#[cold]
+pub(crate) fn may(
+    shared: &Shared,
+    user: &User,
+    args: &[&[u8]],
+    client: impl FnOnce() -> String,
+) -> Result<(), String> {
+    let Some(known) = args.first().and_then(|name| shared.lookup.find(name)) else {
+        return Err("there is no such command".to_owned());
+    };
+    let Err(denied) = permit(user, known, args) else {
+        return Ok(());
+    };
+    let (reason, object) = denied.parts();
+    let what = match reason {
+        "command" => format!("call {}", String::from_utf8_lossy(&object)),
+        _ => format!("use the {reason}"),
+    };
+    shared.acl.log.add(Refused {
+        reason,
+        context: "toplevel",
+        object,
+        user: user.name.clone(),
+        client: client(),
+        at: shared.clock.now(),
+        count: 1,
+    });
+    Err(format!("user {} may not {what}", user.name))
+}
+
 fn user(shared: &Shared, client: &Client) -> Arc<User> {
     let user = client.user.clone();
     user.unwrap_or_else(|| shared.acl.default_user())
 }
 
 fn log(shared: &Shared, client: &Client, user: &str, denied: &Denied<'_>, context: &'static str) {
-    let (reason, object) = match denied {
-        Denied::Command(name) => ("command", name.clone().into_bytes()),
-        Denied::Key(key) => ("key", key.to_vec()),
-        Denied::Channel(channel) => ("channel", channel.to_vec()),
-    };
+    let (reason, object) = denied.parts();
     refused(shared, client, (reason, context), (object, user));
 }
 

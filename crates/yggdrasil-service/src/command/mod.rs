@@ -32,6 +32,8 @@ use crate::shared::Shared;
 
 pub(crate) use category::{in_category, named, permissions};
 pub(crate) use cluster::purge;
+#[cfg(feature = "valkyrie")]
+pub(crate) use gate::may;
 pub(crate) use lookup::Lookup;
 use table::COMMANDS;
 

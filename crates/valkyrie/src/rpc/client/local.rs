@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower::Service as TowerService;
 use valkyrie_frame::{ErrorCode, StreamClass};
-use valkyrie_session::SendError;
+use valkyrie_session::{Retry, SendError};
 
 use super::{ClientBuilder, Defaults};
 use crate::calls::{Answer, Call, CallError, Reply};
@@ -170,7 +170,8 @@ impl LocalClient {
 
     fn check(&self) -> Result<(), Status> {
         match self.inner.link.close_reason() {
-            Some(reason) => Err(reason.into()),
+            // Nothing was sent, so another connection may be asked.
+            Some(reason) => Err(Status::from(reason).with_retry(Retry::After(Duration::ZERO))),
             None => Ok(()),
         }
     }

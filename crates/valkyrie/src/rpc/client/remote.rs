@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio_util::sync::PollSender;
 use tower::Service as TowerService;
+use valkyrie_session::Retry;
 use valkyrie_transport::Endpoint;
 
 use super::{ClientBuilder, LocalClient};
 use crate::error::{CloseReason, ConnectError};
+use crate::idle::Idle;
 use crate::limits::COMMANDS_MAX;
 use crate::rpc::body::Body;
 use crate::rpc::request::{MethodName, Request, Response};
@@ -109,8 +111,14 @@ fn send(mut client: LocalClient, request: Request<Body>, mut answer: oneshot::Se
     });
 }
 
+/// The connection ended; whether the request was handled is not known.
 fn gone() -> Status {
     Status::from(CloseReason::Closed)
+}
+
+/// The connection ended before the request was sent.
+fn not_sent() -> Status {
+    gone().with_retry(Retry::After(Duration::ZERO))
 }
 
 impl Client {
@@ -130,6 +138,18 @@ impl Client {
         endpoint: &Endpoint,
         settings: impl FnOnce() -> ClientBuilder + Send + 'static,
     ) -> Result<Self, ConnectError> {
+        Self::connect_idle(endpoint, Idle::default(), settings).await
+    }
+
+    /// The same on a thread that does `idle` when nothing is to be done.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_idle(
+        endpoint: &Endpoint,
+        idle: Idle,
+        settings: impl FnOnce() -> ClientBuilder + Send + 'static,
+    ) -> Result<Self, ConnectError> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (tell, told) = oneshot::channel();
         let endpoint = endpoint.clone();
@@ -142,7 +162,7 @@ impl Client {
                 Err(error) => drop(tell.send(Err(error))),
             }
         };
-        Shard::spawn("valkyrie-client", main).map_err(ConnectError::Thread)?;
+        Shard::spawn_with("valkyrie-client", idle, main).map_err(ConnectError::Thread)?;
         let ended = || ConnectError::Thread(io::Error::other("the thread of the client ended"));
         told.await.unwrap_or_else(|_| Err(ended()))?;
         let commands = PollSender::new(sender);
@@ -151,9 +171,9 @@ impl Client {
 
     async fn ask(&self, request: Request<Body>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let queue = self.commands.get_ref().ok_or_else(gone)?;
+        let queue = self.commands.get_ref().ok_or_else(not_sent)?;
         let sent = queue.send(Command::Send(request, answer)).await;
-        sent.map_err(|_| gone())?;
+        sent.map_err(|_| not_sent())?;
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -213,7 +233,7 @@ impl TowerService<Request<Body>> for Client {
     type Future = Asked;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.commands.poll_reserve(cx).map_err(|_| gone())
+        self.commands.poll_reserve(cx).map_err(|_| not_sent())
     }
 
     fn call(&mut self, request: Request<Body>) -> Asked {
@@ -222,7 +242,7 @@ impl TowerService<Request<Body>> for Client {
         Asked {
             answered: match sent {
                 Ok(()) => Ok(answered),
-                Err(_) => Err(Some(gone())),
+                Err(_) => Err(Some(not_sent())),
             },
         }
     }
