@@ -91,6 +91,13 @@ impl Over {
     }
 }
 
+/// A file that only its owner can read.
+fn keep_to_oneself(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 fn hourly(burst: u32) -> Limit {
     Limit::per(1, Duration::from_secs(3600), burst).unwrap()
 }
@@ -269,7 +276,7 @@ async fn users_may_do_what_their_rules_say_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let users = dir.path().join("users");
     let rules = "user ann on >secret ~a:* +get +set +del +ygg.consume +scan\n";
-    std::fs::write(&users, rules).unwrap();
+    keep_to_oneself(&users, rules);
     let over = Over::start(ServerConfig {
         users: Some(users),
         ..ServerConfig::default()
@@ -335,11 +342,7 @@ async fn users_may_do_what_their_rules_say_at_once() {
 async fn password_is_read_again_when_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
-    let write = |password: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::write(&file, password).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    };
+    let write = |password: &str| keep_to_oneself(&file, password);
     let guarded = |password: &str| ServerConfig {
         password: Some(Secret::new(password.as_bytes())),
         ..ServerConfig::default()
