@@ -1,13 +1,15 @@
 //! The buckets of many keys, in memory of a fixed size.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limit::{Decision, Limit};
+use crate::many::{self, Table, Together};
+use crate::place;
+use crate::policy::Policy;
 use crate::prefetch::prefetch;
 use crate::probe::{self, Ask, Crowded, Met, Slots};
-use crate::slot::{Entry, Slot, Word};
+use crate::seed::Seed;
+use crate::slot::{Slot, Wide, WideSlot};
 
 /// Slots in each of the two places of a key: a pair of cache lines, which processors fetch together.
 const PART: usize = 8;
@@ -22,6 +24,7 @@ const LINE_BYTES: usize = 64;
 /// a bucket is about 3 in a million.
 ///
 /// Times are nanoseconds of any monotonic clock that all callers share; read it once for many calls.
+/// They count for 292 years: after that no bucket is remembered.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,14 +41,14 @@ const LINE_BYTES: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct Buckets {
-    slots: Box<[Word]>,
+    slots: Box<[WideSlot]>,
     /// The first slot that begins a pair of cache lines.
     first: usize,
     /// Pairs of them.
     pairs: u64,
     /// For each pair the hints of its slots.
     hints: Box<[Hints]>,
-    hasher: RandomState,
+    seed: Seed,
     crowded: Crowded,
     crowds: AtomicU64,
 }
@@ -57,16 +60,16 @@ impl Buckets {
         // At five sevenths of the slots hardly a key in ten million finds both of its places full.
         let wanted = buckets.saturating_mul(7) / 5 + 1;
         let pairs = wanted.div_ceil(PART).max(2);
-        let slots: Box<[Word]> = (0..pairs * PART + PART - 1)
-            .map(|_| Word::default())
+        let slots: Box<[WideSlot]> = (0..pairs * PART + PART - 1)
+            .map(|_| WideSlot::default())
             .collect();
-        let over = slots.as_ptr().addr() / size_of::<Word>() % PART;
+        let over = slots.as_ptr().addr() / size_of::<WideSlot>() % PART;
         Self {
             slots,
             first: (PART - over) % PART,
             pairs: pairs as u64,
             hints: (0..pairs).map(|_| Hints::default()).collect(),
-            hasher: RandomState::new(),
+            seed: Seed::random(),
             crowded: Crowded::default(),
             crowds: AtomicU64::new(0),
         }
@@ -79,11 +82,23 @@ impl Buckets {
         self
     }
 
+    /// The same with keys told apart by this hash, so that a bucket lies where it lay in an earlier
+    /// table. Default: one at random.
+    #[must_use]
+    pub const fn with_seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// Has the memory of a bucket brought near, for whoever will ask for it a little later. Of a table
     /// that fits no cache a server that looks some requests ahead does so many times as many.
     #[inline]
     pub fn prefetch(&self, key: &[u8]) {
-        for pair in self.pairs_of(self.tag(key)) {
+        self.prefetch_tag(self.tag(key));
+    }
+
+    fn prefetch_tag(&self, tag: u64) {
+        for pair in self.pairs_of(tag) {
             if let Some(hints) = self.hints.get(pair) {
                 prefetch(std::ptr::from_ref(hints).addr());
             }
@@ -97,10 +112,49 @@ impl Buckets {
     /// the burst is refused for ever.
     #[inline]
     pub fn try_consume(&self, key: &[u8], limit: &Limit, cost: u32, now: u64) -> Decision {
-        let tag = self.tag(key);
+        self.take(self.tag(key), limit, cost, now).0
+    }
+
+    /// The same of the bucket that `key` has under a policy, which is another one under each policy
+    /// and without any.
+    #[inline]
+    pub fn try_consume_by(&self, policy: &Policy, key: &[u8], cost: u32, now: u64) -> Decision {
+        let tag = self.tag_by(policy, key);
+        self.take(tag, policy.limit(), cost, now).0
+    }
+
+    /// Asks for many at once, in their order; see [`Together`] for what may be taken. There is an
+    /// answer for each, with [`Together::AllOrNothing`] up to the one that was refused.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use yggdrasil::{Buckets, Limit, Together};
+    ///
+    /// let buckets = Buckets::with_room_for(100);
+    /// let limit = Limit::per(1, Duration::from_secs(1), 10)?;
+    /// let asks = [("user 7", limit, 4), ("team 2", limit, 4)];
+    /// for goes in [true, true, false] {
+    ///     let decisions = buckets.try_consume_many(&asks, Together::AllOrNothing, 0);
+    ///     assert_eq!(decisions.iter().all(|one| one.is_allowed()), goes);
+    /// }
+    /// # Ok::<(), yggdrasil::LimitError>(())
+    /// ```
+    pub fn try_consume_many<K: AsRef<[u8]>>(
+        &self,
+        asks: &[(K, Limit, u32)],
+        together: Together,
+        now: u64,
+    ) -> Vec<Decision> {
+        many::consume(self, asks, together, now)
+    }
+
+    /// The answer, and whether a bucket remembers it.
+    #[inline]
+    pub(crate) fn take(&self, tag: u64, limit: &Limit, cost: u32, now: u64) -> (Decision, bool) {
         let ask = Ask {
             tag,
             now,
+            floor: 0,
             limit,
             cost,
             crowded: self.crowded,
@@ -112,7 +166,7 @@ impl Buckets {
                 if let Some(slot) = self.pair(pair).get(index)
                     && let Some(decision) = probe::consume_there(slot, &ask)
                 {
-                    return decision;
+                    return (decision, true);
                 }
             }
         }
@@ -120,9 +174,9 @@ impl Buckets {
     }
 
     /// Looks at every slot of the key, and makes its bucket where it has none.
-    fn consume_anywhere(&self, pairs: [usize; 2], ask: &Ask<'_>) -> Decision {
+    fn consume_anywhere(&self, pairs: [usize; 2], ask: &Ask<'_>) -> (Decision, bool) {
         let slots = pairs.map(|pair| self.pair(pair));
-        let asked = probe::consume(slots, ask, claim_name);
+        let asked = probe::consume(slots, ask, place::claim_name);
         if asked.met == Met::Crowd {
             self.crowds.fetch_add(1, Ordering::Relaxed);
         }
@@ -132,19 +186,25 @@ impl Buckets {
         {
             hints.set(index % PART, ask.tag);
         }
-        asked.decision
+        (asked.decision, asked.index.is_some())
     }
 
     /// When the bucket of `key` is full; `None` where it has none, which is full.
     #[must_use]
     pub fn full_at(&self, key: &[u8]) -> Option<u64> {
         let tag = self.tag(key);
-        probe::full_at(self.places(tag), tag)
+        probe::full_at(self.places(tag), tag, 0)
     }
 
     /// Fills the bucket of `key`; whether it had one.
     pub fn reset(&self, key: &[u8]) -> bool {
         let tag = self.tag(key);
+        probe::forget(self.places(tag), tag)
+    }
+
+    /// Fills the bucket that `key` has under a policy; whether it had one.
+    pub fn reset_by(&self, policy: &Policy, key: &[u8]) -> bool {
+        let tag = self.tag_by(policy, key);
         probe::forget(self.places(tag), tag)
     }
 
@@ -157,8 +217,17 @@ impl Buckets {
     /// Buckets that are not full at `now`. Looks at the whole table.
     #[must_use]
     pub fn live(&self, now: u64) -> usize {
-        let is_live = |entry: &Entry| !entry.is_claim() && entry.full_at() > now;
-        self.slots.iter().map(Slot::load).filter(is_live).count()
+        self.keep(now).count()
+    }
+
+    /// The hash that tells its keys apart.
+    #[must_use]
+    pub const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Wide> {
+        self.slots.iter().map(Slot::load)
     }
 
     /// Bytes of the table.
@@ -168,32 +237,50 @@ impl Buckets {
     }
 
     /// The slots in which the bucket of a key may lie.
-    fn places(&self, tag: u64) -> Slots<'_, Word> {
+    fn places(&self, tag: u64) -> Slots<'_, WideSlot> {
         self.pairs_of(tag).map(|pair| self.pair(pair))
     }
 
     /// The two different pairs of lines of a key.
     #[inline]
     fn pairs_of(&self, tag: u64) -> [usize; 2] {
-        let one = share(tag, self.pairs);
-        let further = share(tag.wrapping_mul(SPREAD), self.pairs - 1) + 1;
-        let other = match one + further {
-            other if other < self.pairs => other,
-            other => other - self.pairs,
-        };
-        [one as usize, other as usize]
+        place::two_of(tag, self.pairs)
     }
 
     /// The slots of a pair of lines.
     #[inline]
-    fn pair(&self, pair: usize) -> &[Word] {
+    fn pair(&self, pair: usize) -> &[WideSlot] {
         let from = self.first + pair * PART;
         self.slots.get(from..from + PART).unwrap_or_default()
     }
 
     #[inline]
     fn tag(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key).max(1)
+        self.seed.hash(key).max(1)
+    }
+
+    #[inline]
+    fn tag_by(&self, policy: &Policy, key: &[u8]) -> u64 {
+        self.seed.hash_by(policy.id(), key).max(1)
+    }
+}
+
+impl Table for Buckets {
+    type Limit = Limit;
+
+    fn prefetch(&self, key: &[u8]) {
+        self.prefetch(key);
+    }
+
+    fn take(&self, key: &[u8], limit: &Limit, cost: u32, now: u64) -> (Decision, bool) {
+        self.take(self.tag(key), limit, cost, now)
+    }
+
+    fn give_back(&self, key: &[u8], limit: &Limit, cost: u32) {
+        let tag = self.tag(key);
+        // What was allowed is at most a whole bucket.
+        let time = limit.emission_ns() * u64::from(cost);
+        probe::give_back(self.places(tag), tag, 0, time);
     }
 }
 
@@ -241,38 +328,8 @@ fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Odd, so that no two tags become the same; mixes low bits into high ones (2^64 divided by the golden
-/// ratio, Knuth, The Art of Computer Programming 3, 6.4).
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A number below `parts`, by the high bits of `tag`.
-#[inline]
-const fn share(tag: u64, parts: u64) -> u64 {
-    ((tag as u128 * parts as u128) >> 64) as u64
-}
-
-/// Names that a thread takes at once.
-const NAMES: u64 = 1 << 20;
-
-/// A name for a claim that no other claim of this process has.
-fn claim_name() -> u64 {
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static NEXT: Cell<u64> = const { Cell::new(0) };
-    }
-    NEXT.with(|next| {
-        let name = match next.get() % NAMES {
-            0 => TAKEN.fetch_add(NAMES, Ordering::Relaxed) + 1,
-            _ => next.get(),
-        };
-        next.set(name + 1);
-        name
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::thread;
 
     use super::*;
@@ -282,29 +339,6 @@ mod tests {
 
     fn daily(burst: u32) -> Limit {
         Limit::new(86_400 * SECOND, burst).unwrap()
-    }
-
-    #[test]
-    fn names_of_claims_are_all_different() {
-        let names = |_| thread::spawn(|| (0..1000).map(|_| claim_name()).collect::<Vec<_>>());
-        let threads: Vec<_> = (0..4).map(names).collect();
-        let all: Vec<u64> = threads
-            .into_iter()
-            .flat_map(|one| one.join().unwrap())
-            .collect();
-        let distinct: HashSet<u64> = all.iter().copied().collect();
-        assert_eq!(distinct.len(), all.len());
-    }
-
-    #[test]
-    fn names_go_on_behind_the_end_of_a_range() {
-        let names = thread::spawn(|| {
-            let names: Vec<u64> = (0..2 * NAMES + 3).map(|_| claim_name()).collect();
-            let distinct: HashSet<u64> = names.iter().copied().collect();
-            (names.len(), distinct.len())
-        });
-        let (names, distinct) = names.join().unwrap();
-        assert_eq!(names, distinct);
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::oracle::{Oracle, random};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -146,89 +147,36 @@ mod tests {
         assert_eq!((bucket, decision.outcome), (u64::MAX, Outcome::Allowed));
     }
 
-    /// A bucket of exact rational tokens: `level` is counted in nanoseconds of emission, which is
-    /// the token divided by its exact share of time, so nothing is rounded.
-    struct Oracle {
-        level: u128,
-        at: u64,
-    }
-
-    impl Oracle {
-        fn consume(&mut self, now: u64, limit: &Limit, cost: u32) -> bool {
-            let full = u128::from(limit.emission_ns()) * u128::from(limit.burst());
-            let since = u128::from(now.saturating_sub(self.at));
-            self.at = self.at.max(now);
-            self.level = (self.level + since).min(full);
-            let cost = u128::from(limit.emission_ns()) * u128::from(cost);
-            let enough = cost <= self.level;
-            if enough {
-                self.level -= cost;
-            }
-            enough
-        }
-    }
-
-    /// Any 64 bits; see `next` of the keyspace's memory.
-    fn next(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
     /// Ten thousand limits, from a token a nanosecond to one in hours, each asked a thousand times:
     /// at once, at any time, and exactly when it said.
     #[test]
     fn ten_million_steps_equal_an_exact_bucket() {
         let (mut chance, mut outcomes) = (7, [0_u64; 3]);
         for _ in 0..10_500 {
-            let each = next(&mut chance) % (1 << (1 + next(&mut chance) % 44)) + 1;
-            let burst = (next(&mut chance) % (1 << (1 + next(&mut chance) % 16)) + 1) as u32;
+            let each = random(&mut chance) % (1 << (1 + random(&mut chance) % 44)) + 1;
+            let burst = (random(&mut chance) % (1 << (1 + random(&mut chance) % 16)) + 1) as u32;
             let Ok(limit) = Limit::new(each, burst) else {
                 continue;
             };
             // Far from the end of the clock, where times do not grow any more.
-            let mut now = next(&mut chance) % (1 << 60);
+            let mut now = random(&mut chance) % (1 << 60);
             let (mut bucket, mut wait) = (0, 0);
-            let mut oracle = Oracle {
-                level: u128::from(limit.room_ns()),
-                at: now,
-            };
+            let mut oracle = Oracle::full(&limit, now);
             for _ in 0..1000 {
-                now += match next(&mut chance) % 4 {
+                now += match random(&mut chance) % 4 {
                     0 => 0,
                     1 => wait,
-                    _ => next(&mut chance) % (2 * each),
+                    _ => random(&mut chance) % (2 * each),
                 };
                 if now > 1 << 63 {
                     break;
                 }
-                let cost = (next(&mut chance) % (u64::from(burst) + 2)) as u32;
-                let cost = cost >> (next(&mut chance) % 20);
-                let lacking = (u128::from(each) * u128::from(cost)).saturating_sub({
-                    let since = u128::from(now - oracle.at);
-                    (oracle.level + since).min(u128::from(limit.room_ns()))
-                });
+                let cost = (random(&mut chance) % (u64::from(burst) + 2)) as u32;
+                let cost = cost >> (random(&mut chance) % 20);
                 let (next_bucket, decision) = step(bucket, now, &limit, cost);
-                let allowed = oracle.consume(now, &limit, cost);
-                let outcome = match (allowed, cost > burst) {
-                    (true, _) => Outcome::Allowed,
-                    (false, false) => Outcome::Denied,
-                    (false, true) => Outcome::Never,
-                };
-                let full = u128::from(limit.room_ns());
-                assert_eq!(decision.outcome, outcome);
-                assert_eq!(
-                    u128::from(decision.remaining),
-                    oracle.level / u128::from(each)
-                );
-                assert_eq!(u128::from(decision.reset_after_ns), full - oracle.level);
-                wait = match outcome {
-                    Outcome::Denied => lacking as u64,
-                    Outcome::Allowed | Outcome::Never => 0,
-                };
-                assert_eq!(decision.retry_after_ns, wait);
-                outcomes[outcome as usize] += 1;
+                assert_eq!(decision, oracle.consume(now, &limit, cost));
+                wait = decision.retry_after_ns;
+                outcomes[decision.outcome as usize] += 1;
                 bucket = next_bucket;
             }
         }
@@ -245,22 +193,11 @@ mod tests {
         ) {
             let limit = Limit::new(each, burst).unwrap();
             let (mut now, mut bucket) = (SECOND, 0);
-            let mut oracle = Oracle {
-                level: u128::from(limit.room_ns()),
-                at: now,
-            };
+            let mut oracle = Oracle::full(&limit, now);
             for (pause, cost) in calls {
                 now += pause;
                 let (next, decision) = step(bucket, now, &limit, cost);
-                prop_assert_eq!(decision.outcome == Outcome::Allowed, oracle.consume(now, &limit, cost));
-                let left = oracle.level / u128::from(each);
-                prop_assert_eq!(u128::from(decision.remaining), left);
-                if decision.outcome == Outcome::Denied {
-                    let lacks = u128::from(each) * u128::from(cost) - oracle.level;
-                    prop_assert_eq!(u128::from(decision.retry_after_ns), lacks);
-                }
-                let full = u128::from(limit.room_ns());
-                prop_assert_eq!(u128::from(decision.reset_after_ns), full - oracle.level);
+                prop_assert_eq!(decision, oracle.consume(now, &limit, cost));
                 bucket = next;
             }
         }

@@ -31,6 +31,25 @@ pub enum LimitError {
         /// Time of a whole bucket, rounded down.
         years: u64,
     },
+    /// Tokens would come faster than a compact bucket counts.
+    #[error(
+        "a token every {emission_ns} ns is too fast for a compact bucket; name at least 1000 ns"
+    )]
+    TooFast {
+        /// Nanoseconds between two tokens.
+        emission_ns: u64,
+    },
+    /// A full compact bucket would take longer than half of what its clock tells apart.
+    #[error(
+        "{burst} tokens, one every {emission_us} us, come back after the horizon of compact buckets; \
+         the most is 549755813888 us in all, 6.3 days"
+    )]
+    BeyondHorizon {
+        /// Microseconds between two tokens.
+        emission_us: u64,
+        /// Tokens of a full bucket.
+        burst: u32,
+    },
 }
 
 /// Longest time in which an empty bucket may become full: 100 years in nanoseconds. Sums of a few

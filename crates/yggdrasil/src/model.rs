@@ -4,19 +4,28 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
+use crate::compact::Narrow;
 use crate::limit::Limit;
-use crate::probe::{Ask, Crowded, Slots, consume, full_at};
-use crate::slot::{Entry, Slot};
+use crate::probe::{Ask, Crowded, Slots, consume, full_at, give_back};
+use crate::slot::{Entry, Slot, Wide};
 
 /// Changes in one step, as the real one.
-struct Model(Mutex<Entry>);
+struct Model<E>(Mutex<E>);
 
-impl Slot for Model {
-    fn load(&self) -> Entry {
+/// Both sizes of buckets.
+trait Size: Entry + Send + Sync + 'static {}
+
+impl Size for Wide {}
+impl Size for Narrow {}
+
+impl<E: Size> Slot for Model<E> {
+    type Entry = E;
+
+    fn load(&self) -> E {
         *self.0.lock().unwrap()
     }
 
-    fn swap(&self, seen: Entry, new: Entry) -> Result<(), Entry> {
+    fn swap(&self, seen: E, new: E) -> Result<(), E> {
         let mut entry = self.0.lock().unwrap();
         if *entry != seen {
             return Err(*entry);
@@ -26,13 +35,13 @@ impl Slot for Model {
     }
 }
 
-struct Table {
-    slots: Vec<Model>,
+struct Table<E> {
+    slots: Vec<Model<E>>,
     names: AtomicU64,
 }
 
-impl Table {
-    fn new(entries: &[Entry]) -> Arc<Self> {
+impl<E: Size> Table<E> {
+    fn new(entries: &[E]) -> Arc<Self> {
         let slots = entries.iter().map(|entry| Model(Mutex::new(*entry)));
         Arc::new(Self {
             slots: slots.collect(),
@@ -46,6 +55,7 @@ impl Table {
         let ask = Ask {
             tag,
             now,
+            floor: 0,
             limit: &limit,
             cost,
             crowded: Crowded::Deny,
@@ -56,14 +66,14 @@ impl Table {
     }
 
     /// Each of the two places takes its share of the slots.
-    fn parts(&self) -> Slots<'_, Model> {
+    fn parts(&self) -> Slots<'_, Model<E>> {
         let (first, second) = self.slots.split_at(self.slots.len() / 2);
         [first, second]
     }
 
     fn buckets_of(&self, tag: u64) -> usize {
         let entries = self.slots.iter().map(Slot::load);
-        entries.filter(|entry| entry.tag == tag).count()
+        entries.filter(|entry| entry.is_bucket_of(tag)).count()
     }
 }
 
@@ -76,24 +86,22 @@ fn explore(check: impl Fn() + Sync + Send + 'static) {
 
 const NOW: u64 = 10_000;
 
-#[test]
-fn two_threads_that_make_a_bucket_make_one() {
+fn two_threads_that_make_a_bucket_make_one<E: Size>() {
     explore(|| {
-        let table = Table::new(&[Entry::EMPTY; 2]);
+        let table = Table::new(&[E::EMPTY; 2]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(7, NOW, 2));
         let taken = table.take(7, NOW, 2) + thread.join().unwrap();
         assert_eq!(taken, 2);
         assert_eq!(table.buckets_of(7), 1);
-        assert_eq!(full_at(table.parts(), 7), Some(NOW + 2000));
+        assert_eq!(full_at(table.parts(), 7, 0), Some(NOW + 2000));
     });
 }
 
-#[test]
-fn threads_whose_clocks_differ_see_other_slots_free_and_still_make_one() {
+fn threads_whose_clocks_differ_see_other_slots_free_and_still_make_one<E: Size>() {
     explore(|| {
         // Free for one of them only, and before the slot that both could take.
-        let table = Table::new(&[Entry::bucket(3, NOW + 1), Entry::EMPTY]);
+        let table = Table::new(&[E::bucket(3, NOW + 1), E::EMPTY]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(7, NOW, 2));
         let taken = table.take(7, NOW + 1, 2) + thread.join().unwrap();
@@ -102,25 +110,23 @@ fn threads_whose_clocks_differ_see_other_slots_free_and_still_make_one() {
     });
 }
 
-#[test]
-fn claims_of_other_keys_take_nothing_away() {
+fn claims_of_other_keys_take_nothing_away<E: Size>() {
     explore(|| {
-        let table = Table::new(&[Entry::EMPTY; 2]);
+        let table = Table::new(&[E::EMPTY; 2]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(8, NOW, 2));
         assert_eq!(table.take(7, NOW, 2), 2);
         assert_eq!(thread.join().unwrap(), 2);
         for tag in [7, 8] {
-            assert_eq!(full_at(table.parts(), tag), Some(NOW + 2000));
+            assert_eq!(full_at(table.parts(), tag, 0), Some(NOW + 2000));
             assert_eq!(table.buckets_of(tag), 1);
         }
     });
 }
 
-#[test]
-fn bucket_that_is_full_is_used_or_replaced_but_never_both() {
+fn bucket_that_is_full_is_used_or_replaced_but_never_both<E: Size>() {
     explore(|| {
-        let table = Table::new(&[Entry::bucket(7, NOW - 1), Entry::bucket(5, NOW + 5000)]);
+        let table = Table::new(&[E::bucket(7, NOW - 1), E::bucket(5, NOW + 5000)]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(8, NOW, 1));
         let seven = table.take(7, NOW, 2);
@@ -131,10 +137,9 @@ fn bucket_that_is_full_is_used_or_replaced_but_never_both() {
     });
 }
 
-#[test]
-fn three_threads_of_one_key_get_its_burst() {
+fn three_threads_of_one_key_get_its_burst<E: Size>() {
     explore(|| {
-        let table = Table::new(&[Entry::EMPTY; 2]);
+        let table = Table::new(&[E::EMPTY; 2]);
         let threads = [(); 2].map(|()| {
             let table = Arc::clone(&table);
             thread::spawn(move || table.take(7, NOW, 1))
@@ -147,3 +152,37 @@ fn three_threads_of_one_key_get_its_burst() {
         assert_eq!(table.buckets_of(7), 1);
     });
 }
+
+fn tokens_given_back_are_those_that_were_taken<E: Size>() {
+    explore(|| {
+        let table = Table::new(&[E::EMPTY; 2]);
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || other.take(7, NOW, 1));
+        let taken = table.take(7, NOW, 1);
+        assert_eq!(taken, 1);
+        assert!(give_back(table.parts(), 7, 0, 1000));
+        assert_eq!(thread.join().unwrap(), 1);
+        assert_eq!(full_at(table.parts(), 7, 0), Some(NOW + 1000));
+    });
+}
+
+macro_rules! sizes {
+    ($($test:ident),* $(,)?) => {
+        mod wide {
+            $(#[test] fn $test() { super::$test::<super::Wide>(); })*
+        }
+
+        mod narrow {
+            $(#[test] fn $test() { super::$test::<super::Narrow>(); })*
+        }
+    };
+}
+
+sizes![
+    two_threads_that_make_a_bucket_make_one,
+    threads_whose_clocks_differ_see_other_slots_free_and_still_make_one,
+    claims_of_other_keys_take_nothing_away,
+    bucket_that_is_full_is_used_or_replaced_but_never_both,
+    three_threads_of_one_key_get_its_burst,
+    tokens_given_back_are_those_that_were_taken,
+];

@@ -42,6 +42,8 @@ pub(crate) enum Met {
 pub(crate) struct Ask<'a> {
     pub(crate) tag: u64,
     pub(crate) now: u64,
+    /// No bucket of the table is full before; see [`Entry::full_at`].
+    pub(crate) floor: u64,
     pub(crate) limit: &'a Limit,
     pub(crate) cost: u32,
     pub(crate) crowded: Crowded,
@@ -62,14 +64,15 @@ pub(crate) struct Asked {
 
 /// Asks the bucket in `slot` for tokens; `None` where it is not that of the key.
 #[inline]
-pub(crate) fn consume_there(slot: &impl Slot, ask: &Ask<'_>) -> Option<Decision> {
+pub(crate) fn consume_there<S: Slot>(slot: &S, ask: &Ask<'_>) -> Option<Decision> {
     loop {
         let seen = slot.load();
-        if seen.tag != ask.tag || seen.is_claim() {
+        if !seen.is_bucket_of(ask.tag) {
             return None;
         }
-        let (full_at, decision) = step(seen.full_at(), ask.now, ask.limit, ask.cost);
-        let next = Entry::bucket(ask.tag, full_at);
+        let full_at = seen.full_at(ask.floor);
+        let (full_at, decision) = step(full_at, ask.now, ask.limit, ask.cost);
+        let next = S::Entry::bucket(ask.tag, full_at);
         if next == seen || slot.swap(seen, next).is_ok() {
             return Some(decision);
         }
@@ -111,8 +114,8 @@ pub(crate) fn consume<S: Slot>(
                 Crowded::Deny => return none(denied_until(full_at, ask), Met::Crowd),
             },
         };
-        let claim = Entry::claim(ask.tag, name());
-        let bucket = Entry::bucket(ask.tag, fresh);
+        let claim = S::Entry::claim(ask.tag, name());
+        let bucket = S::Entry::bucket(ask.tag, fresh);
         tries += 1;
         if place.slot.swap(place.seen, claim).is_ok()
             && is_alone(slots, place.index, ask.tag, tries)
@@ -125,15 +128,30 @@ pub(crate) fn consume<S: Slot>(
             };
         }
         // Gone already where somebody else withdrew it.
-        let _ = place.slot.swap(claim, Entry::EMPTY);
+        let _ = place.slot.swap(claim, S::Entry::EMPTY);
     }
 }
 
 /// When the bucket of a key is full; `None` where it has none.
-pub(crate) fn full_at<S: Slot>(slots: Slots<'_, S>, tag: u64) -> Option<u64> {
+pub(crate) fn full_at<S: Slot>(slots: Slots<'_, S>, tag: u64, floor: u64) -> Option<u64> {
     let mut entries = slots.into_iter().flatten().map(Slot::load);
-    let own = entries.find(|entry| entry.tag == tag && !entry.is_claim());
-    own.map(Entry::full_at)
+    let own = entries.find(|entry| entry.is_bucket_of(tag));
+    own.map(|entry| entry.full_at(floor))
+}
+
+/// Has the bucket of a key full earlier by `time`; `false` where there is none, which is full.
+pub(crate) fn give_back<S: Slot>(slots: Slots<'_, S>, tag: u64, floor: u64, time: u64) -> bool {
+    for slot in slots.into_iter().flatten() {
+        let mut seen = slot.load();
+        while seen.is_bucket_of(tag) {
+            let full_at = seen.full_at(floor).saturating_sub(time).max(floor);
+            match slot.swap(seen, S::Entry::bucket(tag, full_at)) {
+                Ok(()) => return true,
+                Err(now) => seen = now,
+            }
+        }
+    }
+    false
 }
 
 /// Forgets the bucket of a key; whether there was one.
@@ -141,8 +159,8 @@ pub(crate) fn forget<S: Slot>(slots: Slots<'_, S>, tag: u64) -> bool {
     let mut forgotten = false;
     for slot in slots.into_iter().flatten() {
         let mut seen = slot.load();
-        while seen.tag == tag && !seen.is_claim() {
-            match slot.swap(seen, Entry::EMPTY) {
+        while seen.is_bucket_of(tag) {
+            match slot.swap(seen, S::Entry::EMPTY) {
                 Ok(()) => {
                     forgotten = true;
                     break;
@@ -154,17 +172,17 @@ pub(crate) fn forget<S: Slot>(slots: Slots<'_, S>, tag: u64) -> bool {
     forgotten
 }
 
-enum Found<'a, S> {
+enum Found<'a, S: Slot> {
     /// The bucket is there and was asked.
     Bucket(Asked),
     /// It is not there; the best place for it, if there is any.
     Place(Option<Place<'a, S>>),
 }
 
-struct Place<'a, S> {
+struct Place<'a, S: Slot> {
     index: usize,
     slot: &'a S,
-    seen: Entry,
+    seen: S::Entry,
     rank: Rank,
 }
 
@@ -189,7 +207,7 @@ fn look<'a, S: Slot>(slots: Slots<'a, S>, ask: &Ask<'_>) -> Found<'a, S> {
         let (mut vacant, mut first) = (0, None);
         for slot in part {
             let seen = slot.load();
-            if seen.tag == ask.tag
+            if seen.is_bucket_of(ask.tag)
                 && let Some(decision) = consume_there(slot, ask)
             {
                 return Found::Bucket(Asked {
@@ -204,14 +222,14 @@ fn look<'a, S: Slot>(slots: Slots<'a, S>, ask: &Ask<'_>) -> Found<'a, S> {
                 seen,
                 rank,
             };
-            if seen == Entry::EMPTY {
+            if seen == S::Entry::EMPTY {
                 vacant += 1;
                 first = first.or(Some(place(Rank::Vacant(0))));
             } else {
-                let rank = match seen.is_claim() {
-                    true => Rank::Claimed,
-                    false if seen.full_at() <= ask.now => Rank::Idle(seen.full_at()),
-                    false => Rank::Live(seen.full_at()),
+                let rank = match seen.full_at(ask.floor) {
+                    _ if seen.is_claim() => Rank::Claimed,
+                    full_at if full_at <= ask.now => Rank::Idle(full_at),
+                    full_at => Rank::Live(full_at),
                 };
                 if best.as_ref().is_none_or(|best| rank < best.rank) {
                     best = Some(place(rank));
@@ -237,11 +255,15 @@ fn is_alone<S: Slot>(slots: Slots<'_, S>, own: usize, tag: u64, tries: u32) -> b
             continue;
         }
         let mut seen = slot.load();
-        while seen.tag == tag {
-            if !seen.is_claim() || (index < own && tries < PATIENCE) {
+        loop {
+            let is_claim = seen.is_claim_for(tag);
+            if seen.is_bucket_of(tag) || is_claim && index < own && tries < PATIENCE {
                 return false;
             }
-            match slot.swap(seen, Entry::EMPTY) {
+            if !is_claim {
+                break;
+            }
+            match slot.swap(seen, S::Entry::EMPTY) {
                 Ok(()) => break,
                 Err(now) => seen = now,
             }
