@@ -77,6 +77,9 @@ pub(crate) struct ServeArgs {
     /// Threads that serve [default: one a core]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,
+    /// Have each thread run on one processor, as many on each NUMA node as on the others
+    #[arg(long)]
+    pub(crate) pin: bool,
     /// File with the password that clients have to say; its line end is left out
     #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
@@ -107,6 +110,9 @@ pub(crate) struct ServeArgs {
     /// Token buckets in use at the same time; each takes 24 bytes
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     pub(crate) buckets: usize,
+    /// File with limits for YGG.TAKE: lines such as `user:* 100/s:400`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policies: Option<PathBuf>,
     /// Directory where keys are kept [default: in memory only]
     #[arg(long, value_name = "DIR", env = "YGGDRASIL_DATA")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -116,6 +122,9 @@ pub(crate) struct ServeArgs {
     /// Records after which a snapshot is made, such as 1G
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
     pub(crate) snapshot_after: usize,
+    /// Have token buckets in snapshots, of which one is made at the end
+    #[arg(long, requires = "data_dir")]
+    pub(crate) keep_buckets: bool,
     /// Commands that take longer are kept in the slow log
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10ms")]
     pub(crate) slow: Duration,
@@ -301,7 +310,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads `100/s`, `100/s:400` or `off`.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     if text == "off" {
         return Ok(Rate(None));
     }

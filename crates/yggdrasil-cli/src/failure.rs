@@ -25,6 +25,9 @@ pub(crate) enum Failure {
     /// A file with the members of a cluster cannot be used.
     #[error("{}: {cause}", path.display())]
     Members { path: PathBuf, cause: String },
+    /// A file with policies cannot be used.
+    #[error("{}: {cause}", path.display())]
+    Policies { path: PathBuf, cause: String },
     /// Nobody answers there.
     #[error("cannot reach {address}: {error}")]
     Connect { address: String, error: io::Error },
@@ -65,11 +68,13 @@ impl Failure {
                 | StartError::Threads(_)
                 | StartError::Nowhere
                 | StartError::Users(_)
-                | StartError::Tls(_),
+                | StartError::Tls(_)
+                | StartError::Policy(_),
             )
             | Self::Members { .. }
             | Self::Xdp(_)
-            | Self::Password { .. } => 2,
+            | Self::Password { .. }
+            | Self::Policies { .. } => 2,
             Self::Answer { .. } => 1,
             Self::Logging(_) | Self::Start(_) | Self::Connect { .. } | Self::System { .. } => 5,
             Self::Unread => 141,

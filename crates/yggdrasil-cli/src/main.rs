@@ -7,6 +7,7 @@ mod failure;
 mod flood;
 mod inspect;
 mod output;
+mod policies;
 mod serve;
 
 use std::process::ExitCode;

@@ -44,7 +44,7 @@ pub(crate) fn commands() -> Result<(), Failure> {
             group = command.group;
             text += &format!("{gap}{group}\n");
         }
-        text += &format!("  {:<14}{}\n", command.name, command.summary);
+        text += &format!("  {:<17}{}\n", command.name, command.summary);
     }
     print(text.as_bytes())
 }

@@ -5,13 +5,14 @@ use signal_hook::iterator::Signals;
 use telemetry::logging::{LogFormat, init};
 use tracing::level_filters::LevelFilter;
 use yggdrasil::{Eviction, KeyspaceConfig};
-use yggdrasil_service::{PersistConfig, Secret, Server, ServerConfig, Sync, TlsConfig};
+use yggdrasil_service::{PersistConfig, Placement, Secret, Server, ServerConfig, Sync, TlsConfig};
 
 use crate::args::{EvictionArg, ServeArgs, SyncArg};
 use crate::cluster;
 use crate::failure::Failure;
 use crate::flood::Flood;
 use crate::output::{self, print};
+use crate::policies;
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     init(LogFormat::Text, LevelFilter::INFO)?;
@@ -51,11 +52,16 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
         .as_deref()
         .map(output::password)
         .transpose()?;
+    let policies = args.policies.as_deref().map(policies::read).transpose()?;
     Ok(ServerConfig {
         listen: args.listen.clone(),
         tls: tls(args),
         unix: args.unix.clone(),
         threads: args.threads.unwrap_or(default.threads),
+        placement: match args.pin {
+            true => Placement::Pinned,
+            false => Placement::Anywhere,
+        },
         password: password.as_deref().map(Secret::new),
         users: args.users.clone(),
         unprotected: args.unprotected,
@@ -74,6 +80,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
         slow: args.slow,
         pushed_bytes_max: args.max_pushed,
         tracking_bytes_max: args.max_tracked,
+        policies: policies.unwrap_or_default(),
         persist: args.data_dir.clone().map(|directory| PersistConfig {
             sync: match args.sync {
                 SyncArg::Always => Sync::Always,
@@ -81,6 +88,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig, Failure> {
                 SyncArg::Os => Sync::Os,
             },
             snapshot_bytes: args.snapshot_after as u64,
+            keep_buckets: args.keep_buckets,
             ..PersistConfig::new(directory)
         }),
         cluster: cluster::config(args)?,

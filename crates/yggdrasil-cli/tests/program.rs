@@ -359,6 +359,35 @@ fn directory_belongs_to_one_server() {
 }
 
 #[test]
+fn policies_of_a_file_limit_keys_and_mistakes_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policies");
+    std::fs::write(&path, "# of users\nuser:* 1/h:3\n").unwrap();
+    let server = Server::start(&["--policies", path.to_str().unwrap(), "--pin"]);
+    let mut client = server.client();
+    let Reply::Array(answer) = client.ask(&["YGG.TAKE", "user:7", "3"]) else {
+        panic!("no answer");
+    };
+    assert_eq!(
+        answer.get(..2),
+        Some(&[Reply::Integer(0), Reply::Integer(0)][..])
+    );
+    drop(server);
+    std::fs::write(&path, "user:* 1/h\nnonsense\n").unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_yggdrasil"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--policies"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("policies: line 2: 'nonsense' is no policy"),
+        "{said}"
+    );
+}
+
+#[test]
 fn inspect_shows_a_server_and_says_what_is_wrong() {
     let server = Server::start(&[]);
     let mut client = server.client();

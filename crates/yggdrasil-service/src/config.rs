@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use yggdrasil::KeyspaceConfig;
+use yggdrasil::{KeyspaceConfig, Pattern, Policy};
 
 use crate::cluster::ClusterConfig;
 use crate::persist::PersistConfig;
@@ -24,6 +24,8 @@ pub struct ServerConfig {
     pub unix: Option<PathBuf>,
     /// Threads that serve, 1 to 1024. Default: one a core.
     pub threads: usize,
+    /// Where they run. Default: where the system likes.
+    pub placement: Placement,
     /// What clients have to say before anything else. Default: none is needed, and then only
     /// addresses of this machine may be listened on.
     pub password: Option<Secret>,
@@ -48,7 +50,11 @@ pub struct ServerConfig {
     /// What is kept of which keys clients have in their caches, in bytes; where it is full, clients are
     /// told that some of them are not to be believed any more. Default: 128 MiB.
     pub tracking_bytes_max: usize,
-    /// Where keys are kept. Default: in memory only. Buckets are full again after a start.
+    /// Limits that keys have under `YGG.TAKE` from the start on. Default: none. A later one of the same
+    /// pattern replaces an earlier one.
+    pub policies: Vec<(Pattern, Policy)>,
+    /// Where keys are kept. Default: in memory only. Buckets are full again after a start, unless
+    /// [`keep_buckets`](PersistConfig::keep_buckets) is set.
     pub persist: Option<PersistConfig>,
     /// How often each source address may come. Default: as often as it likes.
     pub sources: SourceLimit,
@@ -89,6 +95,7 @@ impl Default for ServerConfig {
             tls: None,
             unix: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            placement: Placement::default(),
             password: None,
             users: None,
             unprotected: false,
@@ -99,6 +106,7 @@ impl Default for ServerConfig {
             slow: Duration::from_millis(10),
             pushed_bytes_max: 32 << 20,
             tracking_bytes_max: 128 << 20,
+            policies: Vec::new(),
             persist: None,
             sources: SourceLimit::None,
             cluster: None,
@@ -106,6 +114,16 @@ impl Default for ServerConfig {
             valkyrie: Vec::new(),
         }
     }
+}
+
+/// Where threads run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// Where the system likes.
+    #[default]
+    Anywhere,
+    /// Each on one processor, as many on each NUMA node as on the others.
+    Pinned,
 }
 
 /// A password. Only its digest is kept, and it is never shown.

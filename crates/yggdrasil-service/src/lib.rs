@@ -27,6 +27,7 @@ mod counters;
 mod failure;
 mod feed;
 mod glob;
+mod kept;
 mod limits;
 mod persist;
 mod registry;
@@ -35,6 +36,7 @@ mod shared;
 mod slowlog;
 mod sources;
 mod tls;
+mod topology;
 mod worker;
 
 pub use acl::UsersError;
@@ -42,7 +44,7 @@ pub use cluster::{ClusterConfig, Membership, MembershipError, Node};
 pub use command::{CommandDoc, commands};
 #[cfg(feature = "valkyrie")]
 pub use config::ValkyrieListen;
-pub use config::{Secret, ServerConfig};
+pub use config::{Placement, Secret, ServerConfig};
 pub use persist::{GROUP_WINDOW, PersistConfig, PersistError, Sync};
 pub use server::{Server, StartError};
 pub use sources::{Barrier, SourceLimit};

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use journal::{FileJournal, Index, Journal, JournalConfig, JournalError, Taken};
 use rustix::fs::{FlockOperation, flock};
-use yggdrasil::{Cause, Entry, Keyspace, Observer};
+use yggdrasil::{Buckets, Cause, Entry, Keyspace, Observer};
 
 use crate::clock::Moment;
+use crate::kept::{self, KeptBuckets};
 
 /// When a change is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +47,9 @@ pub struct PersistConfig {
     /// Bytes of records after which a snapshot is made by itself; at least 1 MiB. Default: 256 MiB. A
     /// start reads the snapshot and what came after.
     pub snapshot_bytes: u64,
+    /// Whether snapshots have token buckets too. Default: no. They are not in the journal, so a start
+    /// gives back what was taken since the last snapshot; a server that is stopped makes one.
+    pub keep_buckets: bool,
 }
 
 impl PersistConfig {
@@ -56,6 +60,7 @@ impl PersistConfig {
             directory,
             sync: Sync::Group,
             snapshot_bytes: 256 << 20,
+            keep_buckets: false,
         }
     }
 }
@@ -98,6 +103,7 @@ pub enum PersistError {
 pub(crate) struct Persistence {
     sync: Sync,
     snapshot_bytes: u64,
+    keep_buckets: bool,
     writer: Mutex<Writer>,
     /// The newest record that was appended.
     appended: AtomicU64,
@@ -137,8 +143,11 @@ struct State {
 }
 
 impl Persistence {
-    /// Takes a directory, and puts what it has into `keys`.
-    pub(crate) fn open(config: &PersistConfig, keys: &Keyspace) -> Result<Arc<Self>, PersistError> {
+    /// Takes a directory, and puts what it has into `keys`; gives the buckets that are to be kept.
+    pub(crate) fn open(
+        config: &PersistConfig,
+        keys: &Keyspace,
+    ) -> Result<(Arc<Self>, KeptBuckets), PersistError> {
         let directory = &config.directory;
         let lock = lock(directory)?;
         let mode = match config.sync {
@@ -157,9 +166,15 @@ impl Persistence {
                 error,
             }
         };
+        let mut buckets = KeptBuckets::default();
         if let Some((_, snapshot)) = recovered.snapshot() {
             for record in pieces(snapshot) {
-                keys.apply(record).map_err(wrong(0))?;
+                match kept::is_buckets(record) {
+                    // They are left out where nobody wants them any more.
+                    true if config.keep_buckets => buckets.add(record),
+                    true => {}
+                    false => keys.apply(record).map_err(wrong(0))?,
+                }
             }
         }
         for (index, record) in recovered.records() {
@@ -171,9 +186,10 @@ impl Persistence {
         progress.synced.store(last, Ordering::Release);
         let told = Arc::clone(&progress);
         journal.on_synced(Box::new(move |synced| told.moved_to(synced)));
-        Ok(Arc::new(Self {
+        let persistence = Arc::new(Self {
             sync: config.sync,
             snapshot_bytes: config.snapshot_bytes.max(1 << 20),
+            keep_buckets: config.keep_buckets,
             writer: Mutex::new(Writer {
                 journal,
                 record: Vec::new(),
@@ -182,7 +198,8 @@ impl Persistence {
             appended: AtomicU64::new(last),
             progress,
             _lock: lock,
-        }))
+        });
+        Ok((persistence, buckets))
     }
 
     /// Hands what was changed to the disk and waits as long as it must before the changes are
@@ -270,8 +287,14 @@ impl Persistence {
         !std::mem::replace(&mut self.progress.lock().is_snapshotting, true)
     }
 
-    /// Copies all entries and gives them to the journal, which then lets older records go.
-    pub(crate) fn snapshot(&self, keys: &Keyspace, now: Moment) {
+    /// Whether snapshots have buckets.
+    pub(crate) const fn keeps_buckets(&self) -> bool {
+        self.keep_buckets
+    }
+
+    /// Copies all entries and gives them to the journal, which then lets older records go; `false` where
+    /// it still stores an earlier copy.
+    pub(crate) fn snapshot(&self, keys: &Keyspace, buckets: &Buckets, now: Moment) -> bool {
         let begin = {
             let mut writer = self.writer();
             writer.bytes = 0;
@@ -280,14 +303,11 @@ impl Persistence {
         let mut state = Vec::new();
         for shard in keys.shards() {
             for entry in shard.entries().filter(|entry| !entry.is_over(now.ms())) {
-                let start = state.len();
-                state.extend([0; 4]);
-                entry.encode(&mut state);
-                let length = (state.len() - start - 4) as u32;
-                if let Some(place) = state.get_mut(start..start + 4) {
-                    place.copy_from_slice(&length.to_le_bytes());
-                }
+                piece(&mut state, |state| entry.encode(state));
             }
+        }
+        if self.keep_buckets {
+            kept::encode(buckets, now, |encode| piece(&mut state, encode));
         }
         let mut writer = self.writer();
         writer.journal.commit();
@@ -295,7 +315,7 @@ impl Persistence {
         drop(writer);
         let mut state = self.progress.lock();
         state.is_snapshotting = false;
-        match taken {
+        match &taken {
             Ok(Taken::Yes) => {
                 state.snapshots += 1;
                 state.last_snapshot = Some(now);
@@ -303,6 +323,7 @@ impl Persistence {
             Ok(Taken::Busy) => tracing::info!("a snapshot is still being written"),
             Err(error) => tracing::error!(%error, "no snapshot"),
         }
+        !matches!(taken, Ok(Taken::Busy))
     }
 
     fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -384,6 +405,17 @@ impl Progress {
             true => Err(()),
             false => Ok(()),
         }
+    }
+}
+
+/// Appends a record behind its length.
+fn piece(state: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
+    let start = state.len();
+    state.extend([0; 4]);
+    encode(state);
+    let length = (state.len() - start - 4) as u32;
+    if let Some(place) = state.get_mut(start..start + 4) {
+        place.copy_from_slice(&length.to_le_bytes());
     }
 }
 

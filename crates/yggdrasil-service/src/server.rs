@@ -16,11 +16,12 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use crate::acl::{Acl, UsersError};
 use crate::cluster::{Cluster, ClusterConfig, Peers};
 use crate::command::Lookup;
-use crate::config::ServerConfig;
+use crate::config::{Placement, ServerConfig};
 use crate::feed::Post;
 use crate::persist::PersistError;
 use crate::shared::Shared;
 use crate::tls::{Tls, TlsError};
+use crate::topology;
 use crate::worker::{Mailbox, Worker};
 
 /// Clients that wait to be accepted.
@@ -70,6 +71,9 @@ pub enum StartError {
     #[cfg(feature = "valkyrie")]
     #[error("{0}")]
     Valkyrie(#[from] valkyrie::ListenError),
+    /// There are too many policies, or one with a pattern that no key has.
+    #[error("a policy cannot be set: {0}")]
+    Policy(#[from] yggdrasil::PolicyError),
     /// Values may be longer than a journal takes.
     #[error("values may be {0} bytes long; where keys are kept the most is {max}", max = PERSISTED_BYTES_MAX)]
     ValuesTooLong(usize),
@@ -232,6 +236,12 @@ impl Server {
         // A thread is behind for many clients before each of them is.
         let room = config.pushed_bytes_max.saturating_mul(4);
         let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
+        #[cfg(feature = "valkyrie")]
+        if config.cluster.is_some() && !config.valkyrie.is_empty() {
+            return Err(StartError::Cluster(
+                "calls over Valkyrie do not go on to other nodes; leave one of them out".to_owned(),
+            ));
+        }
         let cluster = config.cluster.clone().map(open_cluster).transpose()?;
         let shared = Shared::new(
             config,
@@ -254,9 +264,10 @@ impl Server {
         {
             server.calls = crate::calls::start(&server.shared)?;
         }
+        let places = server.places(threads)?;
         for number in 0..threads {
             let listeners = std::mem::take(&mut listeners);
-            server.spawn(number, listeners)?;
+            server.spawn(number, listeners, places.get(number).copied())?;
         }
         if server.shared.cluster.is_some() {
             server.peers = Some(Peers::start(&server.shared).map_err(StartError::System)?);
@@ -264,12 +275,34 @@ impl Server {
         Ok(server)
     }
 
-    fn spawn(&mut self, number: usize, listeners: Vec<Listener>) -> Result<(), StartError> {
+    /// The processors of threads, where each has one.
+    fn places(&self, threads: usize) -> Result<Vec<usize>, StartError> {
+        match self.shared.config.placement {
+            Placement::Anywhere => Ok(Vec::new()),
+            Placement::Pinned => {
+                topology::places(&self.shared.topology, threads).map_err(StartError::System)
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        number: usize,
+        listeners: Vec<Listener>,
+        place: Option<usize>,
+    ) -> Result<(), StartError> {
         let (shared, mailboxes) = (Arc::clone(&self.shared), Arc::clone(&self.mailboxes));
         let worker = Worker::new(number, shared, mailboxes, listeners)?;
         let thread = thread::Builder::new()
             .name(format!("ygg-{number}"))
-            .spawn(move || worker.run())
+            .spawn(move || {
+                if let Some(cpu) = place
+                    && let Err(error) = topology::pin(cpu)
+                {
+                    tracing::warn!(%error, cpu, "a thread cannot be pinned and runs anywhere");
+                }
+                worker.run();
+            })
             .map_err(StartError::System)?;
         self.threads.push(thread);
         Ok(())
@@ -323,9 +356,14 @@ impl Server {
         }
         #[cfg(feature = "valkyrie")]
         self.calls.drain(..).for_each(crate::calls::Thread::stop);
-        for thread in std::mem::take(&mut self.threads) {
+        let threads = std::mem::take(&mut self.threads);
+        if threads.is_empty() {
+            return;
+        }
+        for thread in threads {
             let _ = thread.join();
         }
+        self.shared.keep_buckets();
     }
 }
 

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
 use resp::Limits;
-use yggdrasil::{Buckets, Keyspace, Observer};
+use yggdrasil::{Buckets, Keyspace, Observer, Policies};
 
 use crate::acl::Acl;
 use crate::client::Standing;
@@ -16,11 +17,18 @@ use crate::command::Lookup;
 use crate::config::ServerConfig;
 use crate::counters::{Counter, Counters};
 use crate::feed::{Changes, Hub, Post};
-use crate::persist::{PersistError, Persistence};
+use crate::kept::KeptBuckets;
+use crate::persist::Persistence;
 use crate::registry::Registry;
+use crate::server::StartError;
 use crate::slowlog::Slowlog;
 use crate::sources::Sources;
 use crate::tls::Tls;
+use crate::topology::Topology;
+
+/// How often, and after which pauses, a server that ends looks whether an earlier snapshot is stored.
+const STORED_TRIES: usize = 1000;
+const STORED_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) keys: Keyspace,
     pub(crate) buckets: Buckets,
+    pub(crate) policies: Policies,
     pub(crate) lookup: Lookup,
     pub(crate) acl: Acl,
     pub(crate) tls: Option<Tls>,
@@ -47,6 +56,7 @@ pub(crate) struct Shared {
     /// The others, where there are others.
     pub(crate) cluster: Option<Cluster>,
     pub(crate) near: Near,
+    pub(crate) topology: Topology,
 }
 
 impl Shared {
@@ -55,24 +65,32 @@ impl Shared {
         (lookup, acl, tls): (Lookup, Acl, Option<Tls>),
         posts: Arc<[Post]>,
         cluster: Option<Cluster>,
-    ) -> Result<Arc<Self>, PersistError> {
+    ) -> Result<Arc<Self>, StartError> {
         let clock = Clock::start();
         let mut keyspace = config.keyspace.clone();
         // Fencing numbers grow over restarts although nothing is remembered.
         keyspace.first_version = keyspace.first_version.max(clock.now().ns / 1000);
         let mut keys = Keyspace::new(&keyspace);
         let mut persistence = None;
+        let mut kept = KeptBuckets::default();
         if let Some(persist) = &config.persist {
-            let opened = Persistence::open(persist, &keys)?;
+            let (opened, found) = Persistence::open(persist, &keys)?;
+            kept = found;
             let observer: Arc<dyn Observer> = Arc::clone(&opened) as _;
             keys = keys.with_observer(&observer);
             persistence = Some(opened);
+        }
+        let buckets = kept.restore(Buckets::with_room_for(config.buckets), clock.now());
+        let policies = Policies::default();
+        for (pattern, policy) in config.policies.iter().cloned() {
+            policies.set(pattern, policy)?;
         }
         Ok(Arc::new(Self {
             clock,
             keys,
             persistence,
-            buckets: Buckets::with_room_for(config.buckets),
+            buckets,
+            policies,
             lookup,
             acl,
             tls,
@@ -89,6 +107,7 @@ impl Shared {
             sources: Sources::new(&config.sources),
             cluster,
             near: Near::default(),
+            topology: Topology::of_this_machine(),
             config,
         }))
     }
@@ -100,9 +119,29 @@ impl Shared {
         };
         let (shared, persistence) = (Arc::clone(self), Arc::clone(persistence));
         let now = self.clock.now();
-        let work = move || persistence.snapshot(&shared.keys, now);
+        let work = move || {
+            // The next one is made when it is due.
+            let _ = persistence.snapshot(&shared.keys, &shared.buckets, now);
+        };
         let thread = thread::Builder::new().name("ygg-snapshot".to_owned());
         thread.spawn(work).map(|_| true)
+    }
+
+    /// Makes a snapshot at the end, where buckets are kept: they are in nothing else.
+    pub(crate) fn keep_buckets(&self) {
+        if let Some(persistence) = &self.persistence
+            && persistence.keeps_buckets()
+        {
+            let snapshot = || persistence.snapshot(&self.keys, &self.buckets, self.clock.now());
+            let tries = std::iter::repeat_with(snapshot).take(STORED_TRIES);
+            for is_done in tries {
+                match is_done {
+                    true => return,
+                    false => thread::sleep(STORED_PAUSE),
+                }
+            }
+            tracing::error!("an earlier snapshot is still being written; buckets are lost");
+        }
     }
 
     /// How clients begin.

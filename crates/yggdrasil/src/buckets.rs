@@ -97,6 +97,13 @@ impl Buckets {
         self.prefetch_tag(self.tag(key));
     }
 
+    /// The same for the bucket that `key` has under a policy.
+    #[inline]
+    pub fn prefetch_by(&self, policy: &Policy, key: &[u8]) {
+        self.prefetch_tag(self.tag_by(policy, key));
+    }
+
+    #[inline]
     fn prefetch_tag(&self, tag: u64) {
         for pair in self.pairs_of(tag) {
             if let Some(hints) = self.hints.get(pair) {

@@ -8,23 +8,19 @@ use siphasher::sip::SipHasher13;
 /// bucket. Keep it as secret as that is important.
 #[derive(Debug, Clone, Copy)]
 pub struct Seed {
-    numbers: [u64; 2],
-    plain: SipHasher13,
+    plain: [u64; 2],
     /// For keys under policies, so that no key without one looks like them.
-    by_policy: SipHasher13,
+    by_policy: [u64; 2],
 }
 
 impl Seed {
     /// The hash with these numbers.
     #[must_use]
     pub fn new(numbers: [u64; 2]) -> Self {
-        let [first, second] = numbers;
-        let plain = SipHasher13::new_with_keys(first, second);
-        let [third, fourth] = [1, 2_u64].map(|index| plain.hash(&index.to_le_bytes()));
+        let plain = hasher(numbers);
         Self {
-            numbers,
-            plain,
-            by_policy: SipHasher13::new_with_keys(third, fourth),
+            plain: numbers,
+            by_policy: [1, 2_u64].map(|index| plain.hash(&index.to_le_bytes())),
         }
     }
 
@@ -37,21 +33,26 @@ impl Seed {
     /// The numbers from which [`new`](Self::new) makes the same hash.
     #[must_use]
     pub const fn numbers(&self) -> [u64; 2] {
-        self.numbers
+        self.plain
     }
 
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        self.plain.hash(key)
+        hasher(self.plain).hash(key)
     }
 
     #[inline]
     pub(crate) fn hash_by(&self, policy: u64, key: &[u8]) -> u64 {
-        let mut hasher = self.by_policy;
+        let mut hasher = hasher(self.by_policy);
         hasher.write_u64(policy);
         hasher.write(key);
         hasher.finish()
     }
+}
+
+#[inline]
+fn hasher([first, second]: [u64; 2]) -> SipHasher13 {
+    SipHasher13::new_with_keys(first, second)
 }
 
 #[cfg(test)]

@@ -43,7 +43,11 @@ pub(super) fn route<'k>(
     let args: Vec<&[u8]> = args.iter().collect();
     let names: Vec<&[u8]> = command.keys_of(&args).collect();
     let slot = common_slot(&names)?;
-    if command.keys == KeyArgs::Bucket {
+    let is_bucket = matches!(
+        command.keys,
+        KeyArgs::Bucket | KeyArgs::Buckets | KeyArgs::PolicyBucket
+    );
+    if is_bucket {
         if client.near
             && let Slot::Other(node) = cluster.slot(slot)
             && near(shared, cluster, node, (command, &args), out)

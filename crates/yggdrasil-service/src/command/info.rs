@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Call, Done};
+use crate::config::Placement;
 use crate::failure::Failure;
 use crate::feed::Kind;
 use crate::glob;
@@ -86,6 +87,15 @@ fn server(call: &Call<'_, '_>) -> Lines {
         ("run_id", shared.run_id.clone()),
         ("tcp_port", port.to_string()),
         ("threads", shared.config.threads.to_string()),
+        (
+            "threads_pinned",
+            match shared.config.placement {
+                Placement::Anywhere => "no",
+                Placement::Pinned => "yes",
+            }
+            .to_owned(),
+        ),
+        ("numa_nodes", shared.topology.nodes.len().to_string()),
         ("uptime_in_seconds", shared.clock.uptime_s().to_string()),
         (
             "uptime_in_days",
@@ -215,6 +225,7 @@ fn limits(call: &Call<'_, '_>) -> Lines {
     let mut lines = vec![
         ("buckets_max", call.shared.config.buckets.to_string()),
         ("buckets_crowds", buckets.crowds().to_string()),
+        ("policies", call.shared.policies.list().len().to_string()),
         ("sources_limited_by", sources.mode().to_owned()),
         ("xdp", sources.xdp().to_owned()),
     ];

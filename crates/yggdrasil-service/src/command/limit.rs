@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use yggdrasil::{Acquired, Condition, Decision, Entry, Leased, Lifetime, Limit, Outcome, Written};
+use yggdrasil::{
+    Acquired, Condition, Decision, Entry, Leased, Lifetime, Limit, Outcome, Policy, Together,
+    Written,
+};
 
 use super::{Call, Done, expiry, string};
 use crate::failure::Failure;
@@ -54,11 +57,7 @@ pub(super) fn cl_throttle(call: &mut Call<'_, '_>) -> Done {
 /// until a retry makes sense; nanoseconds until all is back.
 pub(super) fn consume(call: &mut Call<'_, '_>) -> Done {
     let key = call.arg(1)?;
-    let whole = |index| u64::try_from(call.integer(index)?).map_err(|_| Failure::NOT_AN_INTEGER);
-    let short = |index| u32::try_from(whole(index)?).map_err(|_| Failure::NOT_AN_INTEGER);
-    let (emission_ns, burst, cost) = (whole(2)?, short(3)?, short(4)?);
-    let limit =
-        Limit::new(emission_ns, burst).map_err(|error| Failure::with(format!("ERR {error}")))?;
+    let (limit, cost) = (limit(call, 2)?, short(call, 4)?);
     let decision = call
         .shared
         .buckets
@@ -67,7 +66,43 @@ pub(super) fn consume(call: &mut Call<'_, '_>) -> Done {
     Ok(())
 }
 
-fn write(call: &mut Call<'_, '_>, decision: &Decision) {
+/// `YGG.CONSUMEMANY ALL|EACH (key emission_ns burst cost)...`: what `YGG.CONSUME` answers for each; with
+/// `ALL` up to the first that is not allowed, after which nothing was taken.
+pub(super) fn consume_many(call: &mut Call<'_, '_>) -> Done {
+    let together = match () {
+        () if call.is(1, "ALL") => Together::AllOrNothing,
+        () if call.is(1, "EACH") => Together::Each,
+        () => return Err(Failure::SYNTAX),
+    };
+    if !(call.args.len() - 2).is_multiple_of(4) {
+        return Err(Failure::arity(call.command.name));
+    }
+    let ask = |index| {
+        let (limit, cost) = (limit(call, index + 1)?, short(call, index + 3)?);
+        Ok((call.arg(index)?, limit, cost))
+    };
+    let asks: Result<Vec<_>, Failure> = (2..call.args.len()).step_by(4).map(ask).collect();
+    let buckets = &call.shared.buckets;
+    let decisions = buckets.try_consume_many(&asks?, together, call.now.ns);
+    call.out.array(decisions.len());
+    for decision in &decisions {
+        write(call, decision);
+    }
+    Ok(())
+}
+
+/// The limit of an emission in nanoseconds and a burst behind it.
+pub(super) fn limit(call: &Call<'_, '_>, index: usize) -> Result<Limit, Failure> {
+    let emission_ns = u64::try_from(call.integer(index)?).map_err(|_| Failure::NOT_AN_INTEGER)?;
+    let limit = Limit::new(emission_ns, short(call, index + 1)?);
+    limit.map_err(|error| Failure::with(format!("ERR {error}")))
+}
+
+pub(super) fn short(call: &Call<'_, '_>, index: usize) -> Result<u32, Failure> {
+    u32::try_from(call.integer(index)?).map_err(|_| Failure::NOT_AN_INTEGER)
+}
+
+pub(super) fn write(call: &mut Call<'_, '_>, decision: &Decision) {
     call.out.array(4);
     call.out.integer(match decision.outcome {
         Outcome::Allowed => 0,
@@ -79,10 +114,16 @@ fn write(call: &mut Call<'_, '_>, decision: &Decision) {
     call.out.integer(decision.reset_after_ns as i64);
 }
 
-/// `YGG.REFILL key`: 1 where there was a bucket that was not full.
+/// `YGG.REFILL key`: 1 where there was a bucket that was not full, of the key itself or under its
+/// policy.
 pub(super) fn refill(call: &mut Call<'_, '_>) -> Done {
-    let had = call.shared.buckets.reset(call.arg(1)?);
-    call.out.integer(i64::from(had));
+    let (key, shared) = (call.arg(1)?, call.shared);
+    let reset_by = |policy: &Policy| shared.buckets.reset_by(policy, key);
+    let had = [
+        shared.buckets.reset(key),
+        shared.policies.with(key, reset_by).unwrap_or(false),
+    ];
+    call.out.integer(i64::from(had.contains(&true)));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod introspection;
 mod key;
 mod limit;
 mod lookup;
+mod policy;
 mod pubsub;
 mod source;
 mod string;
@@ -22,7 +23,7 @@ mod transaction;
 use std::sync::Arc;
 
 use resp::{Args, Writer, parse_integer};
-use yggdrasil::{Held, Key, Keyspace, Shard, ShardGuard};
+use yggdrasil::{Held, Key, Keyspace, Policy, Shard, ShardGuard};
 
 use crate::client::{Client, Standing};
 use crate::clock::Moment;
@@ -62,6 +63,10 @@ enum KeyArgs {
     One,
     /// The first argument, which names a bucket.
     Bucket,
+    /// The first argument, which names a bucket under a policy.
+    PolicyBucket,
+    /// Every fourth one from the second on, which name buckets.
+    Buckets,
     /// The first two.
     Two,
     /// All arguments.
@@ -289,7 +294,8 @@ impl Command {
     const fn key_range(&self) -> (usize, i64, usize) {
         match self.keys {
             KeyArgs::None => (0, 0, 0),
-            KeyArgs::One | KeyArgs::Bucket => (1, 1, 1),
+            KeyArgs::One | KeyArgs::Bucket | KeyArgs::PolicyBucket => (1, 1, 1),
+            KeyArgs::Buckets => (2, -1, 4),
             KeyArgs::Two => (1, 2, 1),
             KeyArgs::All => (1, -1, 1),
             KeyArgs::Pairs => (1, -1, 2),
@@ -324,8 +330,12 @@ pub(crate) fn look_ahead<'a>(shared: &Shared, args: Args<'a>) -> Option<Known<'a
     let (number, command) = shared.lookup.find(args.get(0)?)?;
     let mut key = None;
     match (command.keys, args.get(1)) {
-        (KeyArgs::None, _) | (_, None) => {}
+        (KeyArgs::None | KeyArgs::Buckets, _) | (_, None) => {}
         (KeyArgs::Bucket, Some(name)) => shared.buckets.prefetch(name),
+        (KeyArgs::PolicyBucket, Some(name)) => {
+            let prefetch = |policy: &Policy| shared.buckets.prefetch_by(policy, name);
+            shared.policies.with(name, prefetch);
+        }
         (_, Some(name)) => {
             let found = shared.keys.key(name);
             shared.keys.prefetch(found);

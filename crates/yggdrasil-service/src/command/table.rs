@@ -2,7 +2,7 @@
 
 use super::{
     Command, Flags, Group, KeyArgs, acl, cluster, connection, counter, expiry, info, introspection,
-    key, limit, pubsub, source, string, transaction,
+    key, limit, policy, pubsub, source, string, transaction,
 };
 
 const NOTHING: Flags = Flags(0);
@@ -825,6 +825,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Takes tokens of a bucket, by the nanosecond.",
     },
     Command {
+        name: "YGG.CONSUMEMANY",
+        arity: -6,
+        keys: KeyArgs::Buckets,
+        flags: WRITE,
+        group: Group::Limit,
+        run: limit::consume_many,
+        summary: "Takes tokens of many buckets, all or nothing or each by itself.",
+    },
+    Command {
         name: "YGG.DELV",
         arity: 3,
         keys: KeyArgs::One,
@@ -879,6 +888,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "What nodes of a cluster say to each other.",
     },
     Command {
+        name: "YGG.POLICY",
+        arity: -2,
+        keys: KeyArgs::None,
+        flags: Flags::ALONE,
+        group: Group::Limit,
+        run: policy::policy,
+        summary: "Sets, removes and lists limits by key and prefix.",
+    },
+    Command {
         name: "YGG.REFILL",
         arity: 2,
         keys: KeyArgs::Bucket,
@@ -913,6 +931,15 @@ pub(super) static COMMANDS: &[Command] = &[
         group: Group::Limit,
         run: limit::set_version,
         summary: "Sets a value where the key has this version.",
+    },
+    Command {
+        name: "YGG.TAKE",
+        arity: -2,
+        keys: KeyArgs::PolicyBucket,
+        flags: FAST_WRITE,
+        group: Group::Limit,
+        run: policy::take,
+        summary: "Takes tokens of a bucket under the policy of its key.",
     },
     Command {
         name: "YGG.UNBAN",

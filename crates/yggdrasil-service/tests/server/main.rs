@@ -10,6 +10,7 @@ mod acl;
 mod clients;
 mod cluster;
 mod flow;
+mod kept;
 mod peer;
 mod pubsub;
 mod redis;

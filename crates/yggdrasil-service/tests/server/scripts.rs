@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yggdrasil_service::{Secret, ServerConfig};
+use yggdrasil_service::{Placement, Secret, ServerConfig};
 
 use crate::peer::Peer;
 use crate::start;
@@ -299,6 +299,109 @@ fn leases_and_versions_name_their_numbers() {
         format!("*2 :0 :{second}")
     );
     assert_eq!(peer.ask(&format!("YGG.DELV k {second}")), "*2 :1 :0");
+}
+
+#[test]
+fn many_buckets_at_once() {
+    const MS: &str = "1000000";
+    let day = "86400000000000";
+    check(&[
+        (
+            &format!("YGG.CONSUMEMANY each a {day} 5 2 b {day} 5 6 a {day} 5 0"),
+            "*3 *4 :0 :3 :0 :172800000000000 *4 :2 :5 :0 :0 *4 :0 :3 :0 :172800000000000",
+        ),
+        // What `a` gives is given back where `b` refuses.
+        (
+            &format!("YGG.CONSUMEMANY ALL c {day} 5 2 b {day} 5 6 d {day} 5 1"),
+            "*2 *4 :0 :3 :0 :172800000000000 *4 :2 :5 :0 :0",
+        ),
+        (
+            &format!("YGG.CONSUME c {day} 5 5"),
+            "*4 :0 :0 :0 :432000000000000",
+        ),
+        (
+            &format!("YGG.CONSUMEMANY ALL e {MS} 1 0"),
+            "*1 *4 :0 :1 :0 :0",
+        ),
+        (
+            "COMMAND GETKEYS YGG.CONSUMEMANY ALL a 1 1 1 b 1 1 1",
+            "*2 $1 a $1 b",
+        ),
+        ("YGG.CONSUMEMANY SOME a 1 1 1", "-ERR syntax error"),
+        (
+            "YGG.CONSUMEMANY ALL a 1 1 1 b",
+            "-ERR wrong number of arguments for 'ygg.consumemany' command",
+        ),
+        ("YGG.CONSUMEMANY ALL a 1 1 x", NOT_AN_INTEGER),
+        ("YGG.CONSUMEMANY ALL a 1 1 -1", NOT_AN_INTEGER),
+        (
+            "YGG.CONSUMEMANY EACH a 1 1 1 b 0 1 1",
+            "-ERR the time between two tokens is 0; name at least 1 ns",
+        ),
+    ]);
+}
+
+#[test]
+fn policies() {
+    let day = "86400000000000";
+    check(&[
+        ("YGG.POLICY LIST", "*0"),
+        (
+            "YGG.TAKE user:7",
+            "-ERR the key has no policy; make one with YGG.POLICY SET",
+        ),
+        (&format!("YGG.POLICY SET user:* users {day} 3"), "+OK"),
+        (&format!("YGG.POLICY SET user:7 vip {day} 9"), "+OK"),
+        ("YGG.TAKE user:1", "*4 :0 :2 :0 :86400000000000"),
+        ("YGG.TAKE user:2 4", "*4 :2 :3 :0 :0"),
+        ("YGG.TAKE user:7 9", "*4 :0 :0 :0 :777600000000000"),
+        (
+            "YGG.TAKE user",
+            "-ERR the key has no policy; make one with YGG.POLICY SET",
+        ),
+        // Buckets of a key without a policy are others.
+        (&format!("YGG.CONSUME user:1 {day} 3 0"), "*4 :0 :3 :0 :0"),
+        (
+            "YGG.POLICY LIST",
+            "*2 *4 $6 user:7 $3 vip :86400000000000 :9 *4 $6 user:* $5 users :86400000000000 :3",
+        ),
+        ("YGG.POLICY DEL user:7", ":1"),
+        ("YGG.POLICY DEL user:7", ":0"),
+        ("YGG.TAKE user:7 0", "*4 :0 :3 :0 :0"),
+        ("YGG.REFILL user:7", ":0"),
+        ("YGG.REFILL user:1", ":1"),
+        ("YGG.TAKE user:1 0", "*4 :0 :3 :0 :0"),
+        ("YGG.TAKE user:1 x", NOT_AN_INTEGER),
+        (
+            "YGG.POLICY SET a n 0 1",
+            "-ERR the time between two tokens is 0; name at least 1 ns",
+        ),
+        (
+            "YGG.POLICY SET a \"\" 1 1",
+            "-ERR the name is 0 bytes long; name 1 to 255",
+        ),
+        (
+            "YGG.POLICY SET a",
+            "-ERR wrong number of arguments for 'ygg.policy' command",
+        ),
+        (
+            "YGG.POLICY X",
+            "-ERR unknown subcommand 'X'. Try YGG.POLICY HELP.",
+        ),
+    ]);
+}
+
+#[test]
+fn threads_are_pinned() {
+    let (_server, address) = start(ServerConfig {
+        placement: Placement::Pinned,
+        threads: 3,
+        ..ServerConfig::default()
+    });
+    let mut peer = Peer::connect(address);
+    let info = peer.ask("INFO server");
+    assert!(info.contains("threads_pinned:yes"), "{info}");
+    assert!(info.contains("numa_nodes:"), "{info}");
 }
 
 #[test]
