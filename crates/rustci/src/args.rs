@@ -119,7 +119,7 @@ pub(crate) enum Command {
     /// Register pipelines on a server, and start them
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Pipelines(PipelinesArgs),
-    /// Move what Redis, Valkey or Yggdrasil keep to another of them
+    /// Move stores to other servers, and look after their passwords
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Store(StoreToolArgs),
     /// Remember servers, and choose one
