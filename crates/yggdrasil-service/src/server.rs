@@ -195,12 +195,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn start(mut config: ServerConfig) -> Result<Self, StartError> {
-        if !(1..=1024).contains(&config.threads) {
-            return Err(StartError::Threads(config.threads));
-        }
-        if config.persist.is_some() && config.value_bytes_max > PERSISTED_BYTES_MAX {
-            return Err(StartError::ValuesTooLong(config.value_bytes_max));
-        }
+        ensure_possible(&config)?;
         let lookup = Lookup::default();
         let acl = Acl::open(&config, &lookup)?;
         let entry = match acl.default_user().is_open() && !config.unprotected {
@@ -236,12 +231,6 @@ impl Server {
         // A thread is behind for many clients before each of them is.
         let room = config.pushed_bytes_max.saturating_mul(4);
         let posts: Result<Vec<_>, _> = (0..threads).map(|_| Post::new(room)).collect();
-        #[cfg(feature = "valkyrie")]
-        if config.cluster.is_some() && !config.valkyrie.is_empty() {
-            return Err(StartError::Cluster(
-                "calls over Valkyrie do not go on to other nodes; leave one of them out".to_owned(),
-            ));
-        }
         let cluster = config.cluster.clone().map(open_cluster).transpose()?;
         let shared = Shared::new(
             config,
@@ -371,6 +360,23 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether the settings fit together.
+fn ensure_possible(config: &ServerConfig) -> Result<(), StartError> {
+    if !(1..=1024).contains(&config.threads) {
+        return Err(StartError::Threads(config.threads));
+    }
+    if config.persist.is_some() && config.value_bytes_max > PERSISTED_BYTES_MAX {
+        return Err(StartError::ValuesTooLong(config.value_bytes_max));
+    }
+    #[cfg(feature = "valkyrie")]
+    if config.cluster.is_some() && !config.valkyrie.is_empty() {
+        return Err(StartError::Cluster(
+            "calls over Valkyrie do not go on to other nodes; leave one of them out".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn open_cluster(config: ClusterConfig) -> Result<Cluster, StartError> {
