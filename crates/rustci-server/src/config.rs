@@ -9,8 +9,8 @@ use rustci_scheduler::SchedulerConfig;
 use telemetry::notify::Notifier;
 use telemetry::otlp::OtlpConfig;
 use valkyrie::Endpoint;
+use valkyrie_store::{HybridStore, Limit};
 
-use crate::api::ApiLimit;
 use crate::content::ContentConfig;
 use crate::limits::SNAPSHOT_RECORDS;
 use crate::pipelines::CronClock;
@@ -49,8 +49,12 @@ pub struct ServerConfig {
     pub schedules: Option<CronClock>,
     /// How long runs are kept after their end, with their logs. Default: for ever.
     pub keep_runs: Option<Duration>,
-    /// How often an address may ask the API. Default: without a limit.
-    pub api_limit: Option<ApiLimit>,
+    /// How often an IPv4 address, or the 64 bits that name an IPv6 network, may ask the API. Default:
+    /// without a limit.
+    pub api_limit: Option<Limit>,
+    /// Where requests are counted, and what servers that name the same one share: the counts, the
+    /// keys of requests, and which runners live. Default: counts in memory, nothing is shared.
+    pub store: Option<HybridStore>,
     /// A snapshot after so many records. Default 200,000: a restart then reads at most some tens
     /// of megabytes.
     pub snapshot_records: u64,
@@ -75,6 +79,7 @@ impl ServerConfig {
             schedules: None,
             keep_runs: None,
             api_limit: None,
+            store: None,
             snapshot_records: SNAPSHOT_RECORDS,
         }
     }

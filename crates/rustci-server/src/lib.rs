@@ -40,15 +40,16 @@ pub mod lock;
 pub mod logs;
 mod paths;
 pub mod pipelines;
+mod presence;
 mod readonly;
 mod rerun;
 mod retention;
 pub mod secrets;
 mod server;
+mod shared;
 pub mod token;
 mod traces;
 
-pub use api::ApiLimit;
 pub use config::ServerConfig;
 pub use http::HttpError;
 pub use job_token::{JobTokens, needs_api};

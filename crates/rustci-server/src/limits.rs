@@ -63,6 +63,18 @@ pub const SOURCE_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a client may repeat a request under its key.
 pub const REQUEST_KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a server tries to bind a key in a store, where it ends between two looks.
+pub const REQUEST_KEY_CLAIMS: usize = 3;
+/// How often a server says in a shared store which of its runners live.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a runner is taken to live after its server said so.
+pub const PRESENCE_LIFE: Duration = Duration::from_secs(15);
+/// How long the end of a server may wait for what it said of its runners to be removed.
+pub const PRESENCE_FAREWELL: Duration = Duration::from_secs(1);
+/// How long an answer waits for the runners of other servers.
+pub const PRESENCE_PATIENCE: Duration = Duration::from_secs(2);
+/// Runners of other servers in one answer.
+pub const RUNNERS_ELSEWHERE_MAX: usize = 1_000;
 /// Requests with keys that are remembered; the oldest are forgotten first.
 pub const REQUEST_KEYS_MAX: usize = 100_000;
 

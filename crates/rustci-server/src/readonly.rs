@@ -52,6 +52,7 @@ impl ReadOnly {
             health,
             metrics: Metrics::new(),
             api_limit: None,
+            shared: None,
         };
         Ok(Self {
             app,

@@ -14,6 +14,7 @@ use telemetry::notify::Notifier;
 use telemetry::otlp::{Exporter, OtlpConfig, SpanQueue};
 use tokio::sync::{mpsc, oneshot, watch};
 use valkyrie::{Endpoint, LinkConfig, ListenError, Meter, Receivers, Role, SessionConfig, Shard};
+use valkyrie_store::{HybridConfig, HybridStore, Limit, MemoryStore, StoreError};
 
 use crate::alerts::Alerts;
 use crate::api::{self, App, Backups};
@@ -30,8 +31,10 @@ use crate::lock::{DataLock, LockError};
 use crate::logs::{LogFollower, LogStore};
 use crate::paths::Layout;
 use crate::pipelines::{CronClock, CronThread, Schedules};
+use crate::presence::Presence;
 use crate::retention::{self, Retention};
 use crate::secrets::{KeyPlace, SecretStore, SecretsError, SecretsSource};
+use crate::shared::{ServerIdentity, Shared};
 use crate::token::{ApiToken, TokenError};
 use crate::traces::{self, EndedRuns, Tracer};
 
@@ -74,6 +77,9 @@ pub enum StartError {
     /// The HTTP address cannot be served.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Requests cannot be counted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system gave no thread.
     #[error("a thread could not be started: {0}")]
     Thread(io::Error),
@@ -87,6 +93,7 @@ pub enum StartError {
 /// Fields are dropped from top to bottom: who hands work on before who takes it.
 #[derive(Debug)]
 pub struct Server {
+    _presence: Option<Presence>,
     http: Option<HttpServer>,
     _sweeper: Sweeper,
     _schedules: Option<CronThread>,
@@ -144,7 +151,8 @@ impl Server {
         let traces = config.traces.clone();
         let tracer = tracer(config.traces, ended_runs, &catalogue, &metrics)?;
         let logs = open_logs(&layout.logs(), &metrics)?;
-        let (http, job_tokens) = bind_http(config.http, config.public_url, &token)?;
+        let (http, job_tokens, url) = bind_http(config.http, config.public_url, &token)?;
+        let shared = shared(config.store, config.api_limit, &token, url)?;
         let engine = EngineConfig {
             scheduler: config.scheduler,
             secrets: secrets.clone(),
@@ -177,15 +185,14 @@ impl Server {
             health,
             metrics,
             api_limit: config.api_limit,
+            shared,
         };
-        let sweeper = sweeper(&app, shard.started.handle.clone())?;
-        let http = serve(http, &app)?;
-        let retention = retention(config.keep_runs, &app, Layout(&config.data_dir).logs())?;
         Ok(Self {
-            http,
-            _sweeper: sweeper,
+            _presence: presence(&app)?,
+            _sweeper: sweeper(&app, shard.started.handle.clone())?,
+            http: serve(http, &app)?,
             _schedules: cron,
-            _retention: retention,
+            _retention: retention(config.keep_runs, &app, Layout(&config.data_dir).logs())?,
             shard,
             _tracer: tracer,
             _logs: logs,
@@ -260,10 +267,26 @@ fn bind_http(
     address: Option<SocketAddr>,
     public_url: Option<String>,
     token: &ApiToken,
-) -> Result<(Option<BoundHttp>, JobTokens), HttpError> {
+) -> Result<(Option<BoundHttp>, JobTokens, Option<String>), HttpError> {
     let http = address.map(BoundHttp::bind).transpose()?;
     let url = public_url.or_else(|| http.as_ref().map(BoundHttp::url));
-    Ok((http, JobTokens::new(token, url)))
+    Ok((http, JobTokens::new(token, url.clone()), url))
+}
+
+/// The store of the server: what it was given, or memory where only requests have to be counted.
+fn shared(
+    store: Option<HybridStore>,
+    limit: Option<Limit>,
+    token: &ApiToken,
+    url: Option<String>,
+) -> Result<Option<Shared>, StoreError> {
+    let server = ServerIdentity::new(token, url);
+    let memory = || HybridStore::of([MemoryStore::new().into()], HybridConfig::default());
+    let store = match (store, limit) {
+        (None, Some(_)) => Some(memory()?),
+        (store, _) => store,
+    };
+    Ok(store.map(|store| Shared { store, server }))
 }
 
 fn open_logs(dir: &Path, metrics: &Metrics) -> Result<LogStore, StartError> {
@@ -302,6 +325,14 @@ fn retention(
         blobs: Arc::clone(&app.blobs),
     };
     Retention::start(work).map(Some).map_err(StartError::Thread)
+}
+
+/// Says which runners live, where other servers can see it.
+fn presence(app: &App) -> Result<Option<Presence>, StartError> {
+    let shared = app.shared.clone().filter(Shared::is_shared);
+    let start = |(shared, engine)| Presence::start(shared, engine);
+    let thread = shared.zip(app.engine.clone()).map(start);
+    thread.transpose().map_err(StartError::Thread)
 }
 
 fn sweeper(app: &App, engine: EngineHandle) -> Result<Sweeper, StartError> {

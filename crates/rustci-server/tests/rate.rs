@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
-use rustci_server::{ApiLimit, Server, ServerConfig};
+use rustci_server::{Server, ServerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 use valkyrie_store::{
@@ -35,10 +35,8 @@ impl Fixture {
             breaker,
             ..HybridConfig::default()
         };
-        config.api_limit = Some(ApiLimit {
-            limit: Limit::per(1, Duration::from_secs(3600), 3).unwrap(),
-            store: HybridStore::of(stores, hybrid).unwrap(),
-        });
+        config.api_limit = Some(Limit::per(1, Duration::from_secs(3600), 3).unwrap());
+        config.store = Some(HybridStore::of(stores, hybrid).unwrap());
         let server = Server::start(config).unwrap();
         Self {
             router: server.router(),

@@ -66,6 +66,7 @@ use axum::routing::get;
 use telemetry::Metrics;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use valkyrie_store::Limit;
 
 use crate::api::contract::Contract;
 use crate::blobs::Blobs;
@@ -78,11 +79,11 @@ use crate::limits::RUN_BODY_BYTES_MAX;
 use crate::logs::LogFollower;
 use crate::pipelines::Schedules;
 use crate::secrets::SecretStore;
+use crate::shared::Shared;
 use crate::token::ApiToken;
 
 pub(crate) use backup::Backups;
 pub use problem::{ApiError, Large, Listed};
-pub use rate::ApiLimit;
 pub(crate) use runs::plan;
 
 /// What the handlers work with; cloning it clones pointers.
@@ -108,7 +109,9 @@ pub(crate) struct App {
     pub(crate) health: HealthCell,
     pub(crate) metrics: Metrics,
     /// How often an address may ask; none without a limit.
-    pub(crate) api_limit: Option<ApiLimit>,
+    pub(crate) api_limit: Option<Limit>,
+    /// Where that is counted, and what servers share; none when nothing is counted or shared.
+    pub(crate) shared: Option<Shared>,
 }
 
 /// All routes over `app`.

@@ -139,6 +139,17 @@ pub enum ApiError {
     /// The caller used the key of a request for another one.
     #[error("the key {0:?} was used for another request")]
     IdempotencyMismatch(String),
+    /// Another server with the same store got a request under the caller's key first.
+    #[error("the key {key:?} was first used at {server}")]
+    IdempotencyElsewhere {
+        /// The key.
+        key: String,
+        /// Where that server is, or its id.
+        server: String,
+    },
+    /// The store that servers share did not answer, and no other can stand in for it.
+    #[error("the store that servers share does not answer: {0}")]
+    StoreUnavailable(String),
     /// The key of the secrets is not the server's to change.
     #[error("{0}")]
     KeyElsewhere(String),
@@ -295,6 +306,8 @@ impl ApiError {
             Self::OriginUnknown(_) => &rows::ORIGIN_UNKNOWN,
             Self::SourceGone(_) => &rows::SOURCE_GONE,
             Self::IdempotencyMismatch(_) => &rows::IDEMPOTENCY_MISMATCH,
+            Self::IdempotencyElsewhere { .. } => &rows::IDEMPOTENCY_ELSEWHERE,
+            Self::StoreUnavailable(_) => &rows::STORE_UNAVAILABLE,
             Self::KeyElsewhere(_) => &rows::KEY_ELSEWHERE,
             Self::PipelineExists(_) => &rows::PIPELINE_EXISTS,
             Self::SourceUnreachable { .. } => &rows::SOURCE_UNREACHABLE,
@@ -367,7 +380,7 @@ impl IntoResponse for ApiError {
                 let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            Self::Overloaded => {
+            Self::Overloaded | Self::StoreUnavailable(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

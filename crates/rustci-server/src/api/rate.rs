@@ -7,19 +7,10 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use valkyrie_store::{BackendStatus, BreakerState, Decision, HybridStore, Limit, StoreAdapter};
+use valkyrie_store::{BackendStatus, BreakerState, Decision, Limit, StoreAdapter};
 
 use crate::api::App;
 use crate::api::problem::ApiError;
-
-/// How often one address may ask the API, and where that is counted.
-#[derive(Debug, Clone)]
-pub struct ApiLimit {
-    /// Requests of one IPv4 address, or of the 64 bits that name an IPv6 network.
-    pub limit: Limit,
-    /// Servers that share a store share the counts.
-    pub store: HybridStore,
-}
 
 /// Lets a request pass whose address has asked less often than it may.
 ///
@@ -28,10 +19,11 @@ pub struct ApiLimit {
 pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical());
-    let (Some(api), Some(peer)) = (&app.api_limit, peer.filter(|peer| !peer.is_loopback())) else {
+    let peer = peer.filter(|peer| !peer.is_loopback());
+    let (Some(limit), Some(shared), Some(peer)) = (&app.api_limit, &app.shared, peer) else {
         return next.run(request).await;
     };
-    let decision = match api.store.consume(&bucket(peer), &api.limit, 1).await {
+    let decision = match shared.store.consume(&bucket(peer), limit, 1).await {
         Ok(decision) => decision,
         Err(error) => {
             // Nobody could use the server any more because its counter is gone.
@@ -47,7 +39,7 @@ pub(crate) async fn keep(State(app): State<App>, request: Request, next: Next) -
             ApiError::RateLimited(wait).into_response()
         }
     };
-    for (name, value) in headers(&api.limit, &decision) {
+    for (name, value) in headers(limit, &decision) {
         let name = HeaderName::from_static(name);
         response
             .headers_mut()
@@ -82,7 +74,7 @@ fn bucket(peer: IpAddr) -> Vec<u8> {
 
 /// How the stores are, by their names: `ok`, or why they are not asked.
 pub(crate) fn stores(app: &App) -> Vec<(String, String)> {
-    let status = app.api_limit.as_ref().map(|api| api.store.status());
+    let status = app.shared.as_ref().map(|shared| shared.store.status());
     let describe = |store: BackendStatus| {
         let state = match (store.state, store.last_error) {
             (BreakerState::Closed, _) => "ok".to_owned(),
@@ -100,16 +92,16 @@ pub(crate) fn stores(app: &App) -> Vec<(String, String)> {
 
 /// Brings the metrics of the stores up to now.
 pub(crate) fn measure(app: &App) {
-    let Some(api) = &app.api_limit else {
+    let Some(shared) = &app.shared else {
         return;
     };
-    for store in api.store.status() {
+    for store in shared.store.status() {
         let is_asked = store.state == BreakerState::Closed;
         app.metrics
             .stores
             .set(&store.name, is_asked, store.answered, store.failed);
     }
-    app.metrics.stores.set_fell_back(api.store.fell_back());
+    app.metrics.stores.set_fell_back(shared.store.fell_back());
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::api::answers::{Conflict, NotFound, TooMany, Unprocessable};
 use crate::api::extract::{Json, Path};
 use crate::api::health::accepting;
 use crate::api::problem::ApiError;
-use crate::api::runs::{engine, find, request_key, run_of, traceparent};
+use crate::api::runs::{begin, find, request_key, traceparent};
 use crate::api::view::{RerunRequest, RunCreated, RunView, Status};
 use crate::blobs::BlobDigest;
 use crate::engine::{Again, Begin, Wanted};
@@ -42,7 +42,6 @@ async fn rerun(
     Json(request): Json<RerunRequest>,
 ) -> Result<(StatusCode, Json<RunCreated>), ApiError> {
     accepting(&app)?;
-    let engine = engine(&app)?;
     let which = which(&request)?;
     let key = request_key(&headers, &("rerun", id, &request))?;
     let mut again = prepare(&app, id, &which).await?;
@@ -50,8 +49,7 @@ async fn rerun(
         .map(RunTrace::to_bytes)
         .unwrap_or_default();
     let wanted = Wanted::Again(Box::new(again));
-    let begun = engine.begin(Begin { wanted, key }).await?;
-    let run = run_of(&app, begun).await?;
+    let run = begin(&app, Begin { wanted, key }).await?;
     Ok((StatusCode::CREATED, Json(RunCreated { run })))
 }
 

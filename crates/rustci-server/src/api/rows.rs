@@ -262,6 +262,20 @@ pub(crate) const IDEMPOTENCY_MISMATCH: Row = Row {
     hint: "use a new Idempotency-Key for each request, and the old one only to repeat it unchanged",
 };
 
+pub(crate) const IDEMPOTENCY_ELSEWHERE: Row = Row {
+    status: StatusCode::CONFLICT,
+    code: "idempotency_elsewhere",
+    title: "Key of another server",
+    hint: "repeat the request at the server that is named, which knows what came of it",
+};
+
+pub(crate) const STORE_UNAVAILABLE: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "store_unavailable",
+    title: "Shared store not available",
+    hint: "try again; see that the first store of `rustci serve --store` runs",
+};
+
 pub(crate) const READ_ONLY: Row = Row {
     status: StatusCode::CONFLICT,
     code: "read_only",
@@ -342,6 +356,8 @@ pub(crate) const ALL: &[&Row] = &[
     &ORIGIN_UNKNOWN,
     &SOURCE_GONE,
     &IDEMPOTENCY_MISMATCH,
+    &IDEMPOTENCY_ELSEWHERE,
+    &STORE_UNAVAILABLE,
     &READ_ONLY,
     &RATE_LIMITED,
     &OVERLOADED,

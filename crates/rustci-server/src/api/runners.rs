@@ -15,6 +15,7 @@ use crate::api::page::{Limit, Name, Page};
 use crate::api::problem::{ApiError, Listed};
 use crate::api::runs::engine;
 use crate::api::view::{RunnerList, RunnerView};
+use crate::presence;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -36,6 +37,10 @@ pub(crate) struct RunnersQuery {
     /// Where the page begins: the `next` of the page before.
     #[param(value_type = Option<String>, pattern = "^([0-9a-f]{2}){0,255}$")]
     cursor: Option<Name>,
+    /// Also list the runners that are connected to other servers with the same store.
+    #[serde(default)]
+    #[param(default = false)]
+    elsewhere: bool,
 }
 
 /// Lists the runners that are connected, and those that were.
@@ -58,9 +63,14 @@ async fn list(
         .last()
         .filter(|_| more)
         .map(|runner| Name(runner.name.clone()).to_string());
+    let elsewhere = match query.elsewhere {
+        true => Some(presence::elsewhere(app.shared.as_ref()).await?),
+        false => None,
+    };
     let body = RunnerList {
         runners,
         next: next.clone(),
+        elsewhere,
     };
     Ok(Page { body, next })
 }

@@ -70,20 +70,23 @@ pub(super) async fn start(
     trace: Option<TraceContext>,
 ) -> Result<RunView, ApiError> {
     accepting(app)?;
-    let engine = engine(app)?;
     check::run(&new)?;
     check_source(app, new.source.as_ref())?;
     // Planning a large file takes milliseconds that live logs should not wait for.
     let mut submission = blocking(move || plan(new)).await?;
     submission.trace = trace;
     let wanted = Wanted::New(Box::new(submission));
-    let begun = engine.begin(Begin { wanted, key }).await?;
-    run_of(app, begun).await
+    begin(app, Begin { wanted, key }).await
 }
 
-/// The run that a request began, now or when it came first.
-pub(super) async fn run_of(app: &App, begun: Begun) -> Result<RunView, ApiError> {
-    match begun {
+/// Begins a run, and gives it; or the one that the request began when it came first.
+pub(super) async fn begin(app: &App, begin: Begin) -> Result<RunView, ApiError> {
+    let engine = engine(app)?;
+    if let (Some(key), Some(shared)) = (&begin.key, &app.shared) {
+        // The engine knows the keys of this server only.
+        shared.bind(&key.key).await?;
+    }
+    match engine.begin(begin).await? {
         Begun::New(run) => Ok(*run),
         Begun::Known(run) => {
             // The first request may have come a moment ago.

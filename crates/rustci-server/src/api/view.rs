@@ -28,7 +28,7 @@ pub use pipeline::{
 };
 pub use queue::{
     ClassView, NewQuota, ProjectLoad, QueueState, QueueView, QueuedJob, QuotaList, QuotaView,
-    RunnerList, RunnerState, RunnerView,
+    RunnerElsewhere, RunnerList, RunnerState, RunnerView,
 };
 pub use secret::{NewSecret, Rekeyed, SecretList, SecretView};
 pub use test::{

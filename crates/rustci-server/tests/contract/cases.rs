@@ -264,6 +264,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     get("list_runners", 200, "GET /api/v1/runners"),
     get("list_runners", 200, "GET /api/v1/runners?limit=1"),
+    get("list_runners", 200, "GET /api/v1/runners?elsewhere=true"),
     get("drain_runner", 200, "POST /api/v1/runners/2/drain"),
     get("drain_runner", 404, "POST /api/v1/runners/4096/drain"),
     get("undrain_runner", 200, "POST /api/v1/runners/2/undrain"),

@@ -19,12 +19,12 @@ use rustci_pipeline::Executor;
 use rustci_runner::{RunnerConfig, Stop};
 use rustci_server::api::view::{RunView, RunnerList, Status};
 use rustci_server::blobs::BlobDigest;
-use rustci_server::{ApiLimit, ReadOnly, Server, ServerConfig};
+use rustci_server::{ReadOnly, Server, ServerConfig};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 use valkyrie::{Endpoint, Shard};
-use valkyrie_store::{HybridConfig, HybridStore, Limit, MemoryStore};
+use valkyrie_store::Limit;
 
 use cases::{ASKS, Body as Sent, CASES, Case, DONE, ELSEWHERE, WAITS, run_of};
 use document::{Operation, document, operations};
@@ -53,10 +53,7 @@ impl Fixture {
         let mut config = ServerConfig::new(dir.path().join("data"));
         config.valkyrie = vec![endpoint.clone()];
         // Only requests that say where they come from are counted.
-        config.api_limit = Some(ApiLimit {
-            limit: Limit::per(1, Duration::from_secs(3600), 1).unwrap(),
-            store: HybridStore::of([MemoryStore::new().into()], HybridConfig::default()).unwrap(),
-        });
+        config.api_limit = Some(Limit::per(1, Duration::from_secs(3600), 1).unwrap());
         let server = Server::start(config).unwrap();
         let router = server.router();
         let runner = |name: &str| {

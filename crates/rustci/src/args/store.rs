@@ -20,7 +20,8 @@ pub(crate) struct StoreArgs {
     /// A redis://, valkey://, yggdrasil:// or valkyrie+unix:// server where limits are counted (may be repeated)
     ///
     /// The next one is asked when one fails, and after the last one memory. Default: memory, so each
-    /// server counts for itself.
+    /// server counts for itself. Servers with the same first one also share the keys of requests
+    /// (`Idempotency-Key`), which need that one, and show each other's runners.
     #[arg(long, value_name = "URL", env = "RUSTCI_STORE", value_delimiter = ',')]
     pub(crate) store: Vec<String>,
     /// A server to which the first --store is being moved by `rustci store migrate`

@@ -47,6 +47,7 @@ async fn list(api: &Api, out: &mut Output) -> Result<(), Failure> {
         (Format::Json, _) => out.json(&RunnerList {
             runners,
             next: None,
+            elsewhere: None,
         }),
         (Format::Text, []) => out.text("no runner has ever connected\n"),
         (Format::Text, runners) => out.text(&render::runners(runners, out.look(), now_ms())),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustci_server::content::ContentConfig;
 use rustci_server::pipelines::CronClock;
 use rustci_server::token::TOKEN_FILE;
-use rustci_server::{ApiLimit, SchedulerConfig, Server, ServerConfig, StartError};
+use rustci_server::{SchedulerConfig, Server, ServerConfig, StartError};
 use serde_json::json;
 use telemetry::logging::{LogFormat, init};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,7 +41,7 @@ const DEFAULT_ENDPOINT: &str = "valkyrie+tcp://127.0.0.1:7443";
 /// How long the end waits for the last notifications.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How long a store of limits may take.
+/// How long a store may take.
 const STORE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs a server until a signal ends it.
@@ -60,14 +60,12 @@ pub(crate) async fn serve(args: &ServeArgs, out: &mut Output) -> Result<Exit, Fa
     let mut config = config(args, &data)?;
     if let Some(manager) = &manager {
         config.notifier = Some(manager.notifier());
-        if let Some(limit) = &config.api_limit {
-            tokio::spawn(notify_of(limit.store.events(), manager.notifier()));
+        if let Some(store) = &config.store {
+            tokio::spawn(notify_of(store.events(), manager.notifier()));
         }
     }
     let reload = args.limits.store_password_file.as_ref();
-    let reload = reload
-        .and(config.api_limit.clone())
-        .map(|limit| limit.store);
+    let reload = reload.and(config.store.clone());
     let mut hangup = reload.is_some().then(hangups).transpose()?;
     let server = Server::start(config).map_err(not_started)?;
     announce(&server, &data, args, out)?;
@@ -143,13 +141,17 @@ fn config(args: &ServeArgs, data: &Path) -> Result<ServerConfig, Failure> {
         },
         secrets_key: dirs::secrets_key(args.secrets_key_file.as_deref()),
         schedules: Some(CronClock::default()),
-        api_limit: api_limit(&args.limits)?,
+        api_limit: args.limits.api_rate.0,
+        store: stores(&args.limits)?,
         ..ServerConfig::new(data.to_owned())
     })
 }
 
-/// How often addresses may ask, counted in the stores that are named and after them in memory.
-fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
+/// The stores that are named, and after them memory.
+fn stores(args: &StoreArgs) -> Result<Option<HybridStore>, Failure> {
+    if args.store.is_empty() {
+        return Ok(None);
+    }
     let usage = |error: StoreError| Failure::Usage {
         message: format!("--store {error}"),
         hint: "write redis://HOST:PORT, valkey://HOST:PORT, yggdrasil://HOST:PORT or \
@@ -167,7 +169,7 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
             username: args.store_user.clone(),
             password: password.clone(),
             password_from: password_from.clone(),
-            // Nobody waits longer for an answer of the API because of its limit.
+            // Nobody waits longer for an answer of the API because of a store.
             connect_timeout: STORE_PATIENCE,
             timeout: STORE_PATIENCE,
             ..RedisConfig::default()
@@ -190,8 +192,8 @@ fn api_limit(args: &StoreArgs) -> Result<Option<ApiLimit>, Failure> {
             .into();
     }
     stores.push(MemoryStore::new().into());
-    let store = HybridStore::of(stores, HybridConfig::default()).map_err(usage)?;
-    Ok(args.api_rate.0.map(|limit| ApiLimit { limit, store }))
+    let chain = HybridStore::of(stores, HybridConfig::default()).map_err(usage)?;
+    Ok(Some(chain))
 }
 
 /// The password in a file that nobody else can read.

@@ -1,5 +1,6 @@
 //! A server that runs.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub(crate) async fn checks(api: &Api) -> Vec<Check> {
     }
     checks.push(Check::ok("token", "accepted"));
     checks.extend(runners(api).await);
+    checks.extend(elsewhere(api).await);
     checks.extend(queue(api).await);
     checks
 }
@@ -90,6 +92,18 @@ async fn ready(api: &Api) -> Vec<Check> {
     });
     checks.extend(stores);
     checks
+}
+
+/// Runners of other servers with the same store, where there are any. When the store does not
+/// answer, `ready` has said so.
+async fn elsewhere(api: &Api) -> Option<Check> {
+    let path = "/api/v1/runners?limit=1&elsewhere=true";
+    let list = api.get::<RunnerList>(path).await.ok()?;
+    let runners = list.elsewhere.filter(|runners| !runners.is_empty())?;
+    let servers: BTreeSet<&str> = runners.iter().map(|one| one.server.as_str()).collect();
+    let servers: Vec<&str> = servers.into_iter().collect();
+    let message = format!("{} connected to {}", runners.len(), servers.join(", "));
+    Some(Check::ok("runners_elsewhere", message))
 }
 
 async fn runners(api: &Api) -> Vec<Check> {

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::remote::{Remote, remote_with};
 use crate::world::World;
 
 /// A server of another project that ends with the test.
@@ -108,4 +109,41 @@ fn everything_moves_while_a_server_counts() {
     said.complains("a store does not answer");
     let said = world.rustci(&["store", "status", "--from", "nowhere", "--to", &to]);
     said.ended_with(2).complains("'nowhere' is no URL");
+}
+
+/// Asks until `rustci doctor` counts runners of other servers, or does not any more.
+fn until_doctor(remote: &Remote, counts: bool) -> String {
+    let began = Instant::now();
+    loop {
+        let said = remote.world.rustci(&["doctor", "--server", &remote.url]);
+        let line = said
+            .out
+            .lines()
+            .find(|line| line.contains("runners_elsewhere"));
+        if line.is_some() == counts {
+            return line.unwrap_or_default().to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", said.out);
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn servers_share_keys_and_show_each_others_runners_until_one_is_gone() {
+    let redis = Peer::start("redis-server", "apt-get install redis-server");
+    let store = format!("redis://127.0.0.1:{}", redis.port);
+    let pipeline = "jobs: { a: { steps: [{ run: echo }] } }\n";
+    let [mut one, other] = [0, 1].map(|_| remote_with(pipeline, &["--store", &store]));
+    let [line, back] = [until_doctor(&other, true), until_doctor(&one, true)];
+    assert!(
+        line.contains(&format!("1 connected to {}", one.url)),
+        "{line}"
+    );
+    assert!(
+        back.contains(&format!("1 connected to {}", other.url)),
+        "{back}"
+    );
+    // Nobody says farewell.
+    one.server.kill();
+    until_doctor(&other, false);
 }

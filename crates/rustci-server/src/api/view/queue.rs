@@ -192,6 +192,17 @@ pub struct RunnerView {
     pub last_seen_ms: Option<u64>,
 }
 
+/// A runner that is connected to another server with the same store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunnerElsewhere {
+    /// Its name, which a runner here may have too.
+    pub name: String,
+    /// Where the API of its server is, or else which server it is.
+    pub server: String,
+    /// When its server last said that it is connected, in Unix milliseconds; every 5 seconds.
+    pub seen_ms: u64,
+}
+
 /// Answer of `GET /api/v1/runners`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunnerList {
@@ -199,4 +210,8 @@ pub struct RunnerList {
     pub runners: Vec<RunnerView>,
     /// Cursor of the next page; none on the last.
     pub next: Option<String>,
+    /// Those of other servers with the same store, by name, at most 1,000; only where `elsewhere=true`
+    /// asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Vec<RunnerElsewhere>>,
 }
