@@ -9,7 +9,10 @@ use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ::yggdrasil::{Buckets, Condition, Keyspace, KeyspaceConfig, Lifetime, Limit, step};
+use ::yggdrasil::{
+    Buckets, CompactBuckets, CompactLimit, Condition, Keyspace, KeyspaceConfig, Lifetime, Limit,
+    step,
+};
 use anyhow::{Result, ensure};
 
 use crate::report::{Report, percentile};
@@ -48,10 +51,38 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let beside = percentile(&mut beside, 0.5);
     report.peer("mutex", "consume_hot_per_s_per_core", beside, "1/s");
     report.ours("consume_p99_us", p99(&hot, &limit, &clock)?, "us", "< 1");
+    compact(report, &clock)?;
     keys(report, &clock)?;
     many(report, &clock)?;
     calls::run(report)?;
     server::run(report)
+}
+
+/// Buckets of 8 bytes: as fast, and as many as there are places.
+fn compact(report: &mut Report, clock: &Clock) -> Result<()> {
+    const KEYS: u64 = 1_000_000;
+    let limit = CompactLimit::new(1, 1_000_000_000)?;
+    let hot = CompactBuckets::with_room_for(HOT as usize);
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        rates.push(rate(HOT_CALLS, HOT, clock, |key, now| {
+            hot.try_consume(key, &limit, 1, now).is_allowed()
+        })?);
+    }
+    let rate = percentile(&mut rates, 0.5);
+    report.ours("compact_hot_per_s_per_core", rate, "1/s", "");
+    let buckets = CompactBuckets::with_room_for(KEYS as usize);
+    let daily = CompactLimit::per(1, Duration::from_secs(86_400), 5)?;
+    for index in 0..KEYS {
+        buckets.try_consume(&key(index), &daily, 1, clock.now());
+    }
+    ensure!(
+        buckets.evicted_live() == 0,
+        "a table for {KEYS} keys forgets some"
+    );
+    let each = buckets.bytes() as f64 / KEYS as f64;
+    report.ours("bytes_per_bucket_b", each, "B", "<= 11");
+    Ok(())
 }
 
 /// How long one value takes, of a hundred thousand.

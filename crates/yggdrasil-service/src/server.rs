@@ -370,12 +370,6 @@ fn ensure_possible(config: &ServerConfig) -> Result<(), StartError> {
     if config.persist.is_some() && config.value_bytes_max > PERSISTED_BYTES_MAX {
         return Err(StartError::ValuesTooLong(config.value_bytes_max));
     }
-    #[cfg(feature = "valkyrie")]
-    if config.cluster.is_some() && !config.valkyrie.is_empty() {
-        return Err(StartError::Cluster(
-            "calls over Valkyrie do not go on to other nodes; leave one of them out".to_owned(),
-        ));
-    }
     Ok(())
 }
 

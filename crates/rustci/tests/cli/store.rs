@@ -111,8 +111,12 @@ fn everything_moves_while_a_server_counts() {
     said.ended_with(2).complains("'nowhere' is no URL");
 }
 
-/// Asks until `rustci doctor` counts runners of other servers, or does not any more.
-fn until_doctor(remote: &Remote, counts: bool) -> String {
+/// Asks until `rustci doctor` counts runners of other servers.
+fn until_counted(remote: &Remote) -> String {
+    until_doctor(remote, Option::is_some)
+}
+
+fn until_doctor(remote: &Remote, is_so: fn(&Option<&str>) -> bool) -> String {
     let began = Instant::now();
     loop {
         let said = remote.world.rustci(&["doctor", "--server", &remote.url]);
@@ -120,7 +124,7 @@ fn until_doctor(remote: &Remote, counts: bool) -> String {
             .out
             .lines()
             .find(|line| line.contains("runners_elsewhere"));
-        if line.is_some() == counts {
+        if is_so(&line) {
             return line.unwrap_or_default().to_owned();
         }
         assert!(began.elapsed() < Duration::from_secs(60), "{}", said.out);
@@ -134,7 +138,7 @@ fn servers_share_keys_and_show_each_others_runners_until_one_is_gone() {
     let store = format!("redis://127.0.0.1:{}", redis.port);
     let pipeline = "jobs: { a: { steps: [{ run: echo }] } }\n";
     let [mut one, other] = [0, 1].map(|_| remote_with(pipeline, &["--store", &store]));
-    let [line, back] = [until_doctor(&other, true), until_doctor(&one, true)];
+    let [line, back] = [until_counted(&other), until_counted(&one)];
     assert!(
         line.contains(&format!("1 connected to {}", one.url)),
         "{line}"
@@ -145,5 +149,5 @@ fn servers_share_keys_and_show_each_others_runners_until_one_is_gone() {
     );
     // Nobody says farewell.
     one.server.kill();
-    until_doctor(&other, false);
+    until_doctor(&other, Option::is_none);
 }
