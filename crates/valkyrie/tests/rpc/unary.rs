@@ -250,10 +250,7 @@ fn a_server_calls_back_over_the_same_connection() {
             let request = Request::new(Bytes::from("hello from the server"));
             client.notify("test.Probe/Tell", request).unwrap();
         });
-        let server = server
-            .listen(&endpoint, valkyrie::Router::new())
-            .await
-            .unwrap();
+        let server = server.listen(&endpoint, Router::new()).await.unwrap();
         let client = LocalClient::builder().serve(service::router(&probe));
         let _client = client.connect(server.endpoint()).await.unwrap();
         assert_eq!(told.messages(1).await, ["hello from the server"]);
