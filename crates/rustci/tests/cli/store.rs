@@ -113,7 +113,7 @@ fn everything_moves_while_a_server_counts() {
 
 /// Asks until `rustci doctor` counts runners of other servers.
 fn until_counted(remote: &Remote) -> String {
-    until_doctor(remote, Option::is_some)
+    until_doctor(remote, |line| line.is_some())
 }
 
 fn until_doctor(remote: &Remote, is_so: fn(&Option<&str>) -> bool) -> String {
@@ -149,5 +149,5 @@ fn servers_share_keys_and_show_each_others_runners_until_one_is_gone() {
     );
     // Nobody says farewell.
     one.server.kill();
-    until_doctor(&other, Option::is_none);
+    until_doctor(&other, |line| line.is_none());
 }
