@@ -13,10 +13,19 @@ use crate::slot::{Entry, Slot, Wide};
 struct Model<E>(Mutex<E>);
 
 /// Both sizes of buckets.
-trait Size: Entry + Send + Sync + 'static {}
+trait Size: Entry + Send + Sync + 'static {
+    /// Switches between three threads that are tried. The same protocol finds little new with one more,
+    /// and takes minutes.
+    const SWITCHES_OF_THREE: usize;
+}
 
-impl Size for Wide {}
-impl Size for Narrow {}
+impl Size for Wide {
+    const SWITCHES_OF_THREE: usize = 3;
+}
+
+impl Size for Narrow {
+    const SWITCHES_OF_THREE: usize = 2;
+}
 
 impl<E: Size> Slot for Model<E> {
     type Entry = E;
@@ -77,17 +86,19 @@ impl<E: Size> Table<E> {
     }
 }
 
-fn explore(check: impl Fn() + Sync + Send + 'static) {
+/// More switches than that between threads find nothing new, and take minutes.
+const SWITCHES: usize = 3;
+
+fn explore(switches: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    // More switches than that between threads find nothing new, and take minutes.
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(switches);
     builder.check(check);
 }
 
 const NOW: u64 = 10_000;
 
 fn two_threads_that_make_a_bucket_make_one<E: Size>() {
-    explore(|| {
+    explore(SWITCHES, || {
         let table = Table::new(&[E::EMPTY; 2]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(7, NOW, 2));
@@ -99,7 +110,7 @@ fn two_threads_that_make_a_bucket_make_one<E: Size>() {
 }
 
 fn threads_whose_clocks_differ_see_other_slots_free_and_still_make_one<E: Size>() {
-    explore(|| {
+    explore(SWITCHES, || {
         // Free for one of them only, and before the slot that both could take.
         let table = Table::new(&[E::bucket(3, NOW + 1), E::EMPTY]);
         let other = Arc::clone(&table);
@@ -111,7 +122,7 @@ fn threads_whose_clocks_differ_see_other_slots_free_and_still_make_one<E: Size>(
 }
 
 fn claims_of_other_keys_take_nothing_away<E: Size>() {
-    explore(|| {
+    explore(SWITCHES, || {
         let table = Table::new(&[E::EMPTY; 2]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(8, NOW, 2));
@@ -125,7 +136,7 @@ fn claims_of_other_keys_take_nothing_away<E: Size>() {
 }
 
 fn bucket_that_is_full_is_used_or_replaced_but_never_both<E: Size>() {
-    explore(|| {
+    explore(SWITCHES, || {
         let table = Table::new(&[E::bucket(7, NOW - 1), E::bucket(5, NOW + 5000)]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(8, NOW, 1));
@@ -138,7 +149,7 @@ fn bucket_that_is_full_is_used_or_replaced_but_never_both<E: Size>() {
 }
 
 fn three_threads_of_one_key_get_its_burst<E: Size>() {
-    explore(|| {
+    explore(E::SWITCHES_OF_THREE, || {
         let table = Table::new(&[E::EMPTY; 2]);
         let threads = [(); 2].map(|()| {
             let table = Arc::clone(&table);
@@ -154,7 +165,7 @@ fn three_threads_of_one_key_get_its_burst<E: Size>() {
 }
 
 fn tokens_given_back_are_those_that_were_taken<E: Size>() {
-    explore(|| {
+    explore(SWITCHES, || {
         let table = Table::new(&[E::EMPTY; 2]);
         let other = Arc::clone(&table);
         let thread = thread::spawn(move || other.take(7, NOW, 1));
