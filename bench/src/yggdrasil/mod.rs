@@ -81,7 +81,7 @@ fn compact(report: &mut Report, clock: &Clock) -> Result<()> {
         "a table for {KEYS} keys forgets some"
     );
     let each = buckets.bytes() as f64 / KEYS as f64;
-    report.ours("bytes_per_bucket_b", each, "B", "<= 11");
+    report.ours("bytes_per_bucket_b", each, "B", "<= 12");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ fn daily(burst: u32) -> CompactLimit {
 }
 
 #[test]
-fn slot_takes_eight_bytes_and_a_bucket_of_those_asked_for_less_than_eleven() {
+fn slot_takes_eight_bytes_and_a_bucket_of_those_asked_for_less_than_twelve() {
     for room in [1_000, 1_000_000] {
         let mut slots = 0;
         let counted = allocation_counter::measure(|| {
@@ -23,7 +23,7 @@ fn slot_takes_eight_bytes_and_a_bucket_of_those_asked_for_less_than_eleven() {
             assert_eq!(buckets.bytes(), 8 * slots);
         });
         assert_eq!(counted.bytes_total, 8 * slots as u64);
-        assert!(counted.bytes_total < 11 * room as u64, "{counted:?}");
+        assert!(counted.bytes_total < 12 * room as u64, "{counted:?}");
     }
 }
 
@@ -37,7 +37,7 @@ fn table_filled_to_its_last_slot_forgets_few() {
         assert!(decision.is_allowed());
     }
     let forgotten = buckets.evicted_live();
-    assert!(forgotten < u64::from(slots) / 25, "{forgotten} of {slots}");
+    assert!(forgotten < u64::from(slots) / 20, "{forgotten} of {slots}");
     assert_eq!(buckets.live(SECOND) as u64 + forgotten, u64::from(slots));
 }
 
