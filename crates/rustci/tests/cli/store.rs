@@ -133,7 +133,7 @@ fn until_doctor(remote: &Remote, is_so: fn(&Option<&str>) -> bool) -> String {
 }
 
 #[test]
-fn servers_share_keys_and_show_each_others_runners_until_one_is_gone() {
+fn servers_with_one_store_show_each_others_runners_until_one_is_gone() {
     let redis = Peer::start("redis-server", "apt-get install redis-server");
     let store = format!("redis://127.0.0.1:{}", redis.port);
     let pipeline = "jobs: { a: { steps: [{ run: echo }] } }\n";
