@@ -63,7 +63,7 @@ pub use spans::Parent;
 pub use store::Store;
 pub use usage::{HotKey, Unusual, Use};
 pub use valkyrie::{TokenRequest, ValkyrieConfig, ValkyrieStore};
-pub use yggdrasil::{Beyond, Decision, Limit, LimitError, Outcome};
+pub use yggdrasil::{Beyond, Decision, Limit, LimitError, LimitTextError, Outcome};
 
 /// The name that the documents of the requirement use.
 pub type HybridStoreManager = HybridStore;

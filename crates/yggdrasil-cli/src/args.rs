@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use yggdrasil::Limit;
+use yggdrasil::{Limit, LimitTextError};
 
 /// Serves token buckets and keys to clients of Redis, and looks into servers.
 #[derive(Debug, Parser)]
@@ -314,24 +314,11 @@ pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     if text == "off" {
         return Ok(Rate(None));
     }
-    let wrong =
-        || format!("'{text}' is no rate; write COUNT/s, /m or /h, such as 1000/s:2000, or off");
-    let (rate, burst) = match text.split_once(':') {
-        Some((rate, burst)) => (rate, Some(burst.parse().map_err(|_| wrong())?)),
-        None => (text, None),
-    };
-    let (count, unit) = rate.split_once('/').ok_or_else(wrong)?;
-    let count: u32 = count.parse().map_err(|_| wrong())?;
-    let period = match unit {
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return Err(wrong()),
-    };
-    let limit = Limit::per(u64::from(count), period, burst.unwrap_or(count));
-    limit
-        .map(|limit| Rate(Some(limit)))
-        .map_err(|error| format!("'{text}': {error}"))
+    match text.parse() {
+        Ok(limit) => Ok(Rate(Some(limit))),
+        Err(error @ LimitTextError::Form(_)) => Err(format!("{error}, or off")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use yggdrasil::{Pattern, Policy};
+use yggdrasil::{LimitTextError, Pattern, Policy};
 
-use crate::args::{Rate, rate};
 use crate::failure::Failure;
 
 /// Reads a file of lines such as `user:* 100/s:400` or `login 5/m`. Empty lines and those that begin with
@@ -45,8 +44,12 @@ fn policy(line: &str) -> Result<(Pattern, Policy), String> {
             "'{line}' is no policy; write KEY or PREFIX* and a rate, such as user:* 100/s:400"
         ));
     };
-    let Rate(limit) = rate(limit)?;
-    let limit = limit.ok_or("a policy that is off is none; leave the line out")?;
+    if *limit == "off" {
+        return Err("a policy that is off is none; leave the line out".to_owned());
+    }
+    let limit = limit
+        .parse()
+        .map_err(|error: LimitTextError| error.to_string())?;
     let policy = Policy::new(pattern, limit).map_err(|error| error.to_string())?;
     Ok((Pattern::parse(pattern.as_bytes()), policy))
 }

@@ -39,7 +39,7 @@ pub use keyspace::{
     Observer, Permit, RECORD_OVERHEAD_BYTES, RecordError, Shard, ShardGuard, VALUE_BYTES_MAX,
     Value, Written,
 };
-pub use limit::{Decision, Limit, LimitError, Outcome};
+pub use limit::{Decision, Limit, LimitError, LimitTextError, Outcome};
 pub use many::Together;
 pub use policy::{POLICIES_MAX, POLICY_NAME_BYTES_MAX, Pattern, Policies, Policy, PolicyError};
 pub use probe::Crowded;

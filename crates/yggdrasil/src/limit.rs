@@ -1,5 +1,6 @@
 //! How much of something is allowed, and what was decided.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A rate with a burst: a bucket of `burst` tokens, into which one comes every `emission`.
@@ -50,6 +51,59 @@ pub enum LimitError {
         /// Tokens of a full bucket.
         burst: u32,
     },
+}
+
+/// A text is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitTextError {
+    /// It is not written as one.
+    #[error(
+        "'{0}' is no rate; write COUNT/s, /m or /h, and :BURST where that differs, such as 100/s:400"
+    )]
+    Form(String),
+    /// It is written as one, and is none.
+    #[error("'{text}': {error}")]
+    Value {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        error: LimitError,
+    },
+}
+
+/// `COUNT/s`, `COUNT/m` or `COUNT/h`, with `:BURST` behind it where not just as many may be saved up.
+///
+/// ```
+/// use yggdrasil::Limit;
+///
+/// let limit: Limit = "100/s:400".parse()?;
+/// assert_eq!((limit.emission_ns(), limit.burst()), (10_000_000, 400));
+/// # Ok::<(), yggdrasil::LimitTextError>(())
+/// ```
+impl FromStr for Limit {
+    type Err = LimitTextError;
+
+    fn from_str(text: &str) -> Result<Self, LimitTextError> {
+        let form = || LimitTextError::Form(text.to_owned());
+        let (rate, burst) = match text.split_once(':') {
+            Some((rate, burst)) => (rate, Some(burst.parse().map_err(|_| form())?)),
+            None => (text, None),
+        };
+        let (count, unit) = rate.split_once('/').ok_or_else(form)?;
+        let count: u32 = count.parse().map_err(|_| form())?;
+        let period = match unit {
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return Err(form()),
+        };
+        let limit = Self::per(u64::from(count), period, burst.unwrap_or(count));
+        limit.map_err(|error| LimitTextError::Value {
+            text: text.to_owned(),
+            error,
+        })
+    }
 }
 
 /// Longest time in which an empty bucket may become full: 100 years in nanoseconds. Sums of a few
