@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use telemetry::StoreMetrics;
+use telemetry::notify::Notifier;
 use telemetry::otlp::{Spans, TelemetryRuntimeApi};
 use tokio::sync::broadcast;
 use yggdrasil::{Decision, Limit, Outcome};
@@ -146,7 +147,7 @@ impl HybridStore {
         let notifications = config.notifications();
         if !notifications.is_empty() {
             let manager = notifications.manager(|name| std::env::var(name).ok())?;
-            tokio::spawn(notify_of(store.events(), manager.notifier()));
+            store.notify(&manager.notifier());
         }
         let otel = config.opentelemetry();
         if otel.enabled {
@@ -162,6 +163,20 @@ impl HybridStore {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<StoreEvent> {
         self.0.events.listen()
+    }
+
+    /// Has people told of what happens to the stores from now on, and to those of its chain that are being
+    /// migrated, as long as they are there.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn notify(&self, notifier: &Notifier) {
+        tokio::spawn(notify_of(self.events(), notifier.clone()));
+        for store in self.stores() {
+            if let Store::Migrating(store) = store {
+                tokio::spawn(notify_of(store.events(), notifier.clone()));
+            }
+        }
     }
 
     /// Puts a span there for each operation, while anybody wants spans there. The first call is heard.

@@ -16,7 +16,7 @@ use valkyrie::Endpoint;
 use valkyrie_store::credentials::{Environment, Secret, SecretSource};
 use valkyrie_store::{
     HybridConfig, HybridStore, MemoryStore, MigratingStore, MigrationConfig, RedisConfig,
-    SecretString, Store, StoreError, notify_of,
+    SecretString, Store, StoreError,
 };
 
 use super::notify;
@@ -61,7 +61,7 @@ pub(crate) async fn serve(args: &ServeArgs, out: &mut Output) -> Result<Exit, Fa
     if let Some(manager) = &manager {
         config.notifier = Some(manager.notifier());
         if let Some(store) = &config.store {
-            tokio::spawn(notify_of(store.events(), manager.notifier()));
+            store.notify(&manager.notifier());
         }
     }
     let reload = args.limits.store_password_file.as_ref();
