@@ -139,11 +139,9 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
         );
     }
     if let Some(node) = &args.cluster.node {
-        text += &format!("node {node} of a cluster    try: yggdrasil cluster show\n");
-    }
-    #[cfg(feature = "valkyrie")]
-    for endpoint in server.endpoints() {
-        text += &format!("listening on {endpoint}\n");
+        let address = server.addresses().first().map(ToString::to_string);
+        let address = address.unwrap_or_default();
+        text += &format!("node {node} of a cluster    try: yggdrasil cluster show {address}\n");
     }
     text += &match &args.data_dir {
         None => "keys are in memory only; Ctrl-C ends\n".to_owned(),

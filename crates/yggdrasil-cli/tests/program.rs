@@ -586,3 +586,64 @@ fn users_and_certificates_come_from_files() {
     }
     assert_eq!(ask(&first), "");
 }
+
+#[test]
+fn members_of_a_cluster_are_shown_and_changed() {
+    let port = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let members = directory.path().join("members");
+    let (one, two) = (port(), port());
+    let text = format!("epoch 1\nnode a 127.0.0.1:{one} 1\nnode b 127.0.0.1:{two} 1\n");
+    std::fs::write(&members, &text).unwrap();
+    let members = members.to_str().unwrap();
+    let start = |name: &str, port: u16| {
+        let listen = format!("127.0.0.1:{port}");
+        let more = ["--cluster", members, "--node", name, "--listen", &listen];
+        Server::start(&more)
+    };
+    let _servers = [start("a", one), start("b", two)];
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_yggdrasil"))
+            .arg("cluster")
+            .args(args)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), said.concat())
+    };
+    let address = format!("127.0.0.1:{one}");
+    let shows = |what: &str| {
+        let began = Instant::now();
+        loop {
+            let (code, said) = run(&["show", &address]);
+            assert_eq!(code, Some(0), "{said}");
+            if said.contains(what) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    shows("epoch 1 seen by a, which serves; nothing is on its way");
+    assert_eq!(run(&["get", &address]), (Some(0), text.clone()));
+    let set = |text: &str| {
+        std::fs::write(members, text).unwrap();
+        run(&["set", members, &address])
+    };
+    let (code, said) = set(&text);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("that of the cluster 1; write epoch 2"),
+        "{said}"
+    );
+    let (code, said) = set("epoch two\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("line 1: the epoch is no number"), "{said}");
+    let next = text.replace("epoch 1", "epoch 2");
+    let (code, said) = set(&next.replace(&format!("{two} 1"), &format!("{two} 0")));
+    assert_eq!(code, Some(0), "{said}");
+    shows(&format!("b 127.0.0.1:{two} weight 0: 0 slots, answers"));
+}

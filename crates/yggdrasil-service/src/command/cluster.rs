@@ -489,8 +489,9 @@ fn set(call: &mut Call<'_, '_>, cluster: &Cluster) -> Done {
     let now = cluster.membership();
     if next.epoch() != now.epoch() + 1 {
         return Err(refuse(format!(
-            "the epoch is {}; the one after this is {}",
+            "the epoch is {}, and that of the cluster {}; write epoch {}",
             next.epoch(),
+            now.epoch(),
             now.epoch() + 1
         )));
     }

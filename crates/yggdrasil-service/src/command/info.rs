@@ -11,13 +11,14 @@ use crate::glob;
 /// The version of Redis whose commands these are; clients choose by it what they use.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "server",
     "clients",
     "memory",
     "persistence",
     "stats",
     "limits",
+    "cluster",
     "keyspace",
 ];
 
@@ -66,6 +67,10 @@ fn lines(call: &mut Call<'_, '_>, section: &str) -> Lines {
         "persistence" => persistence(call),
         "stats" => stats(call),
         "limits" => limits(call),
+        "cluster" => vec![(
+            "cluster_enabled",
+            u8::from(call.shared.cluster.is_some()).to_string(),
+        )],
         _ => keyspace(call),
     }
 }
@@ -80,7 +85,14 @@ fn server(call: &Call<'_, '_>) -> Lines {
     vec![
         ("redis_version", REDIS_VERSION.to_owned()),
         ("yggdrasil_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("redis_mode", "standalone".to_owned()),
+        (
+            "redis_mode",
+            match &shared.cluster {
+                None => "standalone",
+                Some(_) => "cluster",
+            }
+            .to_owned(),
+        ),
         ("os", std::env::consts::OS.to_owned()),
         ("arch_bits", usize::BITS.to_string()),
         ("process_id", std::process::id().to_string()),

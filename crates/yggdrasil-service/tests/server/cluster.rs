@@ -183,6 +183,8 @@ async fn clients_of_clusters_find_their_keys() {
     assert_eq!(cli(&["mget", "{t}1", "{t}2"]), "x\n\n");
     assert!(cli(&["cluster", "info"]).contains("cluster_state:ok"));
     assert_eq!(cli(&["cluster", "keyslot", "somekey"]), "11058\n");
+    let info = cli(&["info"]);
+    assert!(info.contains("redis_mode:cluster\r\n") && info.contains("cluster_enabled:1\r\n"));
     let load = [
         "--cluster",
         "-p",
