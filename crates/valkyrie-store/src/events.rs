@@ -4,13 +4,13 @@ use telemetry::notify::{Notice, NotificationMessage, NotificationSeverity, Notif
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::migration::Mismatch;
-use crate::usage::Unusual;
+use crate::usage::{HotKey, Unusual};
 
 /// Events that wait for one who listens; more are lost to him.
 const QUEUE_MAX: usize = 256;
 
 /// Something that happened to a chain of stores or a migration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StoreEvent {
     /// Operations are done by another store than before, which is not the first.
@@ -43,6 +43,8 @@ pub enum StoreEvent {
     },
     /// Keys are used much more than usual.
     Unusual(Unusual),
+    /// A key has become hot.
+    HotKey(HotKey),
 }
 
 impl StoreEvent {
@@ -87,6 +89,18 @@ impl StoreEvent {
                     "'{key}' differs ({}) in the new store. Everyone reads the old one again; the migration \
                      can be started anew.",
                     mismatch.name()
+                ),
+            ),
+            Self::HotKey(hot) => (
+                RuleKind::Unusual,
+                NotificationSeverity::Info,
+                String::from_utf8_lossy(&hot.key).into_owned(),
+                format!("A key is hot ({})", hot.what.name()),
+                format!(
+                    "'{}' is {:.0} % of all uses. {}.",
+                    String::from_utf8_lossy(&hot.key),
+                    hot.share * 100.0,
+                    hot.plan
                 ),
             ),
             Self::Unusual(unusual) => (

@@ -234,11 +234,17 @@ impl HybridStore {
         self.0.usage.hot_keys()
     }
 
-    /// Writes down that a key is used; tells of a use that is not as usual.
+    /// Writes down that a key is used; tells of what is worth it.
     fn saw(&self, what: Use, key: &[u8]) {
-        if let Some(anomaly) = self.0.usage.saw(what, key, Instant::now()) {
-            self.0.events.say(StoreEvent::Unusual(anomaly));
-        }
+        let Some(told) = self.0.usage.saw(what, key, Instant::now()) else {
+            return;
+        };
+        let unusual = told.unusual.map(StoreEvent::Unusual);
+        let hot = told.hot.into_iter().map(StoreEvent::HotKey);
+        unusual.into_iter().chain(hot).for_each(|event| {
+            tracing::info!(?event, "keys are used much");
+            self.0.events.say(event);
+        });
     }
 
     /// Operations that another store than the first did.

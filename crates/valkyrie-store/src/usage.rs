@@ -86,6 +86,14 @@ pub struct HotKey {
     pub plan: &'static str,
 }
 
+/// What is worth to be told at the end of a span.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) unusual: Option<Unusual>,
+    /// Keys that are hot and were not before.
+    pub(crate) hot: Vec<HotKey>,
+}
+
 /// A use of keys that is not as usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusual {
@@ -111,6 +119,8 @@ struct Counted {
     total: u64,
     since: Option<Instant>,
     rates: [Rate; Use::ALL.len()],
+    /// Those that were hot at the end of the last span.
+    hot: Vec<(Use, Box<[u8]>)>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -121,8 +131,8 @@ struct Rate {
 }
 
 impl Usage {
-    /// A key is used. Says so where this use is not as usual, once in a span.
-    pub(crate) fn saw(&self, what: Use, key: &[u8], now: Instant) -> Option<Unusual> {
+    /// A key is used. The first one after a span is told what was worth it.
+    pub(crate) fn saw(&self, what: Use, key: &[u8], now: Instant) -> Option<Told> {
         if !self
             .uses
             .fetch_add(1, Ordering::Relaxed)
@@ -134,35 +144,46 @@ impl Usage {
         let mut counted = self.counted.try_lock().ok()?;
         let since = *counted.since.get_or_insert(now);
         let over = now.saturating_duration_since(since);
-        let unusual = (over >= SPAN)
-            .then(|| counted.end_span(now, over))
-            .flatten();
+        let told = (over >= SPAN).then(|| counted.end_span(now, over));
         counted.count(what, key);
-        unusual
+        told
     }
 
     pub(crate) fn hot_keys(&self) -> Vec<HotKey> {
         let Ok(counted) = self.counted.lock() else {
             return Vec::new();
         };
-        let total = counted.total.max(1) as f64;
-        let mut hot: Vec<HotKey> = counted
-            .keys
-            .iter()
-            .map(|((what, key), count)| HotKey {
-                key: key.to_vec(),
-                what: *what,
-                share: *count as f64 / total,
-                plan: what.plan(),
-            })
-            .filter(|key| key.share >= HOT)
-            .collect();
-        hot.sort_by(|a, b| b.share.total_cmp(&a.share));
-        hot
+        counted.hot_keys()
     }
 }
 
 impl Counted {
+    fn hot_keys(&self) -> Vec<HotKey> {
+        let total = self.total.max(1) as f64;
+        let hot = |((what, key), count): (&(Use, Box<[u8]>), &u64)| HotKey {
+            key: key.to_vec(),
+            what: *what,
+            share: *count as f64 / total,
+            plan: what.plan(),
+        };
+        let mut hot: Vec<HotKey> = self.keys.iter().map(hot).collect();
+        hot.retain(|key| key.share >= HOT);
+        hot.sort_by(|a, b| b.share.total_cmp(&a.share));
+        hot
+    }
+
+    /// Hot keys that were not hot before. Where little is used at all, nothing is.
+    fn newly_hot(&mut self) -> Vec<HotKey> {
+        let is_much = |key: &HotKey| key.share * (self.total * SAMPLE) as f64 >= LEAST;
+        let mut hot = self.hot_keys();
+        hot.retain(is_much);
+        let name = |key: &HotKey| (key.what, key.key.clone().into_boxed_slice());
+        let names = hot.iter().map(name).collect();
+        let before = std::mem::replace(&mut self.hot, names);
+        hot.retain(|key| !before.contains(&name(key)));
+        hot
+    }
+
     fn count(&mut self, what: Use, key: &[u8]) {
         self.total += 1;
         if let Some(rate) = self.rates.get_mut(what as usize) {
@@ -185,8 +206,9 @@ impl Counted {
         self.keys.insert(name, least + 1);
     }
 
-    fn end_span(&mut self, now: Instant, over: Duration) -> Option<Unusual> {
+    fn end_span(&mut self, now: Instant, over: Duration) -> Told {
         self.since = Some(now);
+        let hot = self.newly_hot();
         self.total /= 2;
         self.keys.retain(|_, count| {
             *count /= 2;
@@ -213,7 +235,7 @@ impl Counted {
             rate.usual += weight * (per_second - rate.usual);
             rate.spans = rate.spans.saturating_add(1);
         }
-        unusual
+        Told { unusual, hot }
     }
 }
 
@@ -246,15 +268,20 @@ mod tests {
     #[test]
     fn surge_is_told_of_once_it_is_known_what_is_usual() {
         let (usage, start) = (Usage::default(), Instant::now());
-        let mut told = Vec::new();
+        let (mut told, mut hot) = (Vec::new(), Vec::new());
         for span in 0..20_u32 {
             let uses = if span == 12 { 10_000 } else { 1_000_u64 };
             for number in 0..uses {
                 let at = start + SPAN * span + SPAN.mul_f64(number as f64 / uses as f64);
-                told.extend(usage.saw(Use::Lease, b"k", at).map(|it| (span, it)));
+                if let Some(said) = usage.saw(Use::Lease, b"k", at) {
+                    hot.extend(said.hot.into_iter().map(|key| (span, key.key)));
+                    told.extend(said.unusual.map(|it| (span, it)));
+                }
             }
         }
         assert_eq!(told.len(), 1, "{told:?}");
+        // It is hot all the time, which is told once.
+        assert_eq!(hot, [(1, b"k".to_vec())]);
         let (span, unusual) = told.first().unwrap();
         assert_eq!((*span, unusual.what), (13, Use::Lease));
         assert!((900..=1100).contains(&unusual.per_second), "{unusual:?}");
