@@ -29,8 +29,14 @@ jobs:
   build: { needs: [test], steps: [{ run: echo building }] }
 "#;
 
-/// An answer that is an error is an error of the block.
-const CURL: &str = "curl() { command curl -fsS \"$@\"; }\n";
+/// An answer that is an error is an error of the block. What a script leaves running ends with it:
+/// it would hold the pipes that its output is read from.
+const PRELUDE: &str = "trap 'kill $(jobs -p) 2> /dev/null' EXIT
+curl() { command curl -fsS \"$@\"; }
+";
+
+/// Seconds until a script that waits for something that does not come is ended.
+const LIMIT: &str = "240";
 
 /// Runs that are there before the documents begin: some of them speak of run 7.
 const RUNS: usize = 7;
@@ -169,7 +175,8 @@ impl Sandbox {
     fn run(&self, what: &str, script: &str, asks: Asks) {
         let work = self.home.join("step");
         fs::create_dir_all(&work).unwrap();
-        let mut command = Command::new("bash");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", LIMIT, "bash"]);
         command.env_clear().current_dir(self.home.join("demo"));
         let path = format!(
             "{}:{}",
@@ -193,7 +200,7 @@ impl Sandbox {
             Asks::WhatItSays => "",
         };
         let names = format!(
-            "{export}RUSTCI_SERVER={}\nRUSTCI_TOKEN_FILE={}\n{CURL}",
+            "{export}RUSTCI_SERVER={}\nRUSTCI_TOKEN_FILE={}\n{PRELUDE}",
             self.url,
             token.display()
         );

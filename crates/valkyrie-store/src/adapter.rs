@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use yggdrasil::{Beyond, Decision, Limit};
+use futures_util::future::try_join_all;
+use yggdrasil::{Beyond, Decision, Limit, Together, Transacted};
 
 use crate::error::StoreError;
+use crate::transaction::Transaction;
 
 /// What an operation is for, which decides what may happen to it when its store fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +92,17 @@ pub enum Condition<'a> {
     Version(u64),
 }
 
+impl Condition<'_> {
+    /// What an operation with it is for: conditional changes are how programs agree on something.
+    #[must_use]
+    pub const fn class(self) -> OpClass {
+        match self {
+            Self::Always | Self::Present => OpClass::Cache,
+            Self::Absent | Self::Equals(_) | Self::Version(_) => OpClass::Coordination,
+        }
+    }
+}
+
 /// Whether a change was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -172,6 +185,17 @@ pub enum Acquired {
     },
 }
 
+/// Tokens to take of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRequest<'a> {
+    /// Which bucket.
+    pub key: &'a [u8],
+    /// How it fills.
+    pub limit: Limit,
+    /// Tokens; 0 only looks.
+    pub cost: u32,
+}
+
 /// 10 tokens a second, at most 100 saved up.
 pub const USUAL_LIMIT: Limit = match Limit::new(100_000_000, 100) {
     Ok(limit) => limit,
@@ -193,6 +217,12 @@ pub trait StoreAdapter: Send + Sync + 'static {
 
     /// What a key holds.
     fn read(&self, key: &[u8]) -> impl Future<Output = Result<Option<Value>>> + Send;
+
+    /// What several keys hold, in their order. Each is read by itself, so others may change some in
+    /// between; one that cannot be read fails all.
+    fn read_many(&self, keys: &[&[u8]]) -> impl Future<Output = Result<Vec<Option<Value>>>> + Send {
+        try_join_all(keys.iter().map(|key| self.read(key)))
+    }
 
     /// Stores a value where the condition holds.
     fn write(
@@ -238,6 +268,24 @@ pub trait StoreAdapter: Send + Sync + 'static {
         limit: &Limit,
         cost: u32,
     ) -> impl Future<Output = Result<Decision>> + Send;
+
+    /// Takes tokens of several buckets, in this order; one decision for each. With
+    /// [`AllOrNothing`](Together::AllOrNothing) they end with the first that is not allowed, after which
+    /// nothing was taken of any. In a cluster all of these have to be in one slot then.
+    fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> impl Future<Output = Result<Vec<Decision>>> + Send;
+
+    /// Checks and changes several keys as one; see [`Transaction`].
+    ///
+    /// It is rejected, and nothing done, where one of the changes cannot be made, such as adding to what
+    /// is no whole number of 64 bits.
+    fn transact(
+        &self,
+        transaction: &Transaction<'_>,
+    ) -> impl Future<Output = Result<Transacted>> + Send;
 
     /// Asks to be the only one for so long. Who holds it already gets the new end.
     fn lease(

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use yggdrasil::{Decision, Limit};
+use yggdrasil::{Decision, Limit, Together, Transacted};
 
 use crate::adapter::{
-    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, TokenRequest,
+    Value, Written,
 };
 use crate::error::{Applied, StoreError};
+use crate::hybrid::HybridStore;
 use crate::store::Store;
+use crate::transaction::Transaction;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -20,14 +23,32 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub struct Attempt {
     store: Store,
     wrote: Arc<AtomicBool>,
+    /// The chain of the store, and its place there.
+    chain: HybridStore,
+    place: usize,
 }
 
 impl Attempt {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(chain: HybridStore, place: usize, store: Store) -> Self {
         Self {
             store,
             wrote: Arc::default(),
+            chain,
+            place,
         }
+    }
+
+    /// Has the store forget what it has of these keys, if that is old.
+    async fn forget(&self, keys: &[&[u8]]) -> Result<()> {
+        self.chain.forget(self.place, &[keys]).await
+    }
+
+    /// What came of a change of these keys.
+    fn changed<T>(&self, keys: &[&[u8]], result: Result<T>) -> Result<T> {
+        if result.is_ok() {
+            self.chain.changed(self.place, keys);
+        }
+        self.wrote(result)
     }
 
     /// Whether anything may have been written.
@@ -58,7 +79,13 @@ impl StoreAdapter for Attempt {
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.forget(&[key]).await?;
         self.store.read(key).await
+    }
+
+    async fn read_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.forget(keys).await?;
+        self.store.read_many(keys).await
     }
 
     async fn write(
@@ -68,18 +95,25 @@ impl StoreAdapter for Attempt {
         lifetime: Lifetime,
         condition: Condition<'_>,
     ) -> Result<Written> {
-        self.wrote(self.store.write(key, value, lifetime, condition).await)
+        self.forget(&[key]).await?;
+        let written = self.store.write(key, value, lifetime, condition).await;
+        self.changed(&[key], written)
     }
 
     async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
-        self.wrote(self.store.remove(key, condition).await)
+        self.forget(&[key]).await?;
+        let removed = self.store.remove(key, condition).await;
+        self.changed(&[key], removed)
     }
 
     async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
-        self.wrote(self.store.set_lifetime(key, lifetime).await)
+        self.forget(&[key]).await?;
+        let set = self.store.set_lifetime(key, lifetime).await;
+        self.changed(&[key], set)
     }
 
     async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
+        self.forget(&[key]).await?;
         self.store.lifetime(key).await
     }
 
@@ -93,6 +127,22 @@ impl StoreAdapter for Attempt {
 
     async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
         self.wrote(self.store.consume(key, limit, cost).await)
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>> {
+        self.wrote(self.store.consume_many(requests, together).await)
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted> {
+        let keys: Vec<_> = transaction.keys().collect();
+        self.forget(&keys).await?;
+        let done = self.store.transact(transaction).await;
+        let written: Vec<_> = transaction.written().collect();
+        self.changed(&written, done)
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {

@@ -67,6 +67,18 @@ impl StoreError {
         }
     }
 
+    /// The same of an operation of which nothing was done yet.
+    pub(crate) fn but_not_applied(self) -> Self {
+        match self {
+            Self::Unavailable { store, cause, .. } => Self::Unavailable {
+                store,
+                cause,
+                applied: Applied::No,
+            },
+            other => other,
+        }
+    }
+
     /// Whether the store was not reached, so that another may be asked.
     #[must_use]
     pub fn is_not_applied(&self) -> bool {

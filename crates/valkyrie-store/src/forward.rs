@@ -20,6 +20,13 @@ macro_rules! forward_adapter {
                 $each!(self, store => store.read(key).await)
             }
 
+            async fn read_many(
+                &self,
+                keys: &[&[u8]],
+            ) -> Result<Vec<Option<$crate::adapter::Value>>, $crate::error::StoreError> {
+                $each!(self, store => store.read_many(keys).await)
+            }
+
             async fn write(
                 &self,
                 key: &[u8],
@@ -76,6 +83,21 @@ macro_rules! forward_adapter {
                 cost: u32,
             ) -> Result<yggdrasil::Decision, $crate::error::StoreError> {
                 $each!(self, store => store.consume(key, limit, cost).await)
+            }
+
+            async fn consume_many(
+                &self,
+                requests: &[$crate::adapter::TokenRequest<'_>],
+                together: yggdrasil::Together,
+            ) -> Result<Vec<yggdrasil::Decision>, $crate::error::StoreError> {
+                $each!(self, store => store.consume_many(requests, together).await)
+            }
+
+            async fn transact(
+                &self,
+                transaction: &$crate::transaction::Transaction<'_>,
+            ) -> Result<yggdrasil::Transacted, $crate::error::StoreError> {
+                $each!(self, store => store.transact(transaction).await)
             }
 
             async fn lease(

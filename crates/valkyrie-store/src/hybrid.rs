@@ -1,7 +1,7 @@
 //! A chain of stores.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use telemetry::StoreMetrics;
 use telemetry::notify::Notifier;
 use telemetry::otlp::{Spans, TelemetryRuntimeApi};
 use tokio::sync::broadcast;
-use yggdrasil::{Decision, Limit, Outcome};
+use yggdrasil::{Decision, Limit, Outcome, Together, Transacted};
 
 use crate::adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
-    USUAL_LIMIT, Value, Written,
+    TokenRequest, USUAL_LIMIT, Value, Written,
 };
 use crate::attempt::Attempt;
 use crate::breaker::{Breaker, BreakerConfig, BreakerState};
@@ -21,7 +21,9 @@ use crate::config::StoreConfig;
 use crate::error::{Applied, StoreError};
 use crate::events::{Events, StoreEvent, notify_of};
 use crate::spans::{Recorder, Recording};
+use crate::stale::Stale;
 use crate::store::Store;
+use crate::transaction::Transaction;
 use crate::usage::{HotKey, Usage, Use};
 
 /// How a chain behaves.
@@ -54,6 +56,10 @@ pub struct Backend {
     answered: AtomicU64,
     failed: AtomicU64,
     last_error: Mutex<Option<String>>,
+    /// What stores behind it have changed in its place.
+    stale: Stale,
+    /// Whether somebody removes that.
+    is_cleaned: AtomicBool,
 }
 
 /// How a store of a chain is.
@@ -69,6 +75,11 @@ pub struct BackendStatus {
     pub failed: u64,
     /// The last such failure.
     pub last_error: Option<String>,
+    /// Keys that stores behind it have changed and that it has yet to forget.
+    pub stale: usize,
+    /// Keys of which that is not known any more, because there were too many. Their old values may be
+    /// read.
+    pub stale_lost: u64,
 }
 
 /// A chain of stores: the first is asked while it answers, the others in its place when it does not.
@@ -105,6 +116,44 @@ enum Repeat {
     Counts,
 }
 
+/// What an operation is to a chain of stores.
+#[derive(Debug, Clone, Copy)]
+struct Job<'a> {
+    /// In spans.
+    name: &'static str,
+    class: OpClass,
+    repeat: Repeat,
+    /// Keys whose values it reads.
+    reads: &'a [&'a [u8]],
+    /// Keys whose values it changes.
+    changes: &'a [&'a [u8]],
+}
+
+impl<'a> Job<'a> {
+    /// One that may be repeated and looks at nothing.
+    const fn new(name: &'static str, class: OpClass) -> Self {
+        Self {
+            name,
+            class,
+            repeat: Repeat::Harmless,
+            reads: &[],
+            changes: &[],
+        }
+    }
+
+    const fn repeat(self, repeat: Repeat) -> Self {
+        Self { repeat, ..self }
+    }
+
+    const fn reads(self, reads: &'a [&'a [u8]]) -> Self {
+        Self { reads, ..self }
+    }
+
+    const fn changes(self, changes: &'a [&'a [u8]]) -> Self {
+        Self { changes, ..self }
+    }
+}
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl HybridStore {
@@ -119,6 +168,8 @@ impl HybridStore {
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            stale: Stale::default(),
+            is_cleaned: AtomicBool::new(false),
         };
         let chain: Vec<_> = stores.into_iter().map(backend).collect();
         if chain.is_empty() {
@@ -219,6 +270,8 @@ impl HybridStore {
             answered: backend.answered.load(Ordering::Relaxed),
             failed: backend.failed.load(Ordering::Relaxed),
             last_error: backend.last_error().clone(),
+            stale: backend.stale.len(),
+            stale_lost: backend.stale.lost(),
         };
         self.0.chain.iter().map(status).collect()
     }
@@ -272,7 +325,7 @@ impl HybridStore {
                 }
                 continue;
             }
-            let attempt = Attempt::new(backend.store.clone());
+            let attempt = Attempt::new(self.clone(), place, backend.store.clone());
             let wrote = attempt.writes();
             match work(attempt).await {
                 Ok(value) => {
@@ -294,13 +347,11 @@ impl HybridStore {
     /// Does an operation on the first store that may and can.
     async fn run<T, F: Future<Output = Result<T>>>(
         &self,
-        name: &'static str,
-        class: OpClass,
-        repeat: Repeat,
+        job: Job<'_>,
         operation: impl Fn(usize, Store) -> F,
     ) -> Result<T> {
-        let mut recording = self.0.recorder.begin(name);
-        let may_fall_back = class != OpClass::Coordination;
+        let mut recording = self.0.recorder.begin(job.name);
+        let may_fall_back = job.class != OpClass::Coordination;
         let stores = if may_fall_back { usize::MAX } else { 1 };
         let mut last = None;
         for (place, backend) in self.0.chain.iter().enumerate().take(stores) {
@@ -311,16 +362,21 @@ impl HybridStore {
                 }
                 continue;
             }
-            match operation(place, backend.store.clone()).await {
+            let done = match self.forget(place, &[job.reads, job.changes]).await {
+                Ok(()) => operation(place, backend.store.clone()).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(value) => {
                     self.answered(place, backend, recording.as_mut());
+                    self.changed(place, job.changes);
                     return Ok(value);
                 }
                 Err(error) => {
                     self.failed(backend, &error, recording.as_mut());
                     let elsewhere = match error.applied() {
                         Some(Applied::No) => true,
-                        Some(Applied::Unknown) => repeat == Repeat::Harmless,
+                        Some(Applied::Unknown) => job.repeat == Repeat::Harmless,
                         None => false,
                     };
                     if !elsewhere {
@@ -335,6 +391,9 @@ impl HybridStore {
 
     fn answered(&self, place: usize, backend: &Backend, recording: Option<&mut Recording>) {
         self.trusted(backend);
+        if backend.stale.len() > 0 {
+            self.clean(place);
+        }
         backend.answered.fetch_add(1, Ordering::Relaxed);
         let store = backend.store.name();
         if let Some(recording) = recording {
@@ -352,6 +411,59 @@ impl HybridStore {
                 from: first.unwrap_or_default().to_owned(),
                 to: store.to_owned(),
             });
+        }
+    }
+
+    /// Has a store that is back forget everything that others have changed in its place, while
+    /// operations go on.
+    fn clean(&self, place: usize) {
+        let (Some(backend), Ok(runtime)) = (
+            self.0.chain.get(place),
+            tokio::runtime::Handle::try_current(),
+        ) else {
+            return;
+        };
+        if backend.breaker.state() != BreakerState::Closed
+            || backend.is_cleaned.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let this = self.clone();
+        runtime.spawn(async move {
+            let Some(backend) = this.0.chain.get(place) else {
+                return;
+            };
+            while let Some(key) = backend.stale.any() {
+                if this.forget(place, &[&[&key]]).await.is_err() {
+                    break;
+                }
+            }
+            backend.is_cleaned.store(false, Ordering::Release);
+        });
+    }
+
+    /// Has a store forget what others have changed of these keys in its place. That is no part of an
+    /// operation yet.
+    pub(crate) async fn forget(&self, place: usize, keys: &[&[&[u8]]]) -> Result<()> {
+        let mut chain = self.0.chain.iter().skip(place);
+        let Some(backend) = chain.next().filter(|backend| backend.stale.len() > 0) else {
+            return Ok(());
+        };
+        let others = chain.filter(|other| other.breaker.state() == BreakerState::Closed);
+        let others: Vec<&Store> = others.map(|other| &other.store).collect();
+        for keys in keys {
+            for key in *keys {
+                let removed = backend.stale.remove(key, &backend.store, &others).await;
+                removed.map_err(StoreError::but_not_applied)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A store has changed these keys; those before it do not know.
+    pub(crate) fn changed(&self, place: usize, keys: &[&[u8]]) {
+        for before in self.0.chain.iter().take(place) {
+            keys.iter().for_each(|key| before.stale.add(key));
         }
     }
 
@@ -382,6 +494,11 @@ impl HybridStore {
             tracing::info!(store, "store is trusted again");
             self.0.events.say(StoreEvent::BreakerClosed { store });
         }
+    }
+
+    /// Whether nobody is held up because no store can be asked.
+    fn lets_in(&self, error: &StoreError) -> bool {
+        error.applied().is_some() && self.0.config.limits_open
     }
 
     /// The limit that a store of the chain holds: all of it, or this process' share.
@@ -416,11 +533,13 @@ impl Backend {
     }
 }
 
-/// Conditional changes are how programs agree on something.
-const fn class_of(condition: Condition<'_>) -> OpClass {
-    match condition {
-        Condition::Always | Condition::Present => OpClass::Cache,
-        Condition::Absent | Condition::Equals(_) | Condition::Version(_) => OpClass::Coordination,
+/// What is decided without any store.
+fn unasked(limit: &Limit) -> Decision {
+    Decision {
+        outcome: Outcome::Allowed,
+        remaining: 0,
+        retry_after_ns: 0,
+        reset_after_ns: limit.room_ns(),
     }
 }
 
@@ -440,8 +559,15 @@ impl StoreAdapter for HybridStore {
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
         self.saw(Use::Read, key);
         let read = |_, store: Store| async move { store.read(key).await };
-        self.run("read", OpClass::Cache, Repeat::Harmless, read)
-            .await
+        let job = Job::new("read", OpClass::Cache);
+        self.run(job.reads(&[key]), read).await
+    }
+
+    async fn read_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        keys.iter().for_each(|key| self.saw(Use::Read, key));
+        let read = |_, store: Store| async move { store.read_many(keys).await };
+        let job = Job::new("read_many", OpClass::Cache);
+        self.run(job.reads(keys), read).await
     }
 
     async fn write(
@@ -454,42 +580,42 @@ impl StoreAdapter for HybridStore {
         self.saw(Use::Write, key);
         let write =
             |_, store: Store| async move { store.write(key, value, lifetime, condition).await };
-        self.run("write", class_of(condition), Repeat::Harmless, write)
-            .await
+        let job = Job::new("write", condition.class());
+        self.run(job.changes(&[key]), write).await
     }
 
     async fn remove(&self, key: &[u8], condition: Condition<'_>) -> Result<bool> {
         self.saw(Use::Write, key);
         let remove = |_, store: Store| async move { store.remove(key, condition).await };
-        self.run("remove", class_of(condition), Repeat::Harmless, remove)
-            .await
+        let job = Job::new("remove", condition.class());
+        self.run(job.changes(&[key]), remove).await
     }
 
     async fn set_lifetime(&self, key: &[u8], lifetime: Lifetime) -> Result<bool> {
         let set = |_, store: Store| async move { store.set_lifetime(key, lifetime).await };
-        self.run("set_lifetime", OpClass::Cache, Repeat::Harmless, set)
-            .await
+        let job = Job::new("set_lifetime", OpClass::Cache);
+        self.run(job.changes(&[key]), set).await
     }
 
     async fn lifetime(&self, key: &[u8]) -> Result<Option<Option<Duration>>> {
         let ask = |_, store: Store| async move { store.lifetime(key).await };
-        self.run("lifetime", OpClass::Cache, Repeat::Harmless, ask)
-            .await
+        let job = Job::new("lifetime", OpClass::Cache);
+        self.run(job.reads(&[key]), ask).await
     }
 
     /// Pages of different stores do not fit together, so a scan that has begun stays with the first
     /// store.
     async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
         let scan = |_, store: Store| async move { store.scan(prefix, from).await };
-        self.run("scan", OpClass::Coordination, Repeat::Harmless, scan)
+        self.run(Job::new("scan", OpClass::Coordination), scan)
             .await
     }
 
     async fn add(&self, key: &[u8], increment: &Increment) -> Result<(i64, i64)> {
         self.saw(Use::Count, key);
         let add = |_, store: Store| async move { store.add(key, increment).await };
-        self.run("add", OpClass::RateLimit, Repeat::Counts, add)
-            .await
+        let job = Job::new("add", OpClass::RateLimit);
+        self.run(job.repeat(Repeat::Counts), add).await
     }
 
     async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision> {
@@ -502,36 +628,74 @@ impl StoreAdapter for HybridStore {
             0 => Repeat::Harmless,
             _ => Repeat::Counts,
         };
-        match self
-            .run("consume", OpClass::RateLimit, repeat, consume)
-            .await
-        {
-            Err(error) if error.applied().is_some() && self.0.config.limits_open => Ok(Decision {
-                outcome: Outcome::Allowed,
-                remaining: 0,
-                retry_after_ns: 0,
-                reset_after_ns: limit.room_ns(),
-            }),
+        let job = Job::new("consume", OpClass::RateLimit).repeat(repeat);
+        match self.run(job, consume).await {
+            Err(error) if self.lets_in(&error) => Ok(unasked(limit)),
             decided => decided,
         }
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>> {
+        requests
+            .iter()
+            .for_each(|it| self.saw(Use::Consume, it.key));
+        let consume = |place, store: Store| {
+            let shares = requests.iter().map(|it| TokenRequest {
+                limit: self.share(place, &store, &it.limit),
+                ..*it
+            });
+            let shares: Vec<_> = shares.collect();
+            async move { store.consume_many(&shares, together).await }
+        };
+        let repeat = match requests.iter().all(|it| it.cost == 0) {
+            true => Repeat::Harmless,
+            false => Repeat::Counts,
+        };
+        let job = Job::new("consume_many", OpClass::RateLimit).repeat(repeat);
+        match self.run(job, consume).await {
+            Err(error) if self.lets_in(&error) => {
+                Ok(requests.iter().map(|it| unasked(&it.limit)).collect())
+            }
+            decided => decided,
+        }
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted> {
+        transaction
+            .changed()
+            .for_each(|key| self.saw(Use::Write, key));
+        let class = transaction.class();
+        let repeat = match class {
+            OpClass::RateLimit => Repeat::Counts,
+            OpClass::Cache | OpClass::Coordination => Repeat::Harmless,
+        };
+        let transact = |_, store: Store| async move { store.transact(transaction).await };
+        let job = Job::new("transact", class).repeat(repeat);
+        let keys: Vec<_> = transaction.keys().collect();
+        let written: Vec<_> = transaction.written().collect();
+        self.run(job.reads(&keys).changes(&written), transact).await
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {
         self.saw(Use::Lease, key);
         let lease = |_, store: Store| async move { store.lease(key, holder, ttl).await };
-        self.run("lease", OpClass::Coordination, Repeat::Harmless, lease)
+        self.run(Job::new("lease", OpClass::Coordination), lease)
             .await
     }
 
     async fn renew(&self, key: &[u8], fence: u64, ttl: Duration) -> Result<bool> {
         let renew = |_, store: Store| async move { store.renew(key, fence, ttl).await };
-        self.run("renew", OpClass::Coordination, Repeat::Harmless, renew)
+        self.run(Job::new("renew", OpClass::Coordination), renew)
             .await
     }
 
     async fn release(&self, key: &[u8], fence: u64) -> Result<bool> {
         let release = |_, store: Store| async move { store.release(key, fence).await };
-        self.run("release", OpClass::Coordination, Repeat::Harmless, release)
+        self.run(Job::new("release", OpClass::Coordination), release)
             .await
     }
 
@@ -545,25 +709,19 @@ impl StoreAdapter for HybridStore {
         self.saw(Use::Lease, key);
         let acquire =
             |_, store: Store| async move { store.acquire(key, holder, places, ttl).await };
-        self.run("acquire", OpClass::Coordination, Repeat::Harmless, acquire)
+        self.run(Job::new("acquire", OpClass::Coordination), acquire)
             .await
     }
 
     async fn give_back(&self, key: &[u8], holder: &[u8]) -> Result<bool> {
         let give_back = |_, store: Store| async move { store.give_back(key, holder).await };
-        self.run(
-            "give_back",
-            OpClass::Coordination,
-            Repeat::Harmless,
-            give_back,
-        )
-        .await
+        self.run(Job::new("give_back", OpClass::Coordination), give_back)
+            .await
     }
 
     async fn ping(&self) -> Result<()> {
         let ping = |_, store: Store| async move { store.ping().await };
-        self.run("ping", OpClass::Cache, Repeat::Harmless, ping)
-            .await
+        self.run(Job::new("ping", OpClass::Cache), ping).await
     }
 
     fn usual_limit(&self) -> Limit {

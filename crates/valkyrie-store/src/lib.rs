@@ -37,14 +37,16 @@ mod migration;
 mod redis;
 mod retry;
 mod spans;
+mod stale;
 mod store;
+mod transaction;
 mod usage;
 mod valkyrie;
 
 pub use ::valkyrie::Idle;
 pub use adapter::{
     Acquired, Caps, Condition, Increment, Leased, Lifetime, OpClass, Page, StoreAdapter,
-    USUAL_LIMIT, Value, Written,
+    TokenRequest, USUAL_LIMIT, Value, Written,
 };
 pub use attempt::Attempt;
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
@@ -61,9 +63,12 @@ pub use redis::{Flavor, RedisConfig, RedisStore, TlsConfig, Topology};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use spans::Parent;
 pub use store::Store;
+pub use transaction::{Action, STEPS_MAX, Step, Transaction};
 pub use usage::{HotKey, Unusual, Use};
-pub use valkyrie::{TokenRequest, ValkyrieConfig, ValkyrieStore};
-pub use yggdrasil::{Beyond, Decision, Limit, LimitError, LimitTextError, Outcome};
+pub use valkyrie::{ValkyrieConfig, ValkyrieStore};
+pub use yggdrasil::{
+    Beyond, Decision, Limit, LimitError, LimitTextError, Outcome, Together, Transacted,
+};
 
 /// The name that the documents of the requirement use.
 pub type HybridStoreManager = HybridStore;

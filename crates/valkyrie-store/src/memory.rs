@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use yggdrasil::{Buckets, Decision, Entry, IfEnd, Keyspace, KeyspaceConfig, Limit, Written as W};
+use yggdrasil::{
+    Buckets, Decision, Entry, IfEnd, Keyspace, KeyspaceConfig, Limit, Together, Transacted,
+    Written as W,
+};
 
 use crate::adapter::{
-    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, TokenRequest,
+    Value, Written,
 };
 use crate::error::StoreError;
+use crate::transaction::{Action, Transaction};
 
 /// Token buckets of a store that nobody set up otherwise: 24 bytes each.
 const BUCKETS: usize = 100_000;
@@ -93,6 +98,15 @@ impl MemoryStore {
             Lifetime::Unlimited => yggdrasil::Lifetime::Unlimited,
             Lifetime::Keep => yggdrasil::Lifetime::Keep,
             Lifetime::For(ttl) => yggdrasil::Lifetime::Until(self.until(ttl)),
+        }
+    }
+
+    fn step<'a>(&self, action: Action<'a>) -> yggdrasil::Step<'a> {
+        match action {
+            Action::Check(when) => yggdrasil::Step::Check(condition(when)),
+            Action::Set(value, lifetime) => yggdrasil::Step::Set(value, self.end(lifetime)),
+            Action::Remove => yggdrasil::Step::Remove,
+            Action::Add(by) => yggdrasil::Step::Add(by),
         }
     }
 
@@ -236,6 +250,27 @@ impl StoreAdapter for MemoryStore {
 
     async fn consume(&self, key: &[u8], limit: &Limit, cost: u32) -> Result<Decision, StoreError> {
         Ok(self.consume_now(key, limit, cost))
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>, StoreError> {
+        let asks: Vec<_> = requests
+            .iter()
+            .map(|it| (it.key, it.limit, it.cost))
+            .collect();
+        let buckets = &self.0.buckets;
+        Ok(buckets.try_consume_many(&asks, together, self.now_ns()))
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted, StoreError> {
+        transaction.is_sound(NAME)?;
+        let steps = transaction.steps().iter();
+        let steps = steps.map(|step| (self.0.keys.key(step.key), self.step(step.action)));
+        let steps: Vec<_> = steps.collect();
+        self.0.keys.transact(&steps, self.now_ms()).map_err(error)
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased, StoreError> {

@@ -138,6 +138,10 @@ fn greeting(server: &Server, args: &ServeArgs) -> String {
             path.display()
         );
     }
+    #[cfg(feature = "valkyrie")]
+    for endpoint in server.endpoints() {
+        text += &format!("listening on {endpoint}\n");
+    }
     if let Some(node) = &args.cluster.node {
         let address = server.addresses().first().map(ToString::to_string);
         let address = address.unwrap_or_default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use yggdrasil::{Decision, Limit};
+use yggdrasil::{Decision, Limit, Together, Transacted};
 
 use super::behind::Work;
 use super::compare::{compare, show};
@@ -13,10 +13,12 @@ use super::phase::{MigrationState, Mirror, Phase, Side};
 use super::plain::Plain;
 use super::{Inner, MigratingStore};
 use crate::adapter::{
-    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, TokenRequest,
+    Value, Written,
 };
 use crate::error::{Applied, StoreError};
 use crate::events::StoreEvent;
+use crate::transaction::{Action, Step, Transaction};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -102,6 +104,43 @@ impl MigratingStore {
         };
         let result = operation(store).await;
         change.end(result).await
+    }
+
+    /// The same for keys that change together. The other store gets them one after the other.
+    async fn change_all<T, F: Future<Output = Result<T>>>(
+        &self,
+        keys: &[&[u8]],
+        operation: impl FnOnce(Plain) -> F,
+    ) -> Result<T> {
+        let state = self.inner.view(Access::Change).await?;
+        let store = self.inner.side(state.phase.primary()).clone();
+        let changes = keys.iter().map(|key| Change {
+            inner: &self.inner,
+            state: Arc::clone(&state),
+            key,
+            is_open: true,
+        });
+        let changes: Vec<_> = changes.collect();
+        let result = operation(store).await;
+        for change in changes {
+            let result = result.as_ref().map(drop).map_err(Clone::clone);
+            // It is the same as that of all.
+            let _ = change.end(result).await;
+        }
+        result
+    }
+
+    /// Has the other store take as much of a bucket.
+    fn taken(&self, state: &MigrationState, request: &TokenRequest<'_>, decision: &Decision) {
+        let &TokenRequest { key, limit, cost } = request;
+        let is_taken = cost > 0 && decision.is_allowed();
+        if is_taken && state.phase.mirror() != Mirror::Not {
+            let key = Bytes::copy_from_slice(key);
+            self.inner.behind.push(match self.inner.has_bucket_keys() {
+                true => Work::Bucket(key),
+                false => Work::Consume { key, limit, cost },
+            });
+        }
     }
 
     /// Looks at a key of the store that is read.
@@ -269,16 +308,37 @@ impl StoreAdapter for MigratingStore {
         let state = self.inner.view(Access::Change).await?;
         let primary = state.phase.primary();
         let decision = self.inner.side(primary).consume(key, limit, cost).await?;
-        let is_taken = cost > 0 && decision.is_allowed();
-        if is_taken && state.phase.mirror() != Mirror::Not {
-            let key = Bytes::copy_from_slice(key);
-            let limit = *limit;
-            self.inner.behind.push(match self.inner.has_bucket_keys() {
-                true => Work::Bucket(key),
-                false => Work::Consume { key, limit, cost },
-            });
-        }
+        let limit = *limit;
+        self.taken(&state, &TokenRequest { key, limit, cost }, &decision);
         Ok(decision)
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>> {
+        let state = self.inner.view(Access::Change).await?;
+        let store = self.inner.side(state.phase.primary());
+        let decisions = store.consume_many(requests, together).await?;
+        let is_refused = |it: &Decision| !it.is_allowed();
+        if together == Together::Each || !decisions.iter().any(is_refused) {
+            for (request, decision) in requests.iter().zip(&decisions) {
+                self.taken(&state, request, decision);
+            }
+        }
+        Ok(decisions)
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted> {
+        let is_version =
+            |step: &Step<'_>| matches!(step.action, Action::Check(Condition::Version(_)));
+        if transaction.steps().iter().any(is_version) {
+            return self.no_versions();
+        }
+        let keys: Vec<&[u8]> = transaction.changed().collect();
+        let transact = |store: Plain| async move { store.transact(transaction).await };
+        self.change_all(&keys, transact).await
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {

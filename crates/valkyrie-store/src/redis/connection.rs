@@ -53,7 +53,7 @@ impl Connection {
             Self::Cluster(connection) => {
                 let routing = RoutingInfo::SingleNode(node);
                 let value = connection.route_command(command.clone(), routing).await?;
-                Ok(redis::from_redis_value(value)?)
+                Ok(redis::from_redis_value(value.extract_error()?)?)
             }
         }
     }

@@ -8,12 +8,12 @@ use super::RedisStore;
 
 /// How often a value may be rewritten by others between a look and a change. Only writers that put the
 /// same value there again make it more than once.
-const SWAPS_MAX: usize = 32;
+pub(super) const SWAPS_MAX: usize = 32;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl RedisStore {
-    fn codec(&self) -> Option<&Codec> {
+    pub(super) fn codec(&self) -> Option<&Codec> {
         self.1.as_deref()
     }
 
@@ -76,13 +76,16 @@ impl RedisStore {
     /// What the server has of a value that equals this one. The same value is never encrypted to the
     /// same bytes twice, so a server cannot compare: it is asked for what it has, and changes it only
     /// if it still has just that.
-    async fn found_equal(
+    pub(super) async fn found_equal(
         &self,
         codec: &Codec,
         key: &[u8],
         expected: &[u8],
     ) -> Result<Option<bytes::Bytes>> {
-        let found = self.read_stored(key).await.map_err(nothing_done)?;
+        let found = self
+            .read_stored(key)
+            .await
+            .map_err(StoreError::but_not_applied)?;
         let Some(found) = found else {
             return Ok(None);
         };
@@ -91,30 +94,18 @@ impl RedisStore {
         Ok((value == expected).then_some(found.bytes))
     }
 
-    fn uncoded(&self, error: &CodecError) -> StoreError {
+    pub(super) fn uncoded(&self, error: &CodecError) -> StoreError {
         StoreError::Rejected {
             store: self.0.name.clone(),
             cause: error.to_string(),
         }
     }
 
-    fn changes_too_often(&self) -> StoreError {
+    pub(super) fn changes_too_often(&self) -> StoreError {
         StoreError::Unavailable {
             store: self.0.name.clone(),
             cause: "the key is written again and again while it is compared".to_owned(),
             applied: Applied::No,
         }
-    }
-}
-
-/// What a look that failed leaves behind.
-fn nothing_done(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable { store, cause, .. } => StoreError::Unavailable {
-            store,
-            cause,
-            applied: Applied::No,
-        },
-        other => other,
     }
 }

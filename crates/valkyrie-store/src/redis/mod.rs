@@ -4,6 +4,7 @@ mod connection;
 mod encoded;
 mod link;
 mod login;
+mod many;
 mod ops;
 mod password;
 mod scripts;

@@ -5,16 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::{Cmd, FromRedisValue, Script, cmd};
-use yggdrasil::{Beyond, Decision, Limit, Outcome};
+use yggdrasil::{Beyond, Decision, Limit, Outcome, Together, Transacted};
 
 use super::link::Link;
 use super::scripts::SCRIPTS;
 use super::{Flavor, RedisStore};
 use crate::adapter::{
-    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, TokenRequest,
+    Value, Written,
 };
 use crate::duration::ms;
 use crate::error::StoreError;
+use crate::transaction::Transaction;
 
 /// Keys that a server looks at for a page.
 const PAGE: usize = 100;
@@ -35,7 +37,7 @@ impl RedisStore {
         self.answered(link, answer).await
     }
 
-    async fn script<T: FromRedisValue>(
+    pub(super) async fn script<T: FromRedisValue>(
         &self,
         link: &Link,
         script: &Script,
@@ -54,7 +56,7 @@ impl RedisStore {
         self.answered(link, answer).await
     }
 
-    fn unsupported<T>(&self, what: &'static str) -> Result<T> {
+    pub(super) fn unsupported<T>(&self, what: &'static str) -> Result<T> {
         Err(StoreError::Unsupported {
             store: self.0.name.clone(),
             what,
@@ -213,8 +215,12 @@ fn pattern(prefix: &[u8]) -> Vec<u8> {
     pattern
 }
 
-fn decision(
-    (outcome, remaining, retry_after, reset_after): (i64, u32, u64, u64),
+/// What is answered of a bucket: 0 allowed, 1 denied, 2 never; tokens left; time to wait; time until
+/// full.
+pub(super) type Answer = (i64, u32, u64, u64);
+
+pub(super) fn decision(
+    (outcome, remaining, retry_after, reset_after): Answer,
     unit: u64,
 ) -> Decision {
     Decision {
@@ -266,6 +272,10 @@ impl StoreAdapter for RedisStore {
     async fn read(&self, key: &[u8]) -> Result<Option<Value>> {
         let found = self.read_stored(key).await?;
         self.decoded(key, found)
+    }
+
+    async fn read_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.read_all(keys).await
     }
 
     async fn write(
@@ -409,6 +419,18 @@ impl StoreAdapter for RedisStore {
         let args = [each.as_bytes(), burst.as_bytes(), cost.as_bytes()];
         let answer = self.script(&link, &SCRIPTS.consume, &[key], &args).await?;
         Ok(decision(answer, 1000))
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>> {
+        self.consume_all(requests, together).await
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted> {
+        self.transact_coded(transaction).await
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prost::Message;
 use secrecy::SecretString;
 use valkyrie::{Endpoint, ErrorCode, Idle, Request, Retry, Status};
-use yggdrasil::{Decision, Limit};
-use yggdrasil_calls::{NOT_NOW, REJECTED, UNSURE, WRONG_TYPE, v1};
+use yggdrasil::Limit;
+use yggdrasil_calls::{NOT_NOW, REJECTED, UNSURE, WRONG_TYPE};
 
 use crate::adapter::USUAL_LIMIT;
 use crate::credentials::Secret;
@@ -80,17 +80,6 @@ impl fmt::Debug for ValkyrieConfig {
     }
 }
 
-/// Tokens to take of a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenRequest<'a> {
-    /// Which bucket.
-    pub key: &'a [u8],
-    /// How it fills.
-    pub limit: Limit,
-    /// Tokens; 0 only looks.
-    pub cost: u32,
-}
-
 /// A store in Yggdrasil, which is spoken to over Valkyrie: through shared memory, a Unix socket or TCP.
 /// Clones share its connections. Operations need a runtime of tokio.
 #[derive(Clone)]
@@ -133,24 +122,6 @@ impl ValkyrieStore {
             timeout: config.timeout,
             usual_limit: config.usual_limit,
         })))
-    }
-
-    /// Takes tokens of several buckets with one message, each for itself and in this order.
-    ///
-    /// # Errors
-    /// As `consume`; [`Rejected`](StoreError::Rejected) where so many are too long for a message of the
-    /// server, which takes a little more than its longest value.
-    pub async fn consume_many(
-        &self,
-        requests: &[TokenRequest<'_>],
-    ) -> Result<Vec<Decision>, StoreError> {
-        let requests = requests
-            .iter()
-            .map(|it| ops::consume_request(it.key, &it.limit, it.cost))
-            .collect();
-        let request = v1::ConsumeManyRequest { requests };
-        let answer: v1::Decisions = self.call("yggdrasil.v1.Keys/ConsumeMany", &request).await?;
-        Ok(answer.decisions.iter().map(ops::decision).collect())
     }
 
     /// Calls a method.

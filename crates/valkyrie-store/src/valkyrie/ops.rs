@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use yggdrasil::{Beyond, Decision, Limit, Outcome};
+use yggdrasil::{Beyond, Decision, Limit, Outcome, Together, Transacted};
 use yggdrasil_calls::v1;
 
 use super::ValkyrieStore;
 use crate::adapter::{
-    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, Value, Written,
+    Acquired, Caps, Condition, Increment, Leased, Lifetime, Page, StoreAdapter, TokenRequest,
+    Value, Written,
 };
 use crate::duration::ms;
 use crate::error::StoreError;
+use crate::transaction::{Action, Step, Transaction};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-pub(super) fn consume_request(key: &[u8], limit: &Limit, cost: u32) -> v1::ConsumeRequest {
+fn consume_request(key: &[u8], limit: &Limit, cost: u32) -> v1::ConsumeRequest {
     v1::ConsumeRequest {
         key: key.to_vec(),
         emission_ns: limit.emission_ns(),
@@ -24,7 +26,7 @@ pub(super) fn consume_request(key: &[u8], limit: &Limit, cost: u32) -> v1::Consu
     }
 }
 
-pub(super) fn decision(decision: &v1::Decision) -> Decision {
+fn decision(decision: &v1::Decision) -> Decision {
     Decision {
         outcome: match decision.outcome() {
             v1::Outcome::Allowed => Outcome::Allowed,
@@ -59,6 +61,30 @@ fn condition(condition: Condition<'_>) -> Option<v1::Condition> {
     Some(v1::Condition { kind: Some(kind) })
 }
 
+fn value(found: v1::Found) -> Option<Value> {
+    found.value.map(|bytes| Value {
+        bytes: bytes.into(),
+        version: Some(found.version),
+    })
+}
+
+fn step(step: &Step<'_>) -> v1::Step {
+    use v1::step::Action as Kind;
+    let action = match step.action {
+        Action::Check(when) => Kind::Check(condition(when).unwrap_or_default()),
+        Action::Set(value, stays) => Kind::Set(v1::SetAction {
+            value: value.to_vec(),
+            lifetime: lifetime(stays),
+        }),
+        Action::Remove => Kind::Remove(v1::Nothing {}),
+        Action::Add(by) => Kind::Add(by),
+    };
+    v1::Step {
+        key: step.key.to_vec(),
+        action: Some(action),
+    }
+}
+
 fn key(key: &[u8]) -> v1::Key {
     v1::Key { key: key.to_vec() }
 }
@@ -79,10 +105,16 @@ impl StoreAdapter for ValkyrieStore {
 
     async fn read(&self, name: &[u8]) -> Result<Option<Value>> {
         let found: v1::Found = self.call("yggdrasil.v1.Keys/Get", &key(name)).await?;
-        Ok(found.value.map(|bytes| Value {
-            bytes: bytes.into(),
-            version: Some(found.version),
-        }))
+        Ok(value(found))
+    }
+
+    async fn read_many(&self, names: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let request = v1::GetManyRequest {
+            keys: names.iter().map(|name| name.to_vec()).collect(),
+        };
+        let answer: v1::FoundMany = self.call("yggdrasil.v1.Keys/GetMany", &request).await?;
+        let found = answer.found.into_iter();
+        Ok(found.map(value).collect())
     }
 
     async fn write(
@@ -158,6 +190,34 @@ impl StoreAdapter for ValkyrieStore {
         let request = consume_request(key, limit, cost);
         let answer: v1::Decision = self.call("yggdrasil.v1.Keys/Consume", &request).await?;
         Ok(decision(&answer))
+    }
+
+    async fn consume_many(
+        &self,
+        requests: &[TokenRequest<'_>],
+        together: Together,
+    ) -> Result<Vec<Decision>> {
+        let requests = requests.iter();
+        let request = v1::ConsumeManyRequest {
+            requests: requests
+                .map(|it| consume_request(it.key, &it.limit, it.cost))
+                .collect(),
+            all_or_nothing: together == Together::AllOrNothing,
+        };
+        let answer: v1::Decisions = self.call("yggdrasil.v1.Keys/ConsumeMany", &request).await?;
+        Ok(answer.decisions.iter().map(decision).collect())
+    }
+
+    async fn transact(&self, transaction: &Transaction<'_>) -> Result<Transacted> {
+        transaction.is_sound(self.name())?;
+        let request = v1::TransactRequest {
+            steps: transaction.steps().iter().map(step).collect(),
+        };
+        let answer: v1::Transacted = self.call("yggdrasil.v1.Keys/Transact", &request).await?;
+        Ok(match answer.refused {
+            None => Transacted::Done(answer.sums),
+            Some(index) => Transacted::Refused(index as usize),
+        })
     }
 
     async fn lease(&self, key: &[u8], holder: &[u8], ttl: Duration) -> Result<Leased> {

@@ -8,6 +8,7 @@ use valkyrie_store::{
 };
 
 use crate::server::Server;
+use crate::together;
 
 const LONG: Duration = Duration::from_secs(1000);
 const SHORT: Duration = Duration::from_millis(40);
@@ -25,6 +26,7 @@ pub(crate) async fn conform(store: &impl StoreAdapter) {
     scans(store).await;
     wrong_types(store).await;
     simple_calls(store).await;
+    together::conform(store).await;
 }
 
 async fn values(store: &impl StoreAdapter) {

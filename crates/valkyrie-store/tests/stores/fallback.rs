@@ -1,13 +1,15 @@
 //! What is lost when a store fails, and what is not.
 
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use valkyrie_store::{
-    Applied, BreakerConfig, BreakerState, Condition, Flavor, HybridConfig, HybridStore, Lifetime,
-    Limit, MemoryStore, RedisConfig, RedisStore, Store, StoreAdapter, StoreError,
+    Applied, Attempt, BreakerConfig, BreakerState, Condition, Flavor, HybridConfig, HybridStore,
+    Lifetime, Limit, MemoryStore, RedisConfig, RedisStore, Store, StoreAdapter, StoreError,
+    Transaction,
 };
 
 use crate::server::{Server, free_port};
@@ -171,6 +173,108 @@ async fn paused_store_leaves_counts_alone() {
         store.consume(b"b", &hourly(10), 0).await.unwrap().remaining,
         2
     );
+}
+
+/// A store that was away has values that others have changed meanwhile. They are never read again.
+#[tokio::test]
+async fn store_that_is_back_has_no_old_values() {
+    let server = Server::start(Flavor::Redis);
+    let primary = RedisStore::new(&RedisConfig {
+        timeout: Duration::from_millis(100),
+        ..server.config("redis")
+    });
+    let (primary, memory) = (primary.unwrap(), MemoryStore::new());
+    let store = chain([primary.clone().into(), memory.clone().into()]);
+    let keys: Vec<_> = (0..300).map(|number| format!("k{number}")).collect();
+    for key in &keys {
+        store
+            .set(key, "old", Some(Duration::from_secs(1000)))
+            .await
+            .unwrap();
+    }
+    store.set("kept", "old", None).await.unwrap();
+    server.signal("STOP");
+    // The first of them are in doubt and may be done when it goes on.
+    for key in &keys {
+        store.set(key, "new", None).await.unwrap();
+    }
+    let removed = store.delete("kept").await.unwrap();
+    assert!(!removed, "the other store never had it");
+    assert_eq!(store.status()[0].stale, keys.len() + 1);
+    assert_eq!(store.status()[1].stale, 0);
+    server.signal("CONT");
+    let start = Instant::now();
+    let mut turns = keys.iter().cycle();
+    while store.status()[0].stale > 0 {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            store.status()
+        );
+        let value = store.get(turns.next().unwrap()).await.unwrap();
+        assert_ne!(value.as_deref(), Some(&b"old"[..]));
+        let swapped = store
+            .write(b"kept", b"x", Lifetime::Keep, Condition::Equals(b"old"))
+            .await;
+        assert!(!swapped.is_ok_and(|written| written.is_done()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(store.status()[0].stale_lost, 0);
+    for key in keys.iter().chain([&"kept".to_owned()]) {
+        assert_eq!(primary.get(key).await.unwrap(), None, "{key}");
+    }
+    // What the other one was told is over, too.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while memory.scan(b"k", None).await.unwrap().keys.len() > 1 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    store.set("k0", "newest", None).await.unwrap();
+    assert_eq!(
+        store.get("k0").await.unwrap().as_deref(),
+        Some(&b"newest"[..])
+    );
+}
+
+/// The same for several operations that belong together.
+#[tokio::test]
+async fn work_that_went_elsewhere_leaves_no_old_values() {
+    let server = Server::start(Flavor::Redis);
+    let primary = RedisStore::new(&RedisConfig {
+        timeout: Duration::from_millis(100),
+        ..server.config("redis")
+    });
+    let store = chain([primary.unwrap().into(), MemoryStore::new().into()]);
+    store.set("a", "old", None).await.unwrap();
+    store.set("b", "old", None).await.unwrap();
+    server.signal("STOP");
+    let change = |attempt: Attempt| {
+        let done = async move {
+            attempt.read(b"other").await?;
+            attempt.set("a", "new", None).await?;
+            let rest = Transaction::new()
+                .set(b"b", b"new", Lifetime::Unlimited)
+                .add(b"n", 1);
+            attempt.transact(&rest).await
+        };
+        Box::pin(done) as Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    // What does not answer is left alone after two failures; then it is certain that nothing is done.
+    let start = Instant::now();
+    while store.execute_with_fallback(change).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+    assert_eq!(store.status()[0].stale, 2);
+    server.signal("CONT");
+    while store.status()[0].stale > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        for key in ["a", "b"] {
+            let value = store.get(key).await.unwrap();
+            assert_ne!(value.as_deref(), Some(&b"old"[..]));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(store.increment("n", 0).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -380,9 +484,9 @@ async fn partition_loses_what_is_stated_and_heals() {
             .await
             .unwrap()
     );
-    // The write that was in doubt may have been done, once; nothing of the memory's came over.
-    let k = store.get("k").await.unwrap().unwrap();
-    assert!(k == b"first" || k == b"second");
+    // Neither the value from before nor that of the write in doubt is believed, and nothing of the
+    // memory's came over.
+    assert_eq!(store.get("k").await.unwrap(), None);
     let left = store.consume(b"b", &hourly(10), 0).await.unwrap().remaining;
     assert!((1..=6).contains(&left), "{left}");
 }

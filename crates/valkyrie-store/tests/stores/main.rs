@@ -15,4 +15,5 @@ mod notifications;
 mod oracle;
 mod rotation;
 mod server;
+mod together;
 mod valkyrie;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use valkyrie_store::{
     Condition, Flavor, Increment, Leased, Lifetime, Limit, MemoryStore, MigratingStore,
     MigrationConfig, MigrationPace, MigrationProgress, Phase, RedisConfig, RedisStore, Store,
-    StoreAdapter, StoreError, StoreEvent,
+    StoreAdapter, StoreError, StoreEvent, Transacted, Transaction,
 };
 
 use crate::server::Server;
@@ -96,14 +96,14 @@ async fn write_and_check(
 ) -> BTreeMap<String, Option<String>> {
     let mut expected: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut step = 0_u64;
+    let (mut step, mut counted) = (0_u64, 0);
     while !stops.load(Ordering::Acquire) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         step += 1;
         let key = format!("load:{seed}:{}", random % 64);
-        match (random >> 8) % 8 {
+        match (random >> 8) % 9 {
             0 => {
                 store.delete(&key).await.unwrap();
                 expected.insert(key, None);
@@ -145,6 +145,23 @@ async fn write_and_check(
                 let found = found.map(|bytes| String::from_utf8(bytes).unwrap());
                 let known = expected.get(&key).cloned().flatten();
                 assert_eq!(found, known, "{key} in {:?}", store.state());
+            }
+            6 => {
+                let (value, count) = (format!("both {step}"), format!("load:{seed}:count"));
+                let known = expected.get(&key).cloned().flatten();
+                let before = match &known {
+                    None => Condition::Absent,
+                    Some(value) => Condition::Equals(value.as_bytes()),
+                };
+                let both = Transaction::new()
+                    .when(key.as_bytes(), before)
+                    .set(key.as_bytes(), value.as_bytes(), Lifetime::Keep)
+                    .add(count.as_bytes(), 1);
+                counted += 1;
+                let done = store.transact(&both).await.unwrap();
+                assert_eq!(done, Transacted::Done(vec![counted]), "{key}");
+                expected.insert(key, Some(value));
+                expected.insert(count, Some(counted.to_string()));
             }
             _ => {
                 let value = format!("value {step}");

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use valkyrie::{ErrorCode, Link, PeerAddress, Request, Response, Status};
-use yggdrasil::{Condition, Entry, Lifetime, Written};
+use yggdrasil::{Condition, Entry, Lifetime, Step, Together, Transacted, Written};
 use yggdrasil_calls::v1;
 
 use super::identity::Identity;
 use super::messages;
 use crate::clock::Moment;
 use crate::counters::{Counter, Counters};
+use crate::limits::STEPS_MAX;
 use crate::shared::Shared;
 
 /// Keys that a page looks at, by default and at most.
@@ -132,6 +133,15 @@ impl Caller {
         self.count(|counters| &counters.errors);
     }
 
+    fn few(&self, count: usize) -> Result<(), Status> {
+        match count <= STEPS_MAX {
+            true => Ok(()),
+            false => Err(messages::rejected(format!(
+                "{count} keys are named; the most is {STEPS_MAX}"
+            ))),
+        }
+    }
+
     fn fits(&self, bytes: &[u8], what: &str) -> Result<(), Status> {
         let (len, max) = (bytes.len(), self.shared.config.value_bytes_max);
         match len <= max {
@@ -179,14 +189,16 @@ impl v1::Keys for Caller {
                 .may(&self.shared, &[b"YGG.CONSUME", &request.key]);
             may.inspect_err(|_| self.failed())?;
         }
-        let limits: Result<Vec<_>, _> = requests.iter().map(messages::limit).collect();
-        let limits = limits.inspect_err(|_| self.failed())?;
-        let buckets = &self.shared.buckets;
-        requests.iter().for_each(|it| buckets.prefetch(&it.key));
-        let decide = |(it, limit): (&v1::ConsumeRequest, _)| {
-            messages::decision(&buckets.try_consume(&it.key, limit, it.cost, now.ns))
+        let ask = |it| messages::limit(it).map(|limit| (&it.key, limit, it.cost));
+        let asks: Result<Vec<_>, _> = requests.iter().map(ask).collect();
+        let asks = asks.inspect_err(|_| self.failed())?;
+        let together = match request.get_ref().all_or_nothing {
+            true => Together::AllOrNothing,
+            false => Together::Each,
         };
-        let decisions = requests.iter().zip(&limits).map(decide).collect();
+        let buckets = &self.shared.buckets;
+        let decisions = buckets.try_consume_many(&asks, together, now.ns);
+        let decisions = decisions.iter().map(messages::decision).collect();
         Ok(Response::new(v1::Decisions { decisions }))
     }
 
@@ -196,6 +208,31 @@ impl v1::Keys for Caller {
             let key = shared.keys.key(key);
             let mut shard = shared.keys.shard(key);
             messages::found(shard.get(key, now.ms())).map_err(messages::failed)
+        })
+        .await
+    }
+
+    async fn get_many(&self, request: Request<v1::GetManyRequest>) -> Answer<v1::FoundMany> {
+        let keys = &request.get_ref().keys;
+        self.few(keys.len())?;
+        let command = [&b"MGET"[..]].into_iter();
+        let command: Vec<_> = command.chain(keys.iter().map(Vec::as_slice)).collect();
+        self.read(&command, |shared, now| {
+            let mut bytes = 0;
+            let found = keys.iter().map(|key| {
+                let key = shared.keys.key(key);
+                let found = messages::found(shared.keys.shard(key).get(key, now.ms()));
+                let found = found.map_err(messages::failed)?;
+                bytes += found.value.as_ref().map_or(0, Vec::len);
+                match bytes <= shared.config.value_bytes_max {
+                    true => Ok(found),
+                    false => Err(messages::rejected(
+                        "these values are too long for one answer; ask for fewer",
+                    )),
+                }
+            });
+            let found = found.collect::<Result<_, _>>()?;
+            Ok(v1::FoundMany { found })
         })
         .await
     }
@@ -317,6 +354,37 @@ impl v1::Keys for Caller {
             Ok(v1::Sum {
                 value: done.value,
                 applied: done.applied,
+            })
+        })
+        .await
+    }
+
+    async fn transact(&self, request: Request<v1::TransactRequest>) -> Answer<v1::Transacted> {
+        let steps = &request.get_ref().steps;
+        self.few(steps.len())?;
+        let mut command: Vec<&[u8]> = vec![b"YGG.TRANSACT"];
+        for step in steps {
+            command.extend([b"", &step.key[..], b"", b""]);
+        }
+        self.change(&command, |shared, now| {
+            let step = |it| {
+                let step = messages::step(it, now)?;
+                if let Step::Set(value, _) = step {
+                    self.fits(value, "value")?;
+                }
+                Ok((shared.keys.key(&it.key), step))
+            };
+            let steps: Result<Vec<_>, Status> = steps.iter().map(step).collect();
+            let done = shared.keys.transact(&steps?, now.ms());
+            Ok(match done.map_err(messages::failed)? {
+                Transacted::Done(sums) => v1::Transacted {
+                    refused: None,
+                    sums,
+                },
+                Transacted::Refused(index) => v1::Transacted {
+                    refused: u32::try_from(index).ok(),
+                    sums: Vec::new(),
+                },
             })
         })
         .await

@@ -66,6 +66,17 @@ pub(super) fn condition(condition: Option<&v1::Condition>) -> yggdrasil::Conditi
     }
 }
 
+pub(super) fn step(step: &v1::Step, now: Moment) -> Result<yggdrasil::Step<'_>, Status> {
+    use v1::step::Action;
+    Ok(match &step.action {
+        None => return Err(rejected("a step of the transaction says nothing")),
+        Some(Action::Check(when)) => yggdrasil::Step::Check(condition(Some(when))),
+        Some(Action::Set(set)) => yggdrasil::Step::Set(&set.value, lifetime(set.lifetime, now)?),
+        Some(Action::Remove(_)) => yggdrasil::Step::Remove,
+        Some(Action::Add(by)) => yggdrasil::Step::Add(*by),
+    })
+}
+
 pub(super) fn limit(request: &v1::ConsumeRequest) -> Result<Limit, Status> {
     Limit::new(request.emission_ns, request.burst).map_err(|error| rejected(error.to_string()))
 }

@@ -23,7 +23,7 @@ mod transaction;
 use std::sync::Arc;
 
 use resp::{Args, Writer, parse_integer};
-use yggdrasil::{Held, Key, Keyspace, Policy, Shard, ShardGuard};
+use yggdrasil::{Held, Key, KeyError, Keyspace, Policy, Shard, ShardGuard, Step, Transacted};
 
 use crate::client::{Client, Standing};
 use crate::clock::Moment;
@@ -67,6 +67,8 @@ enum KeyArgs {
     PolicyBucket,
     /// Every fourth one from the second on, which name buckets.
     Buckets,
+    /// Every fourth one from the second on.
+    Steps,
     /// The first two.
     Two,
     /// All arguments.
@@ -216,6 +218,18 @@ impl Keys<'_> {
         }
     }
 
+    /// Does these steps as one, or none of them; their shards are held.
+    pub(crate) fn transact(
+        &mut self,
+        steps: &[(Key<'_>, Step<'_>)],
+        now_ms: u64,
+    ) -> Result<Transacted, KeyError> {
+        match self {
+            Self::Open(keyspace) => keyspace.transact(steps, now_ms),
+            Self::Held(held) => held.transact(steps, now_ms),
+        }
+    }
+
     /// Does something to every shard that can be had; all of them outside of transactions and in
     /// those that look at all keys.
     pub(crate) fn each(&mut self, mut what: impl FnMut(&mut Shard)) {
@@ -295,7 +309,7 @@ impl Command {
         match self.keys {
             KeyArgs::None => (0, 0, 0),
             KeyArgs::One | KeyArgs::Bucket | KeyArgs::PolicyBucket => (1, 1, 1),
-            KeyArgs::Buckets => (2, -1, 4),
+            KeyArgs::Buckets | KeyArgs::Steps => (2, -1, 4),
             KeyArgs::Two => (1, 2, 1),
             KeyArgs::All => (1, -1, 1),
             KeyArgs::Pairs => (1, -1, 2),
@@ -330,7 +344,7 @@ pub(crate) fn look_ahead<'a>(shared: &Shared, args: Args<'a>) -> Option<Known<'a
     let (number, command) = shared.lookup.find(args.get(0)?)?;
     let mut key = None;
     match (command.keys, args.get(1)) {
-        (KeyArgs::None | KeyArgs::Buckets, _) | (_, None) => {}
+        (KeyArgs::None | KeyArgs::Buckets | KeyArgs::Steps, _) | (_, None) => {}
         (KeyArgs::Bucket, Some(name)) => shared.buckets.prefetch(name),
         (KeyArgs::PolicyBucket, Some(name)) => {
             let prefetch = |policy: &Policy| shared.buckets.prefetch_by(policy, name);

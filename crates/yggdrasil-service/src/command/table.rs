@@ -942,6 +942,15 @@ pub(super) static COMMANDS: &[Command] = &[
         summary: "Takes tokens of a bucket under the policy of its key.",
     },
     Command {
+        name: "YGG.TRANSACT",
+        arity: -5,
+        keys: KeyArgs::Steps,
+        flags: WRITE,
+        group: Group::Transaction,
+        run: transaction::transact,
+        summary: "Checks and changes several keys, all or nothing.",
+    },
+    Command {
         name: "YGG.UNBAN",
         arity: 2,
         keys: KeyArgs::None,

@@ -1,9 +1,9 @@
 //! Several commands as one.
 
 use resp::{Args, Limits, Parser, Writer};
-use yggdrasil::Entry;
+use yggdrasil::{Condition, Entry, Lifetime, Step, Transacted};
 
-use super::{Call, Command, Done, Flags, Keys, check, gate, look_ahead, spoil};
+use super::{Call, Command, Done, Flags, Keys, check, expiry, gate, look_ahead, spoil};
 use crate::client::{Client, Standing};
 use crate::failure::Failure;
 use crate::limits;
@@ -125,6 +125,77 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Done {
     }
     call.out.array(transaction.commands.len());
     run(call, &mut keys, &encoded)
+}
+
+/// `YGG.TRANSACT (step key argument lifetime)...`: everything or nothing. Steps `ABSENT`, `PRESENT`,
+/// `EQUALS`, `VERSION` and `ALWAYS` say what has to be there, `SET`, `DEL` and `INCRBY` what is changed
+/// then; only `SET` has a lifetime: milliseconds, `KEEPTTL` or nothing. Answers 1 and what each counter is
+/// now, or 0 and the place of the step that did not hold, from 0 on.
+pub(super) fn transact(call: &mut Call<'_, '_>) -> Done {
+    let words = call.args.len() - 1;
+    if !words.is_multiple_of(4) {
+        return Err(Failure::arity(call.command.name));
+    }
+    if words / 4 > limits::STEPS_MAX {
+        return Err(Failure::new("ERR the transaction is too long"));
+    }
+    let step = |index| {
+        Ok((
+            call.shared.keys.key(call.arg(index + 1)?),
+            step(call, index)?,
+        ))
+    };
+    let steps: Result<Vec<_>, Failure> = (1..=words).step_by(4).map(step).collect();
+    let (steps, now_ms) = (steps?, call.now_ms());
+    let transacted = call.keys.transact(&steps, now_ms)?;
+    match transacted {
+        Transacted::Done(sums) => {
+            call.out.array(1 + sums.len());
+            call.out.integer(1);
+            sums.iter().for_each(|sum| call.out.integer(*sum));
+        }
+        Transacted::Refused(index) => {
+            call.out.array(2);
+            call.out.integer(0);
+            call.out.integer(index as i64);
+        }
+    }
+    Ok(())
+}
+
+/// The step whose word is at this place.
+fn step<'a>(call: &Call<'a, '_>, index: usize) -> Result<Step<'a>, Failure> {
+    let (argument, lifetime) = (call.arg(index + 2)?, call.arg(index + 3)?);
+    let step = match () {
+        () if call.is(index, "SET") => {
+            let lifetime = match lifetime {
+                b"" => Lifetime::Unlimited,
+                word if word.eq_ignore_ascii_case(b"KEEPTTL") => Lifetime::Keep,
+                _ => {
+                    let ms = expiry::Unit::Milliseconds;
+                    Lifetime::Until(expiry::from_now(call, index + 3, ms)?)
+                }
+            };
+            return Ok(Step::Set(argument, lifetime));
+        }
+        () if call.is(index, "ALWAYS") => Step::Check(Condition::Always),
+        () if call.is(index, "ABSENT") => Step::Check(Condition::Absent),
+        () if call.is(index, "PRESENT") => Step::Check(Condition::Present),
+        () if call.is(index, "EQUALS") => Step::Check(Condition::Equals(argument)),
+        () if call.is(index, "VERSION") => {
+            let version = u64::try_from(call.integer(index + 2)?);
+            Step::Check(Condition::Version(
+                version.map_err(|_| Failure::NOT_AN_INTEGER)?,
+            ))
+        }
+        () if call.is(index, "DEL") => Step::Remove,
+        () if call.is(index, "INCRBY") => Step::Add(call.integer(index + 2)?),
+        () => return Err(Failure::SYNTAX),
+    };
+    match lifetime {
+        b"" => Ok(step),
+        _ => Err(Failure::SYNTAX),
+    }
 }
 
 /// Does commands one after the other, each with its own answer or error.

@@ -302,6 +302,49 @@ fn leases_and_versions_name_their_numbers() {
 }
 
 #[test]
+fn changes_that_belong_together() {
+    const WRONG: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    const LONG_AGO: &str = "-ERR invalid expire time in 'ygg.transact' command";
+    check(&[
+        (
+            r#"YGG.TRANSACT ABSENT a "" "" SET a 1 "" incrby n 5 "" DEL none "" "" INCRBY m -2 """#,
+            "*3 :1 :5 :-2",
+        ),
+        ("MGET a n m", "*3 $1 1 $1 5 $2 -2"),
+        (
+            r#"YGG.TRANSACT INCRBY n 1 "" PRESENT a "" "" ABSENT a "" "" SET b 1 """#,
+            "*2 :0 :2",
+        ),
+        (r#"YGG.TRANSACT EQUALS n 5 "" SET b 1 60000"#, "*1 :1"),
+        (r#"YGG.TRANSACT EQUALS b 1 "" SET b 2 keepttl"#, "*1 :1"),
+        ("EXPIRE b 30 GT", ":0"),
+        (r#"YGG.TRANSACT VERSION b 1 "" DEL b "" """#, "*2 :0 :0"),
+        ("YGG.ACQUIRE l me 2 60000", "*2 :1 :1"),
+        (r#"YGG.TRANSACT SET a 2 "" INCRBY l 1 """#, WRONG),
+        (r#"YGG.TRANSACT SET n 2 "" INCRBY a x """#, NOT_AN_INTEGER),
+        (
+            r#"YGG.TRANSACT SET a 2 "" DEL a "" """#,
+            "-ERR a transaction changes a key twice",
+        ),
+        (r#"YGG.TRANSACT SET a 2 0"#, LONG_AGO),
+        (r#"YGG.TRANSACT DEL a "" 1"#, "-ERR syntax error"),
+        (r#"YGG.TRANSACT GET a "" """#, "-ERR syntax error"),
+        (
+            "YGG.TRANSACT SET a 2 1 DEL",
+            "-ERR wrong number of arguments for 'ygg.transact' command",
+        ),
+        ("GET a", "$1 1"),
+        ("MULTI", "+OK"),
+        (r#"YGG.TRANSACT SET a 2 "" INCRBY n 1 """#, "+QUEUED"),
+        ("EXEC", "*1 *2 :1 :6"),
+        (
+            r#"COMMAND GETKEYS YGG.TRANSACT SET a 1 "" DEL b "" """#,
+            "*2 $1 a $1 b",
+        ),
+    ]);
+}
+
+#[test]
 fn many_buckets_at_once() {
     const MS: &str = "1000000";
     let day = "86400000000000";

@@ -123,7 +123,7 @@ impl Increment {
     }
 }
 
-fn number(value: &Value) -> Result<i64, KeyError> {
+pub(super) fn number(value: &Value) -> Result<i64, KeyError> {
     match value {
         Value::Integer(value) => Ok(*value),
         Value::Bytes(bytes) => integer(bytes.as_slice()).ok_or(KeyError::NotAnInteger),

@@ -11,6 +11,7 @@ mod shard;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod wheel;
 mod whereabouts;
 
@@ -26,6 +27,7 @@ pub use lease::{Acquired, Leased};
 pub use memory::Eviction;
 pub use record::{RECORD_OVERHEAD_BYTES, RecordError};
 pub use shard::{Condition, Counts, Key, KeyError, Lifetime, Shard, Written};
+pub use transaction::{Step, Transacted};
 
 use memory::Memory;
 use whereabouts::Whereabouts;

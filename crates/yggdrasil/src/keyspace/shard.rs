@@ -48,6 +48,9 @@ pub enum KeyError {
     /// The value is too long.
     #[error("the value is {0} bytes long; the most is {VALUE_BYTES_MAX}")]
     ValueTooLong(usize),
+    /// Two steps of a transaction change the same key.
+    #[error("a transaction changes a key twice")]
+    ChangedTwice,
 }
 
 /// How long what is written stays.
@@ -501,7 +504,7 @@ impl Shard {
 }
 
 /// Whether a change may be made to what was found.
-fn holds(condition: Condition<'_>, found: Option<&Entry>) -> bool {
+pub(super) fn holds(condition: Condition<'_>, found: Option<&Entry>) -> bool {
     match (condition, found) {
         (Condition::Always, _) => true,
         (Condition::Absent, found) => found.is_none(),
