@@ -21,6 +21,7 @@ const SCRIPT: &str = include_str!("../../../crates/valkyrie-store/src/redis/lua/
 /// redis-server ours has to do.
 struct Case {
     ask: Ask,
+    over: Over,
     pipeline: &'static str,
     count: u64,
     per_cpu: &'static str,
@@ -36,10 +37,17 @@ enum Ask {
     Throttle,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Tcp,
+    Unix,
+}
+
 macro_rules! case {
-    ($ask:ident, $name:literal, $pipeline:literal, $count:literal, $at_least:literal) => {
+    ($ask:ident, $over:ident, $name:literal, $pipeline:literal, $count:literal, $at_least:literal) => {
         Case {
             ask: Ask::$ask,
+            over: Over::$over,
             pipeline: $pipeline,
             count: $count,
             per_cpu: concat!($name, "_p", $pipeline, "_per_cpu_s"),
@@ -51,23 +59,36 @@ macro_rules! case {
 
 /// Writes come before reads, so that there is something to read.
 const CASES: &[Case] = &[
-    case!(Set, "set", "1", 100_000, 1.05),
-    case!(Get, "get", "1", 100_000, 1.05),
-    case!(Incr, "incr", "1", 100_000, 1.05),
-    case!(Throttle, "throttle", "1", 100_000, 1.05),
-    case!(Set, "set", "16", 1_000_000, 1.4),
-    case!(Get, "get", "16", 1_000_000, 1.4),
-    case!(Incr, "incr", "16", 1_000_000, 1.4),
-    case!(Throttle, "throttle", "16", 500_000, 2.0),
-    case!(Set, "set", "64", 2_000_000, 2.0),
-    case!(Get, "get", "64", 2_000_000, 2.0),
-    case!(Incr, "incr", "64", 2_000_000, 2.0),
-    case!(Throttle, "throttle", "64", 500_000, 2.0),
+    case!(Set, Tcp, "set", "1", 100_000, 1.05),
+    case!(Get, Tcp, "get", "1", 100_000, 1.05),
+    case!(Incr, Tcp, "incr", "1", 100_000, 1.05),
+    case!(Throttle, Tcp, "throttle", "1", 100_000, 1.05),
+    case!(Set, Tcp, "set", "16", 1_000_000, 1.4),
+    case!(Get, Tcp, "get", "16", 1_000_000, 1.4),
+    case!(Incr, Tcp, "incr", "16", 1_000_000, 1.4),
+    case!(Throttle, Tcp, "throttle", "16", 500_000, 2.0),
+    case!(Set, Tcp, "set", "64", 2_000_000, 2.0),
+    case!(Get, Tcp, "get", "64", 2_000_000, 2.0),
+    case!(Incr, Tcp, "incr", "64", 2_000_000, 2.0),
+    case!(Throttle, Tcp, "throttle", "64", 500_000, 2.0),
+    case!(Set, Unix, "set_unix", "1", 100_000, 1.05),
+    case!(Get, Unix, "get_unix", "1", 100_000, 1.05),
+    case!(Incr, Unix, "incr_unix", "1", 100_000, 1.05),
+    case!(Throttle, Unix, "throttle_unix", "1", 100_000, 1.05),
+    case!(Set, Unix, "set_unix", "16", 1_000_000, 1.4),
+    case!(Get, Unix, "get_unix", "16", 1_000_000, 1.4),
+    case!(Incr, Unix, "incr_unix", "16", 1_000_000, 1.4),
+    case!(Throttle, Unix, "throttle_unix", "16", 500_000, 2.0),
+    case!(Set, Unix, "set_unix", "64", 2_000_000, 2.0),
+    case!(Get, Unix, "get_unix", "64", 2_000_000, 2.0),
+    case!(Incr, Unix, "incr_unix", "64", 2_000_000, 2.0),
+    case!(Throttle, Unix, "throttle_unix", "64", 500_000, 2.0),
 ];
 
 struct Server {
     name: &'static str,
     port: u16,
+    socket: PathBuf,
     process: Process,
     /// What the script is called there; none where there is a command.
     script: Option<String>,
@@ -83,10 +104,11 @@ struct Outcome {
 }
 
 pub(super) fn run(report: &mut Report) -> Result<()> {
+    let directory = tempfile::tempdir()?;
     let servers = [
-        start("ours", &processes::yggdrasil()?)?,
-        start("redis", Path::new("redis-server"))?,
-        start("valkey", Path::new("valkey-server"))?,
+        start("ours", &processes::yggdrasil()?, directory.path())?,
+        start("redis", Path::new("redis-server"), directory.path())?,
+        start("valkey", Path::new("valkey-server"), directory.path())?,
     ];
     for case in CASES {
         let mut all: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
@@ -120,19 +142,34 @@ fn tell(report: &mut Report, case: &Case, all: &BTreeMap<&str, Vec<Outcome>>) {
     add(case.user_us, "us", target, |it| it.user_us);
     if case.pipeline == "1" && case.ask == Ask::Get {
         let target = || "<= redis".to_owned();
-        add("get_p1_p50_ms", "ms", target(), |it| it.p50_ms);
-        add("get_p1_p99_ms", "ms", target(), |it| it.p99_ms);
+        let (p50, p99) = match case.over {
+            Over::Tcp => ("get_p1_p50_ms", "get_p1_p99_ms"),
+            Over::Unix => ("get_unix_p1_p50_ms", "get_unix_p1_p99_ms"),
+        };
+        add(p50, "ms", target(), |it| it.p50_ms);
+        add(p99, "ms", target(), |it| it.p99_ms);
     }
 }
 
-fn start(name: &'static str, program: &Path) -> Result<Server> {
+fn start(name: &'static str, program: &Path, directory: &Path) -> Result<Server> {
     let port = free_port()?;
     let listen = format!("127.0.0.1:{port}");
     let number = port.to_string();
-    let arguments = match name {
-        "ours" => vec!["serve", "--threads", "1", "--listen", &listen],
-        _ => vec!["--port", &number, "--save", "", "--appendonly", "no"],
+    let socket = directory.join(name);
+    let path = socket.to_str().context("the directory has no name")?;
+    let mut arguments = match name {
+        "ours" => vec!["serve", "--threads", "1", "--listen", &listen, "--unix"],
+        _ => vec![
+            "--port",
+            &number,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--unixsocket",
+        ],
     };
+    arguments.push(path);
     let process = Process::start(program, &arguments, &PathBuf::from("/tmp")).with_context(|| {
         "install the servers with: apt-get install redis-server redis-tools; scripts/install-valkey.sh"
     })?;
@@ -146,6 +183,7 @@ fn start(name: &'static str, program: &Path) -> Result<Server> {
     Ok(Server {
         name,
         port,
+        socket,
         process,
         script,
     })
@@ -165,7 +203,12 @@ fn load(port: u16) -> Result<String> {
 
 fn ask(server: &Server, case: &Case) -> Result<Outcome> {
     let (port, count) = (server.port.to_string(), case.count.to_string());
-    let mut arguments = vec!["-p", &port, "-n", &count, "-P", case.pipeline, "-r", KEYS];
+    let socket = server.socket.to_string_lossy();
+    let mut arguments = match case.over {
+        Over::Tcp => vec!["-p", &port],
+        Over::Unix => vec!["-s", &socket],
+    };
+    arguments.extend(["-n", &count, "-P", case.pipeline, "-r", KEYS]);
     arguments.extend(["-c", "50", "--csv"]);
     match (case.ask, &server.script) {
         (Ask::Set, _) => arguments.extend(["-t", "set"]),

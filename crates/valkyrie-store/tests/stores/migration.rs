@@ -147,21 +147,13 @@ async fn write_and_check(
                 assert_eq!(found, known, "{key} in {:?}", store.state());
             }
             6 => {
-                let (value, count) = (format!("both {step}"), format!("load:{seed}:count"));
+                let (value, counter) = (format!("both {step}"), format!("load:{seed}:count"));
                 let known = expected.get(&key).cloned().flatten();
-                let before = match &known {
-                    None => Condition::Absent,
-                    Some(value) => Condition::Equals(value.as_bytes()),
-                };
-                let both = Transaction::new()
-                    .when(key.as_bytes(), before)
-                    .set(key.as_bytes(), value.as_bytes(), Lifetime::Keep)
-                    .add(count.as_bytes(), 1);
                 counted += 1;
-                let done = store.transact(&both).await.unwrap();
-                assert_eq!(done, Transacted::Done(vec![counted]), "{key}");
+                let sum = both(&store, (&key, known, &value), &counter).await;
+                assert_eq!(sum, counted, "{key}");
                 expected.insert(key, Some(value));
-                expected.insert(count, Some(counted.to_string()));
+                expected.insert(counter, Some(counted.to_string()));
             }
             _ => {
                 let value = format!("value {step}");
@@ -172,6 +164,26 @@ async fn write_and_check(
         done.fetch_add(1, Ordering::Relaxed);
     }
     expected
+}
+
+/// Changes a value that is known and counts that, as one; the count.
+async fn both(
+    store: &MigratingStore,
+    (key, known, value): (&str, Option<String>, &str),
+    counter: &str,
+) -> i64 {
+    let before = match &known {
+        None => Condition::Absent,
+        Some(value) => Condition::Equals(value.as_bytes()),
+    };
+    let both = Transaction::new()
+        .when(key.as_bytes(), before)
+        .set(key.as_bytes(), value.as_bytes(), Lifetime::Keep)
+        .add(counter.as_bytes(), 1);
+    match store.transact(&both).await.unwrap() {
+        Transacted::Done(sums) => sums[0],
+        refused @ Transacted::Refused(_) => panic!("{refused:?}: {key}"),
+    }
 }
 
 async fn fill(store: &Store, count: usize) {
