@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use valkyrie_store::{
-    Condition, Flavor, Increment, Leased, Lifetime, Limit, MemoryStore, MigratingStore,
-    MigrationConfig, MigrationPace, MigrationProgress, Phase, RedisConfig, RedisStore, Store,
-    StoreAdapter, StoreError, StoreEvent, Transacted, Transaction,
+    Condition, Flavor, Leased, Lifetime, Limit, MemoryStore, MigratingStore, MigrationConfig,
+    MigrationPace, MigrationProgress, Phase, RedisConfig, RedisStore, Store, StoreAdapter,
+    StoreError, StoreEvent, Transacted, Transaction,
 };
 
 use crate::server::Server;
@@ -112,11 +112,7 @@ async fn write_and_check(
                 let is_number = |text: &String| text.parse::<i64>().is_ok();
                 let before = expected.get(&key).cloned().flatten();
                 if before.as_ref().is_none_or(is_number) {
-                    let value = store
-                        .add(key.as_bytes(), &Increment::by(3))
-                        .await
-                        .unwrap()
-                        .0;
+                    let value = store.increment(&key, 3).await.unwrap();
                     let known: i64 = before.map_or(0, |text| text.parse().unwrap());
                     assert_eq!(value, known + 3, "{key}");
                     expected.insert(key, Some(value.to_string()));
@@ -149,11 +145,10 @@ async fn write_and_check(
             6 => {
                 let (value, counter) = (format!("both {step}"), format!("load:{seed}:count"));
                 let known = expected.get(&key).cloned().flatten();
-                counted += 1;
                 let sum = both(&store, (&key, known, &value), &counter).await;
-                assert_eq!(sum, counted, "{key}");
-                expected.insert(key, Some(value));
-                expected.insert(counter, Some(counted.to_string()));
+                expected.extend([(key, Some(value)), (counter, Some(sum.to_string()))]);
+                counted += 1;
+                assert_eq!(sum, counted);
             }
             _ => {
                 let value = format!("value {step}");
@@ -181,8 +176,8 @@ async fn both(
         .set(key.as_bytes(), value.as_bytes(), Lifetime::Keep)
         .add(counter.as_bytes(), 1);
     match store.transact(&both).await.unwrap() {
-        Transacted::Done(sums) => sums[0],
-        refused @ Transacted::Refused(_) => panic!("{refused:?}: {key}"),
+        Transacted::Done(sums) => *sums.first().unwrap(),
+        Transacted::Refused(step) => panic!("{key}: step {step}"),
     }
 }
 
