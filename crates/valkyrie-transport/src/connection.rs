@@ -109,6 +109,13 @@ impl Connection {
         }
     }
 
+    /// The same where the mark is higher; bytes that have come by now wake the reader.
+    pub fn lower_read_low_water(&mut self, bytes: usize) {
+        if let Io::Tcp(stream) = &self.io {
+            self.low_water.lower(stream, bytes);
+        }
+    }
+
     /// Which transport carries the connection.
     #[must_use]
     pub const fn kind(&self) -> TransportKind {

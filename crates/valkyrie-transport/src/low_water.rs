@@ -33,4 +33,11 @@ impl LowWater {
             self.0 = bytes;
         }
     }
+
+    /// The same where it is more by now.
+    pub(crate) fn lower(&mut self, socket: &impl AsFd, bytes: usize) {
+        if usize::try_from(self.0).is_ok_and(|mark| bytes < mark) {
+            self.set(socket, bytes);
+        }
+    }
 }

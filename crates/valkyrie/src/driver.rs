@@ -1,6 +1,7 @@
 //! Moves the bytes of one connection and decides nothing.
 
 mod end;
+mod gather;
 
 use std::future::Future;
 use std::hint;
@@ -32,21 +33,13 @@ use crate::pipes::Pipes;
 use crate::timers::Deadline;
 use crate::told::{self, Receivers};
 use crate::upgrade::{self, Upgrade};
+use gather::{Gather, Mark, Next};
 
 /// Parts of one write: two for each payload that is shared with its owner.
 const SLICES_MAX: usize = 16;
 
 /// Reads in one tick before the shard's other tasks have their turn.
 const READS_PER_TICK: u32 = 8;
-
-/// Most bytes to wait for at once; more would keep a reader idle that could make room already.
-const GATHERED_MAX: usize = 256 * 1024;
-/// How often the shard looks for them before it sleeps: about 100 us.
-const LOOKS_MAX: u32 = 100;
-
-/// Longest wait for them. A way that brings small segments fills the kernel's buffer with less, and
-/// its sender would only try again when a timer of the kernel's rings.
-const GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// How often a shard that spins looks for bytes before its other tasks and the kernel have their
 /// turn: a few microseconds. Once where something was just read, which others may wait for.
@@ -69,10 +62,7 @@ pub(crate) struct Driver<H> {
     connection: Pipes,
     handler: H,
     settings: Rc<Settings>,
-    /// How often the rest of a frame was looked for.
-    looks: u32,
-    /// How long its bytes are gathered.
-    gathers_until: Option<Time>,
+    gather: Gather,
     open: Option<Box<OpenConnection>>,
     /// Until the connection is ready.
     beginning: Option<Box<Beginning>>,
@@ -144,8 +134,7 @@ impl<H: Handler> Driver<H> {
             connection: Pipes::new(connection),
             handler,
             settings,
-            looks: 0,
-            gathers_until: None,
+            gather: Gather::default(),
             open: None,
             beginning: Some(Box::new(Beginning {
                 at: clock::now(),
@@ -301,31 +290,22 @@ impl<H: Handler> Driver<H> {
     }
 
     /// Whether to leave what is there for a moment: the rest of a long frame, where reads are
-    /// gathered, is about to come, and one read of all of it costs less than several. Sleeping
-    /// until then would cost its sender a wake-up, so the shard looks a few times first.
+    /// gathered, is about to come.
     fn gathers(&mut self, cx: &Context<'_>, now: Time) -> bool {
         if self.settings.reads == Reads::Soon {
             return false;
         }
         let expected = self.link.driver_session().expected_bytes();
-        let wanted = expected.min(GATHERED_MAX);
-        if wanted == 0 {
-            // Or a short frame behind the long one would never wake the reader.
-            self.connection.set_read_low_water(1);
-            self.gathers_until = None;
+        let connection = &mut self.connection;
+        let readable = || connection.readable_bytes();
+        match self.gather.next(expected, readable, now) {
+            Next::Look => {
+                cx.waker().wake_by_ref();
+                return true;
+            }
+            Next::Read(Mark::Is(bytes)) => self.connection.set_read_low_water(bytes),
+            Next::Read(Mark::AtMost(bytes)) => self.connection.lower_read_low_water(bytes),
         }
-        if wanted == 0 || self.connection.readable_bytes() >= wanted {
-            self.looks = 0;
-            return false;
-        }
-        if self.looks < LOOKS_MAX {
-            self.looks += 1;
-            cx.waker().wake_by_ref();
-            return true;
-        }
-        let until = *self.gathers_until.get_or_insert(now + GATHER_TIME);
-        let mark = if now < until { wanted } else { 1 };
-        self.connection.set_read_low_water(mark);
         false
     }
 
@@ -593,7 +573,7 @@ impl<H: Handler> Driver<H> {
             return Poll::Ready(CloseReason::WriteStalled);
         }
         let session = self.link.driver_session().poll_timeout();
-        let gathers = self.gathers_until.filter(|at| *at > now);
+        let gathers = self.gather.deadline(now);
         let deadlines = [stall, session, self.quiet_at, self.wake_at, gathers];
         let Some(at) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;

@@ -59,6 +59,11 @@ impl Pipes {
         self.reader().set_read_low_water(bytes);
     }
 
+    /// See [`Connection::lower_read_low_water`].
+    pub(crate) fn lower_read_low_water(&mut self, bytes: usize) {
+        self.reader().lower_read_low_water(bytes);
+    }
+
     /// See [`Connection::try_read`]. `None` where a look costs a system call.
     pub(crate) fn look(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
         let reader = self.reader().get_mut();
