@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Show how a server is: clients, commands a second, memory, hits
     Inspect(InspectArgs),
+    /// Measure how a server does from here
+    Bench(BenchArgs),
     /// Show who belongs to a cluster, and change it
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -204,6 +206,62 @@ pub(crate) struct AddressArgs {
     /// File with the password
     #[arg(long, value_name = "FILE", env = "YGGDRASIL_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+/// `yggdrasil bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// A server.
+    #[command(flatten)]
+    pub(crate) server: AddressArgs,
+    /// What to measure, one after the other [default: all]
+    #[arg(value_enum, value_name = "TASK")]
+    pub(crate) tasks: Vec<TaskArg>,
+    /// Clients, each with a connection
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) clients: u32,
+    /// Requests that a client sends at once, before it waits for their answers
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) pipeline: u32,
+    /// Requests a second of all clients together, sent whether or not earlier ones have their answers
+    ///
+    /// Each is timed from when it was due, so a server that falls behind shows in all that wait.
+    /// Without it a client asks again when it has its answers.
+    #[arg(long, value_name = "COUNT", conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: Option<u32>,
+    /// How long each task takes
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// Keys or buckets, of which each request chooses one
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) keys: u64,
+    /// Bytes of a value
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = size)]
+    pub(crate) value_bytes: usize,
+    /// How buckets fill: COUNT/s, /m or /h, and :BURST at once
+    #[arg(long, value_name = "RATE", default_value = "1000/s:100", value_parser = limit)]
+    pub(crate) limit: Limit,
+    /// Print JSON, a line for each task
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TaskArg {
+    /// Take a token of a bucket
+    Consume,
+    /// Store a value
+    Set,
+    /// Read a value
+    Get,
+    /// Add to a counter
+    Incr,
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    text.parse()
+        .map_err(|error: LimitTextError| error.to_string())
 }
 
 /// What each address may send to `yggdrasil serve`.

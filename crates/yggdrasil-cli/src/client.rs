@@ -19,12 +19,31 @@ pub(crate) struct Client {
     address: String,
     socket: Box<dyn Socket>,
     input: Vec<u8>,
+    /// Where the next answer begins.
+    start: usize,
 }
 
-trait Socket: Read + Write {}
+/// The way to the server, for another thread than the one that reads answers.
+pub(crate) struct Outgoing {
+    address: String,
+    socket: Box<dyn Socket>,
+}
 
-impl Socket for TcpStream {}
-impl Socket for UnixStream {}
+trait Socket: Read + Write + Send {
+    fn again(&self) -> io::Result<Box<dyn Socket>>;
+}
+
+impl Socket for TcpStream {
+    fn again(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+}
+
+impl Socket for UnixStream {
+    fn again(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+}
 
 impl Client {
     /// Connects to `HOST:PORT`, or to a Unix socket where there is a slash.
@@ -37,6 +56,7 @@ impl Client {
             address: address.to_owned(),
             socket,
             input: Vec::new(),
+            start: 0,
         };
         if let Some(password) = password {
             client.ask(&[b"AUTH", password])?;
@@ -48,49 +68,78 @@ impl Client {
     pub(crate) fn ask(&mut self, args: &[&[u8]]) -> Result<Reply, Failure> {
         let mut out = Vec::new();
         command(&mut out, args);
-        self.socket
-            .write_all(&out)
-            .map_err(|error| self.lost(&error))?;
+        self.send(&out)?;
+        match self.reply()? {
+            Reply::Error(text) => Err(wrong(&self.address, text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sends commands.
+    pub(crate) fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
+        let sent = self.socket.write_all(commands);
+        sent.map_err(|error| lost(&self.address, &error))
+    }
+
+    /// The next answer, which may be an error.
+    pub(crate) fn reply(&mut self) -> Result<Reply, Failure> {
         loop {
-            let parsed = Reply::parse(&self.input, REPLY_BYTES_MAX);
-            match parsed.map_err(|error| self.wrong(error.to_string()))? {
-                Some((Reply::Error(text), _)) => return Err(self.wrong(text)),
-                Some((reply, used)) => {
-                    self.input.drain(..used);
-                    return Ok(reply);
-                }
-                None => {}
+            let rest = self.input.get(self.start..).unwrap_or_default();
+            let parsed = Reply::parse(rest, REPLY_BYTES_MAX);
+            let parsed = parsed.map_err(|error| wrong(&self.address, error.to_string()))?;
+            if let Some((reply, used)) = parsed {
+                self.start += used;
+                return Ok(reply);
             }
+            self.input.drain(..self.start);
+            self.start = 0;
             let mut piece = [0; 16 << 10];
-            let count = self
-                .socket
-                .read(&mut piece)
-                .map_err(|error| self.lost(&error))?;
+            let count = self.socket.read(&mut piece);
+            let count = count.map_err(|error| lost(&self.address, &error))?;
             match piece.get(..count) {
                 None | Some([]) => {
-                    return Err(self.wrong("the server closed the connection".to_owned()));
+                    let cause = "the server closed the connection".to_owned();
+                    return Err(wrong(&self.address, cause));
                 }
                 Some(piece) => self.input.extend_from_slice(piece),
             }
         }
     }
 
-    fn lost(&self, error: &io::Error) -> Failure {
-        let late = matches!(
-            error.kind(),
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-        );
-        self.wrong(match late {
-            true => format!("no answer for {} s", PATIENCE.as_secs()),
-            false => error.to_string(),
+    /// Another hand on the same connection, that only sends.
+    pub(crate) fn outgoing(&self) -> Result<Outgoing, Failure> {
+        let socket = self.socket.again();
+        Ok(Outgoing {
+            address: self.address.clone(),
+            socket: socket.map_err(|error| lost(&self.address, &error))?,
         })
     }
+}
 
-    fn wrong(&self, cause: String) -> Failure {
-        Failure::Answer {
-            address: self.address.clone(),
-            cause,
-        }
+impl Outgoing {
+    /// Sends commands.
+    pub(crate) fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
+        let sent = self.socket.write_all(commands);
+        sent.map_err(|error| lost(&self.address, &error))
+    }
+}
+
+fn lost(address: &str, error: &io::Error) -> Failure {
+    let late = matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    );
+    let cause = match late {
+        true => format!("no answer for {} s", PATIENCE.as_secs()),
+        false => error.to_string(),
+    };
+    wrong(address, cause)
+}
+
+fn wrong(address: &str, cause: String) -> Failure {
+    Failure::Answer {
+        address: address.to_owned(),
+        cause,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `yggdrasil` program: serves token buckets and keys, and looks into servers.
 
 mod args;
+mod bench;
 mod client;
 mod cluster;
 mod failure;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Serve(args) => serve::serve(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Cluster(command) => cluster::cluster(command),
         Command::Snapshot(args) => inspect::snapshot(args),
         Command::Commands => output::commands(),
