@@ -58,25 +58,26 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_names(&self) -> io::Result<()>;
 }
 
-/// A file open for writing.
-pub trait DiskFile: Send {
+/// A file open for writing. One thread may sync it while another writes.
+pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
     /// What the operating system says; then any part may have been written.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes everything written so far durable.
+    /// Makes everything durable that was written before it was called.
     ///
     /// # Errors
-    /// What the operating system says; then anything written since the last sync may be lost.
-    fn sync(&mut self) -> io::Result<()>;
+    /// What the operating system says; then anything written since the last sync may be lost, and a
+    /// later sync that succeeds says nothing about it.
+    fn sync(&self) -> io::Result<()>;
 
     /// Drops everything from `keep` on and sets zeros aside up to `bytes`.
     ///
     /// # Errors
     /// What the operating system says.
-    fn reset_tail(&mut self, keep: u64, bytes: u64) -> io::Result<()>;
+    fn reset_tail(&self, keep: u64, bytes: u64) -> io::Result<()>;
 }
 
 /// A directory of the real file system.
@@ -140,15 +141,15 @@ impl Disk for FileDisk {
 }
 
 impl DiskFile for File {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         FileExt::write_all_at(self, bytes, offset)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    fn reset_tail(&mut self, keep: u64, bytes: u64) -> io::Result<()> {
+    fn reset_tail(&self, keep: u64, bytes: u64) -> io::Result<()> {
         self.set_len(keep)?;
         preallocate(self, bytes)?;
         self.sync_all()

@@ -66,9 +66,18 @@ impl JournalError {
         }
     }
 
-    /// Whether the disk was full.
+    /// Whether the disk was full, or what its owner may use of it.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Disk { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// Whether the same may be tried again once there is room: nothing that was written before is in
+    /// doubt. After a sync it is, whatever the reason.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.is_full()
+            && matches!(self, Self::Disk { action, .. } if matches!(*action, "create" | "write"))
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{Disk, DiskFile};
@@ -20,8 +20,15 @@ pub type Choose<'a> = &'a mut dyn FnMut(u64) -> u64;
 /// a process that is gone: what they do afterwards has no effect.
 #[derive(Debug, Clone, Default)]
 pub struct FaultDisk {
-    state: Arc<Mutex<State>>,
+    medium: Arc<Medium>,
     life: u64,
+}
+
+#[derive(Debug, Default)]
+struct Medium {
+    state: Mutex<State>,
+    /// Syncs were held or let go, or a process is gone.
+    moved: Condvar,
 }
 
 /// What the disk refuses.
@@ -31,6 +38,9 @@ pub struct Faults {
     pub syncs_left: Option<u32>,
     /// How many more bytes fit; `None` is any number.
     pub bytes_left: Option<u64>,
+    /// How many more bytes are written before a write ends in its middle, and the error that it ends
+    /// with; `None` is any number.
+    pub written_left: Option<(u64, io::ErrorKind)>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +51,14 @@ struct State {
     next_file: u64,
     life: u64,
     faults: Faults,
+    syncs: Syncs,
+}
+
+/// What happens to syncs of files.
+#[derive(Debug, Default)]
+struct Syncs {
+    are_held: bool,
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -63,9 +81,28 @@ impl FileState {
         self.unsynced.push((offset, end));
     }
 
+    /// Ranges that were given up stay as they are on the medium, as in a page cache.
     fn sync(&mut self) {
-        self.durable.clone_from(&self.current);
+        self.durable.resize(self.current.len(), 0);
+        for (start, end) in self.unsynced.drain(..) {
+            let end = end.min(self.current.len());
+            let pair = self.durable.get_mut(start..end);
+            if let Some((into, from)) = pair.zip(self.current.get(start..end)) {
+                into.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// A sync has failed: what it was for counts as clean, and was not written.
+    fn give_up(&mut self) {
         self.unsynced.clear();
+    }
+
+    fn cut(&mut self, keep: usize, bytes: usize) {
+        for content in [&mut self.current, &mut self.durable] {
+            content.truncate(keep);
+        }
+        self.current.resize(bytes.max(keep), 0);
     }
 
     /// Keeps any subset of the unsynced sectors, the last kept one cut anywhere.
@@ -73,6 +110,7 @@ impl FileState {
         let mut survived = std::mem::take(&mut self.durable);
         survived.resize(self.current.len(), 0);
         for (start, end) in std::mem::take(&mut self.unsynced) {
+            let end = end.min(survived.len());
             let mut at = start;
             while at < end {
                 let next = end.min((at / SECTOR_BYTES + 1) * SECTOR_BYTES);
@@ -105,14 +143,33 @@ impl FaultDisk {
         self.lock().faults = faults;
     }
 
+    /// Lets no sync of a file end from now on.
+    pub fn hold_syncs(&self) {
+        self.lock().syncs.are_held = true;
+    }
+
+    /// Lets syncs go on that were [held](Self::hold_syncs).
+    pub fn release_syncs(&self) {
+        self.lock().syncs.are_held = false;
+        self.medium.moved.notify_all();
+    }
+
+    /// Waits until a sync is [held](Self::hold_syncs).
+    pub fn wait_for_sync(&self) {
+        let no_sync = |state: &mut State| state.syncs.waiting == 0;
+        let waited = self.medium.moved.wait_while(self.lock(), no_sync);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// The process is killed: its handles die, the operating system keeps what was written.
     /// Returns the disk for the next process.
     #[must_use]
     pub fn kill(&self) -> Self {
         let mut state = self.lock();
         state.life += 1;
+        self.medium.moved.notify_all();
         Self {
-            state: Arc::clone(&self.state),
+            medium: Arc::clone(&self.medium),
             life: state.life,
         }
     }
@@ -131,8 +188,9 @@ impl FaultDisk {
         for file in state.files.values_mut() {
             file.lose(choose);
         }
+        self.medium.moved.notify_all();
         Self {
-            state: Arc::clone(&self.state),
+            medium: Arc::clone(&self.medium),
             life: state.life,
         }
     }
@@ -152,7 +210,8 @@ impl FaultDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.medium.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -185,6 +244,21 @@ impl State {
             *left = left.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
         }
         Ok(())
+    }
+
+    /// How many of `bytes` a write gets to the file, and what it ends with.
+    fn write(&mut self, bytes: usize) -> (usize, io::Result<()>) {
+        match &mut self.faults.written_left {
+            Some((left, error)) if *left < bytes as u64 => {
+                let written = usize::try_from(std::mem::take(left)).unwrap_or(0);
+                (written, Err((*error).into()))
+            }
+            Some((left, _)) => {
+                *left -= bytes as u64;
+                (bytes, Ok(()))
+            }
+            None => (bytes, Ok(())),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -265,35 +339,51 @@ pub struct FaultFile {
 }
 
 impl FaultFile {
-    fn change<T>(&self, change: impl FnOnce(&mut FileState) -> T) -> io::Result<T> {
-        let mut state = self.disk.alive()?;
-        let file = state
-            .files
-            .get_mut(&self.file)
-            .ok_or(io::ErrorKind::NotFound)?;
-        Ok(change(file))
+    /// The file, for changing it while the disk stands still.
+    fn state<'a>(&self, state: &'a mut State) -> io::Result<&'a mut FileState> {
+        let file = state.files.get_mut(&self.file);
+        file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 impl DiskFile for FaultFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        self.change(|file| file.write(offset, bytes))
+        let mut state = self.disk.alive()?;
+        let (count, done) = state.write(bytes.len());
+        let written = bytes.get(..count).unwrap_or_default();
+        self.state(&mut state)?.write(offset, written);
+        done
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.disk.alive()?.sync()?;
-        self.change(FileState::sync)
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.alive()?;
+        state.syncs.waiting += 1;
+        self.disk.medium.moved.notify_all();
+        let is_held = |state: &mut State| state.syncs.are_held && state.life == self.disk.life;
+        let waited = self.disk.medium.moved.wait_while(state, is_held);
+        waited.unwrap_or_else(PoisonError::into_inner).syncs.waiting -= 1;
+        let mut state = self.disk.alive()?;
+        let done = state.sync();
+        let file = self.state(&mut state)?;
+        match &done {
+            Ok(()) => file.sync(),
+            Err(_) => file.give_up(),
+        }
+        done
     }
 
-    fn reset_tail(&mut self, keep: u64, bytes: u64) -> io::Result<()> {
-        self.disk.alive()?.sync()?;
+    fn reset_tail(&self, keep: u64, bytes: u64) -> io::Result<()> {
         let keep = usize::try_from(keep).map_err(io::Error::other)?;
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
-        self.change(|file| {
-            file.current.truncate(keep);
-            file.current.resize(bytes.max(keep), 0);
-            file.sync();
-        })
+        let mut state = self.disk.alive()?;
+        let done = state.sync();
+        let file = self.state(&mut state)?;
+        file.cut(keep, bytes);
+        match &done {
+            Ok(()) => file.sync(),
+            Err(_) => file.give_up(),
+        }
+        done
     }
 }

@@ -1,5 +1,6 @@
 //! A journal in files, written by a thread of its own.
 
+mod desk;
 mod queue;
 mod writer;
 
@@ -23,6 +24,21 @@ pub enum SyncMode {
     Os,
 }
 
+/// What a journal does where the disk is full and nothing that was written is in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It ends, as after any other error.
+    #[default]
+    End,
+    /// It tries again every second and goes on with the same batch, so nothing is lost and nothing is out
+    /// of order. Its owner hears of both and takes no more work meanwhile: batches stay in memory.
+    Wait,
+}
+
+/// Called with the record that a snapshot stands after once it is stored, or with the reason why it is
+/// not. It runs on a thread of the journal.
+pub type StoredFn = Box<dyn FnMut(Result<Index, JournalError>) + Send>;
+
 /// Settings of a [`FileJournal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalConfig {
@@ -34,6 +50,8 @@ pub struct JournalConfig {
     /// Waking a thread costs around 50 us, so under load this shortens a commit; it costs that
     /// much processor time after each burst. Default 30 us.
     pub spin: Duration,
+    /// Default [`WhenFull::End`].
+    pub when_full: WhenFull,
 }
 
 impl Default for JournalConfig {
@@ -42,6 +60,7 @@ impl Default for JournalConfig {
             mode: SyncMode::default(),
             log: LogConfig::default(),
             spin: Duration::from_micros(30),
+            when_full: WhenFull::default(),
         }
     }
 }
@@ -98,6 +117,14 @@ impl FileJournal {
             writer: Some(writer),
         };
         Ok((journal, recovered))
+    }
+}
+
+impl FileJournal {
+    /// Sets the function that hears of snapshots. Without one, a snapshot that cannot be stored ends the
+    /// journal; with one, records are written on, and older snapshot and segments stay in force.
+    pub fn on_stored(&self, callback: StoredFn) {
+        self.shared.set_on_stored(callback);
     }
 }
 

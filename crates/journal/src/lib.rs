@@ -7,12 +7,15 @@
 //!
 //! - [`Log`] is the file format over a [`Disk`]: no threads, so a simulation can drive it.
 //! - [`FileJournal`] puts a [`Log`] on a thread of its own; the next sync starts when the last
-//!   one ends, so a batch grows exactly as long as the disk is busy.
+//!   one ends, so a batch grows exactly as long as the disk is busy. What comes meanwhile is written a few
+//!   milliseconds later all the same, so that a killed process loses no more than that.
 //! - [`MemoryJournal`] keeps the contract without a disk.
 //! - [`fault::FaultDisk`] is a disk that tears, loses and refuses on request.
 //!
 //! The first error of a write or a sync ends a journal: what the kernel has dropped after a failed
-//! sync cannot be known, so nothing is acknowledged afterwards.
+//! sync cannot be known, so nothing is acknowledged afterwards, and whoever opens the journal next writes
+//! once more what no sync is known to cover. Only a disk that was full before anything was changed can
+//! be waited for ([`WhenFull`]).
 //!
 //! ```
 //! use journal::{Journal, MemoryJournal};
@@ -35,8 +38,8 @@ mod snapshot;
 
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use error::JournalError;
-pub use file::{FileJournal, JournalConfig, SyncMode, seed};
-pub use log::{Log, LogConfig};
+pub use file::{FileJournal, JournalConfig, StoredFn, SyncMode, WhenFull, seed};
+pub use log::{Log, LogConfig, Unsynced};
 pub use memory::MemoryJournal;
 pub use record::{Batch, Encoder, RECORD_BYTES_MAX, Records};
 pub use recover::Recovered;
@@ -75,6 +78,9 @@ impl std::fmt::Display for Index {
 }
 
 /// Called with each new synced index, or once with the error that ended the journal.
+///
+/// A journal that [waits](WhenFull::Wait) for room calls it with an error that
+/// [passes](JournalError::is_passing) when it begins to wait; the next index says that it goes on.
 ///
 /// It runs on the journal's writer thread, so it should only wake somebody up.
 pub type SyncedFn = Box<dyn FnMut(Result<Index, JournalError>) + Send>;

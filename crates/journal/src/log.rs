@@ -26,8 +26,9 @@ impl Default for LogConfig {
 
 /// A journal's files on a [`Disk`].
 ///
-/// Calls go: [`write`](Self::write) any number of times, then [`sync`](Self::sync). After an error
-/// of either the log must not be used any more.
+/// Calls go: [`write`](Self::write) any number of times, then [`sync`](Self::sync), or
+/// [`unsynced`](Self::unsynced) for a sync beside further writes. After an error of a sync, and of a
+/// write unless it [passes](JournalError::is_passing), the log must not be used any more.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
     disk: Arc<D>,
@@ -43,10 +44,12 @@ pub struct Log<D: Disk> {
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
     pub(crate) name: String,
-    pub(crate) file: F,
+    pub(crate) file: Arc<F>,
     pub(crate) salt: u32,
     pub(crate) offset: u64,
     pub(crate) capacity: u64,
+    /// Up to where writes that failed may have left something.
+    pub(crate) torn: u64,
 }
 
 /// A segment that gets no more records.
@@ -95,8 +98,12 @@ impl<D: Disk> Log<D> {
 
     /// Writes a batch behind everything before it. It is not durable yet.
     ///
+    /// Where the segment has no room it is synced and another one begins, so no other sync may be running:
+    /// of two syncs of a file only one hears that the disk failed.
+    ///
     /// # Errors
-    /// [`JournalError::Disk`]; any part of the batch may be in the file then.
+    /// [`JournalError::Disk`]; any part of the batch may be in the file then. Where the error
+    /// [passes](JournalError::is_passing) the same batch may be written again.
     pub fn write(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
         if batch.is_empty() {
             return Ok(());
@@ -105,11 +112,25 @@ impl<D: Disk> Log<D> {
         if self.segment.offset + bytes > self.segment.capacity {
             self.roll(bytes)?;
         }
+        self.write_beside(batch)
+    }
+
+    /// As [`write`](Self::write) for the time of another sync: the segment grows as it has to.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_beside(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
         let segment = &mut self.segment;
         let marked = batch.marked(self.durable, segment.salt);
-        let written = segment.file.write_at(segment.offset, marked);
-        written.map_err(JournalError::disk("write", &segment.name))?;
-        segment.offset += bytes;
+        let end = segment.offset + marked.len() as u64;
+        segment
+            .file
+            .write_at(segment.offset, marked)
+            .map_err(|error| {
+                segment.torn = segment.torn.max(end);
+                JournalError::disk("write", &segment.name)(error)
+            })?;
+        segment.offset = end;
         self.last = batch.last;
         self.chain = batch.chain;
         Ok(())
@@ -131,10 +152,32 @@ impl<D: Disk> Log<D> {
         Ok(self.durable)
     }
 
+    /// What is written and not durable, for a sync that goes on beside further writes; none where all
+    /// is. Whoever syncs it says so with [`synced`](Self::synced).
+    #[must_use]
+    pub fn unsynced(&self) -> Option<Unsynced<D::File>> {
+        (self.durable < self.last).then(|| Unsynced {
+            file: Arc::clone(&self.segment.file),
+            name: self.segment.name.clone(),
+            last: self.last,
+        })
+    }
+
+    /// Hears that everything up to this record is durable.
+    pub fn synced(&mut self, index: Index) {
+        self.durable = self.durable.max(index);
+    }
+
     /// The last record written.
     #[must_use]
     pub fn last(&self) -> Index {
         self.last
+    }
+
+    /// The last record that is known to be durable.
+    #[must_use]
+    pub fn durable(&self) -> Index {
+        self.durable
     }
 
     /// The disk, for storing a snapshot beside the log.
@@ -169,6 +212,12 @@ impl<D: Disk> Log<D> {
     fn roll(&mut self, bytes: u64) -> Result<(), JournalError> {
         // A later segment must imply that this one is whole, in every sync mode.
         self.sync()?;
+        let segment = &mut self.segment;
+        if segment.torn > segment.offset {
+            let cut = segment.file.reset_tail(segment.offset, 0);
+            cut.map_err(JournalError::disk("cut the tail of", &segment.name))?;
+            segment.torn = segment.offset;
+        }
         let capacity = self.config.segment_bytes.max(bytes + HEADER_BYTES as u64);
         let header = Header {
             first: self.last.next(),
@@ -184,6 +233,26 @@ impl<D: Disk> Log<D> {
     }
 }
 
+/// Records of a [`Log`] that are written and not durable.
+#[derive(Debug)]
+pub struct Unsynced<F> {
+    file: Arc<F>,
+    name: String,
+    last: Index,
+}
+
+impl<F: DiskFile> Unsynced<F> {
+    /// Makes them durable and returns the last of them.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]; any of them may be lost then, and the log is over.
+    pub fn sync(&self) -> Result<Index, JournalError> {
+        let synced = self.file.sync();
+        synced.map_err(JournalError::disk("sync", &self.name))?;
+        Ok(self.last)
+    }
+}
+
 /// Makes a segment durable with nothing but its header.
 fn begin<D: Disk>(
     disk: &D,
@@ -191,8 +260,11 @@ fn begin<D: Disk>(
     capacity: u64,
 ) -> Result<Segment<D::File>, JournalError> {
     let name = recover::segment_name(header.first);
-    let created = disk.create(&name, capacity);
-    let mut file = created.map_err(JournalError::disk("create", &name))?;
+    let file = disk.create(&name, capacity).map_err(|error| {
+        // What was set aside before the disk was full is of more use to others.
+        let _ = disk.remove(&name);
+        JournalError::disk("create", &name)(error)
+    })?;
     file.write_at(0, &header.encode())
         .map_err(JournalError::disk("write", &name))?;
     file.sync().map_err(JournalError::disk("sync", &name))?;
@@ -201,10 +273,11 @@ fn begin<D: Disk>(
     let offset = HEADER_BYTES as u64;
     Ok(Segment {
         name,
-        file,
+        file: Arc::new(file),
         salt: header.chain,
         offset,
         capacity,
+        torn: 0,
     })
 }
 
@@ -216,20 +289,27 @@ fn reopen<D: Disk>(
 ) -> Result<Segment<D::File>, JournalError> {
     let name = tail.name.clone();
     let capacity = config.segment_bytes.max(tail.end);
-    let mut file = disk
+    let file = disk
         .open(&name)
         .map_err(JournalError::disk("open", &name))?;
-    // Cutting also syncs: a killed process leaves records in the page cache that no sync covered,
-    // and the recovered state is about to be built on them. The same goes for the file's name.
+    // A killed process leaves records in the page cache that no sync covered, and the recovered state is
+    // about to be built on them. Where a sync failed the kernel may take them for written, and another
+    // sync would leave them out; so they are written once more. Cutting syncs them.
+    let (at, records) = &tail.doubtful;
+    if !records.is_empty() {
+        file.write_at(*at, records)
+            .map_err(JournalError::disk("write", &name))?;
+    }
     file.reset_tail(tail.end, capacity)
         .map_err(JournalError::disk("cut the tail of", &name))?;
     disk.sync_names()
         .map_err(JournalError::disk("sync the directory of", &name))?;
     Ok(Segment {
         name,
-        file,
+        file: Arc::new(file),
         salt: tail.salt,
         offset: tail.end,
         capacity,
+        torn: 0,
     })
 }

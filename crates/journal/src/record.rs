@@ -175,6 +175,8 @@ pub(crate) struct Scan {
     pub(crate) chain: u32,
     /// Bytes up to its end.
     pub(crate) end: usize,
+    /// Everything in front of this place is known to have been synced.
+    pub(crate) proven: usize,
 }
 
 /// Reads all whole records of a segment.
@@ -182,17 +184,34 @@ pub(crate) struct Scan {
 /// `Err` holds the offset of damage in front of a mark.
 pub(crate) fn scan(bytes: &[u8], header: Header) -> Result<Scan, usize> {
     let mut records = Records::new(bytes, header);
-    while records.next().is_some() {}
+    let (mut batches, mut mark) = (Vec::new(), None);
+    while let Some((index, _)) = records.next() {
+        if records.mark != mark {
+            mark = records.mark;
+            batches.extend(mark.map(|(_, start)| (index, start)));
+        }
+    }
     let last = records.last;
     let end = records.offset;
     let rest = bytes.get(end..).unwrap_or_default();
     if marks(rest, header.chain).any(|index| index > last) {
         return Err(end);
     }
+    let proven = match records.mark {
+        // Not even the header is, where whoever began the segment got no further.
+        None => 0,
+        Some((synced, _)) if synced >= last => end,
+        Some((synced, _)) => {
+            let mut batches = batches.into_iter().rev();
+            let doubtful = batches.find(|(first, _)| *first <= synced.next());
+            doubtful.map_or(0, |(_, start)| start)
+        }
+    };
     Ok(Scan {
         last,
         chain: records.chain,
         end,
+        proven,
     })
 }
 
@@ -204,6 +223,8 @@ pub struct Records<'a> {
     last: Index,
     chain: u32,
     offset: usize,
+    /// The last mark: what it says, and where it begins.
+    mark: Option<(Index, usize)>,
 }
 
 impl<'a> Records<'a> {
@@ -215,6 +236,7 @@ impl<'a> Records<'a> {
             last,
             chain: header.chain,
             offset: HEADER_BYTES,
+            mark: None,
         }
     }
 
@@ -229,6 +251,7 @@ impl<'a> Records<'a> {
                 if crc != mark_crc(index, self.salt) || index > self.last {
                     return None;
                 }
+                self.mark = Some((index, self.offset));
                 self.offset += HEAD_BYTES;
                 continue;
             }

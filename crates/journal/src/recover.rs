@@ -63,6 +63,8 @@ pub(crate) struct Tail {
     pub(crate) name: String,
     pub(crate) salt: u32,
     pub(crate) end: u64,
+    /// Records that the operating system may have without the disk, and where they begin.
+    pub(crate) doubtful: (u64, Vec<u8>),
 }
 
 /// Everything a log needs to go on.
@@ -123,12 +125,13 @@ impl Found {
                 last: scan.last,
             });
         } else {
-            let end = scan.end as u64;
+            let doubtful = bytes.get(scan.proven..scan.end).unwrap_or_default();
             self.recovered.torn_bytes = torn_bytes(&bytes, scan.end);
             self.tail = Some(Tail {
                 name: name.into(),
                 salt: header.chain,
-                end,
+                end: scan.end as u64,
+                doubtful: (scan.proven as u64, doubtful.to_vec()),
             });
         }
         self.recovered.last = scan.last;

@@ -18,19 +18,25 @@ pub(crate) fn name(index: Index) -> String {
 
 /// Writes a snapshot beside the old ones, gives it its name, and removes the old ones.
 pub(crate) fn store<D: Disk>(disk: &D, index: Index, state: &[u8]) -> Result<(), JournalError> {
-    let bytes = encode(index, state);
-    let created = disk.create(UNFINISHED, bytes.len() as u64);
-    let mut file = created.map_err(JournalError::disk("create", UNFINISHED))?;
-    file.write_at(0, &bytes)
-        .map_err(JournalError::disk("write", UNFINISHED))?;
-    file.sync()
-        .map_err(JournalError::disk("sync", UNFINISHED))?;
+    if let Err(error) = write(disk, &encode(index, state)) {
+        // It may be what fills the disk. A start removes it otherwise.
+        let _ = disk.remove(UNFINISHED);
+        return Err(error);
+    }
     let name = name(index);
     disk.rename(UNFINISHED, &name)
         .map_err(JournalError::disk("rename", &name))?;
     disk.sync_names()
         .map_err(JournalError::disk("sync the directory of", &name))?;
     remove_older(disk, &name)
+}
+
+fn write<D: Disk>(disk: &D, bytes: &[u8]) -> Result<(), JournalError> {
+    let created = disk.create(UNFINISHED, bytes.len() as u64);
+    let file = created.map_err(JournalError::disk("create", UNFINISHED))?;
+    file.write_at(0, bytes)
+        .map_err(JournalError::disk("write", UNFINISHED))?;
+    file.sync().map_err(JournalError::disk("sync", UNFINISHED))
 }
 
 fn remove_older<D: Disk>(disk: &D, newest: &str) -> Result<(), JournalError> {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::SyncMode;
+use super::{StoredFn, SyncMode};
 use crate::{Batch, Index, JournalError, SyncedFn, Taken};
 
 /// A snapshot on its way to the disk.
@@ -26,6 +26,7 @@ pub(super) struct Shared {
     storing: AtomicBool,
     failed: OnceLock<JournalError>,
     callback: Mutex<Option<SyncedFn>>,
+    on_stored: Mutex<Option<StoredFn>>,
 }
 
 #[derive(Default)]
@@ -71,6 +72,7 @@ impl Shared {
             storing: AtomicBool::new(false),
             failed: OnceLock::new(),
             callback: Mutex::new(None),
+            on_stored: Mutex::new(None),
         }
     }
 
@@ -99,12 +101,20 @@ impl Shared {
         Taken::Yes
     }
 
-    /// Reports that a snapshot is stored, so that the writer removes old segments.
-    pub(super) fn snapshot_stored(&self, index: Index) {
-        let mut queue = self.queue();
-        queue.work.stored = Some(index);
+    /// Reports that a snapshot is stored, so that the writer removes old segments, or why it is not.
+    pub(super) fn snapshot_over(&self, stored: Result<Index, JournalError>) {
+        if let Ok(index) = stored {
+            let mut queue = self.queue();
+            queue.work.stored = Some(index);
+            self.notify(queue);
+        }
         self.storing.store(false, Ordering::Release);
-        self.notify(queue);
+        let mut callback = lock(&self.on_stored);
+        match (callback.as_mut(), stored) {
+            (Some(callback), stored) => callback(stored),
+            (None, Ok(_)) => {}
+            (None, Err(error)) => self.fail(error),
+        }
     }
 
     pub(super) fn close(&self) {
@@ -122,21 +132,62 @@ impl Shared {
         }
     }
 
-    /// Waits for work; `None` once the journal is closed and nothing is left to do.
-    pub(super) fn take(&self, spin: Duration) -> Option<Work> {
+    /// Waits for work; `false` once the journal is closed and nothing is left to do.
+    pub(super) fn wait(&self, spin: Duration) -> bool {
         self.spin(spin);
         let mut queue = self.queue();
         while queue.work.is_empty() && !queue.closed {
             queue.sleeping = true;
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.wake.wait(queue);
+            queue = waited.unwrap_or_else(PoisonError::into_inner);
             queue.sleeping = false;
         }
+        !queue.work.is_empty()
+    }
+
+    /// Takes everything there is to do.
+    pub(super) fn take(&self) -> Work {
+        let mut queue = self.queue();
         self.pending.store(false, Ordering::Release);
-        let work = std::mem::take(&mut queue.work);
-        (!work.is_empty()).then_some(work)
+        std::mem::take(&mut queue.work)
+    }
+
+    /// Takes the next batch.
+    pub(super) fn take_batch(&self) -> Option<Batch> {
+        let mut queue = self.queue();
+        let batch = queue.work.batches.pop_front();
+        if queue.work.is_empty() {
+            self.pending.store(false, Ordering::Release);
+        }
+        batch
+    }
+
+    /// Puts back a batch that was taken and could not be written.
+    pub(super) fn put_back(&self, batch: Batch) {
+        let mut queue = self.queue();
+        queue.work.batches.push_front(batch);
+        self.notify(queue);
+    }
+
+    /// Takes the snapshot that was stored, which lets segments go.
+    pub(super) fn take_stored(&self) -> Option<Index> {
+        self.queue().work.stored.take()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+
+    /// Waits for a while, or until something is new; whether the journal is closed.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let mut queue = self.queue();
+        if !queue.closed {
+            queue.sleeping = true;
+            let waited = self.wake.wait_timeout(queue, pause);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            queue.sleeping = false;
+        }
+        queue.closed
     }
 
     fn spin(&self, limit: Duration) {
@@ -167,15 +218,24 @@ impl Shared {
         }
     }
 
+    /// Reports that the disk is full and the journal waits.
+    pub(super) fn stall(&self, error: JournalError) {
+        tracing::warn!(%error, "the journal waits until there is room");
+        self.call(Err(error));
+    }
+
     fn call(&self, progress: Result<Index, JournalError>) {
-        let mut callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(callback) = callback.as_mut() {
+        if let Some(callback) = lock(&self.callback).as_mut() {
             callback(progress);
         }
     }
 
     pub(super) fn set_callback(&self, callback: SyncedFn) {
-        *self.callback.lock().unwrap_or_else(PoisonError::into_inner) = Some(callback);
+        *lock(&self.callback) = Some(callback);
+    }
+
+    pub(super) fn set_on_stored(&self, callback: StoredFn) {
+        *lock(&self.on_stored) = Some(callback);
     }
 
     pub(super) fn synced(&self) -> Index {
@@ -191,6 +251,10 @@ impl Shared {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

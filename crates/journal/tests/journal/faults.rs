@@ -1,5 +1,7 @@
 //! Nothing acknowledged is ever lost, whatever the disk does.
 
+use std::io;
+
 use journal::{
     Batch, Index, Journal, JournalError, Log, LogConfig, MemoryJournal, Recovered,
     fault::{FaultDisk, Faults},
@@ -21,6 +23,8 @@ enum Step {
     FailSyncs(u32),
     /// From now on little fits.
     Fill(u16),
+    /// From now on few bytes are written before a write ends in its middle.
+    FailWrites(u16, io::ErrorKind),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -32,6 +36,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => any::<u64>().prop_map(Step::LosePower),
         1 => (0..5_u32).prop_map(Step::FailSyncs),
         1 => (0..9_000_u16).prop_map(Step::Fill),
+        1 => (0..3_000_u16).prop_map(|left| Step::FailWrites(left, io::ErrorKind::Other)),
+        1 => (0..3_000_u16).prop_map(|left| Step::FailWrites(left, io::ErrorKind::StorageFull)),
     ]
 }
 
@@ -103,6 +109,13 @@ impl Life {
                     ..Faults::default()
                 });
             }
+            Step::FailWrites(left, error) => {
+                let written_left = Some((u64::from(*left), *error));
+                self.disk.set_faults(Faults {
+                    written_left,
+                    ..Faults::default()
+                });
+            }
         }
     }
 
@@ -132,7 +145,14 @@ impl Life {
             assert_eq!(encoder.push(&mut batch, &record)?, Index::new(number));
             self.written.push(record);
         }
-        log.write(&mut batch)
+        match log.write(&mut batch) {
+            Err(error) if error.is_passing() => {
+                // There is room again.
+                self.disk.set_faults(Faults::default());
+                log.write(&mut batch)
+            }
+            done => done,
+        }
     }
 
     fn reopen(&mut self, disk: FaultDisk) {
