@@ -82,6 +82,9 @@ fn json(address: &str, info: &Info, rate: f64) -> String {
         "hit_ratio": hit_ratio(info),
         "expired": number("expired_keys"),
         "evicted": number("evicted_keys"),
+        "changes_refused": refused(info),
+        "snapshots": number("rdb_saves"),
+        "snapshot_failed": snapshot_failed(info),
     });
     format!("{view}\n")
 }
@@ -103,7 +106,8 @@ fn text(address: &str, info: &Info, rate: f64) -> String {
          commands  {rate:.0}/s, {} in all, {} answered with an error\n\
          keys      {} in {} ({limit}), {hits}\n\
          gone      {} ended, {} evicted\n\
-         buckets   room for {} in {}, {} times without room\n",
+         buckets   room for {} in {}, {} times without room\n\
+         disk      {}\n",
         shown("yggdrasil_version"),
         humantime::format_duration(uptime),
         shown("connected_clients"),
@@ -117,7 +121,32 @@ fn text(address: &str, info: &Info, rate: f64) -> String {
         shown("buckets_max"),
         mebibytes(number("buckets_memory")),
         shown("buckets_crowds"),
+        disk(info),
     )
+}
+
+/// Why changes are refused, where they are.
+fn refused(info: &Info) -> Option<&str> {
+    let failure = info.get("journal_failure").map(String::as_str);
+    failure.filter(|failure| !failure.is_empty())
+}
+
+fn snapshot_failed(info: &Info) -> bool {
+    info.get("rdb_last_bgsave_status")
+        .is_some_and(|it| it == "err")
+}
+
+fn disk(info: &Info) -> String {
+    if number(info, "aof_enabled") == 0 {
+        return "keys are in memory only".to_owned();
+    }
+    match refused(info) {
+        Some(failure) => format!("changes are refused: {failure}"),
+        None if snapshot_failed(info) => {
+            "changes are kept; the last snapshot failed, the log says why".to_owned()
+        }
+        None => format!("changes are kept, {} snapshots", number(info, "rdb_saves")),
+    }
 }
 
 type Info = BTreeMap<String, String>;

@@ -37,6 +37,8 @@ pub(crate) struct Client {
     pub(crate) auth_failures: u32,
     /// Whether the connection ends after the answers that wait.
     pub(crate) quits: bool,
+    /// Whether what waits to be sent says that keys were changed.
+    pub(crate) is_unsettled: bool,
     /// Whether its next command is for a slot that is coming to this node.
     pub(crate) asking: Asking,
     /// Whether tokens of buckets of other nodes may be given here.
@@ -69,6 +71,7 @@ impl Client {
             feed: None,
             auth_failures: 0,
             quits: false,
+            is_unsettled: false,
             asking: Asking::No,
             near: false,
             last_command: u16::MAX,

@@ -259,7 +259,8 @@ impl Connection {
         used
     }
 
-    /// Sends answers before the round is over, when there are many. They are as safe as the others.
+    /// Sends answers before the round is over, when there are many. They are as safe as the others: where
+    /// the disk refuses, only those of who has changed nothing.
     pub(crate) fn flush_early(
         &mut self,
         shared: &Shared,
@@ -267,7 +268,10 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Result<Waits, Ended> {
         if let Some(persistence) = &shared.persistence {
-            persistence.settle(&mut 0).map_err(|()| Ended)?;
+            let settled = persistence.settle(&mut 0);
+            if settled.is_err() && self.client.is_unsettled {
+                return Err(Ended);
+            }
         }
         self.flush(counters, scratch)
     }
@@ -297,6 +301,7 @@ impl Connection {
         if self.output.capacity() == 0 {
             self.output = scratch.spare.pop().unwrap_or_default();
         }
+        self.client.is_unsettled |= matches!(parcel.kind, Kind::Prefix | Kind::Cache);
         let is_first = self.output.is_empty();
         self.output.push(match self.client.version {
             Version::Resp2 => b'*',
@@ -332,6 +337,7 @@ impl Connection {
             return Ok(Waits::ForRoom);
         }
         self.sent = 0;
+        self.client.is_unsettled = false;
         if let Some(tls) = &mut self.tls {
             if tls.is_behind() {
                 return Ok(Waits::ForRoom);

@@ -4,29 +4,39 @@
 //! are in order. A snapshot is a copy of all entries, taken shard by shard while others change: records
 //! from its beginning on are done once more over it, and versions decide what is newer.
 
+mod progress;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "valkyrie")]
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use journal::{FileJournal, Index, Journal, JournalConfig, JournalError, Taken};
+use journal::{
+    Disk, FileDisk, FileJournal, Journal, JournalConfig, JournalError, Recovered, Taken, WhenFull,
+};
 use rustix::fs::{FlockOperation, flock};
 use yggdrasil::{Buckets, Cause, Entry, Keyspace, Observer};
 
 use crate::clock::Moment;
 use crate::kept::{self, KeptBuckets};
+use progress::Progress;
+pub(crate) use progress::{Snapshots, Unsettled};
 
 /// When a change is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sync {
     /// After it is on the disk. Nothing acknowledged is ever lost.
     Always,
-    /// At once; it is on the disk within [`GROUP_WINDOW`], or answers wait. A kill or a power failure
-    /// loses at most the changes of that time.
+    /// At once; it is on the disk within [`GROUP_WINDOW`], or answers wait. A power failure loses at most
+    /// changes that were answered within that time: those behind the last sync. A killed server loses
+    /// only what the operating system has not taken, which is a few milliseconds unless it is as slow as
+    /// the disk.
     #[default]
     Group,
     /// At once; the operating system decides when it is on the disk. A killed server loses what
@@ -34,8 +44,11 @@ pub enum Sync {
     Os,
 }
 
-/// How far the disk may be behind what was acknowledged, with [`Sync::Group`].
+/// How far the disk may be behind what was acknowledged, with [`Sync::Group`]: no answer leaves while a
+/// change that was answered earlier than this is not on the disk.
 pub const GROUP_WINDOW: Duration = Duration::from_millis(100);
+/// When a snapshot is tried again that could not be stored.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where keys are kept, and how well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,14 +114,13 @@ pub enum PersistError {
 /// The journal behind a keyspace.
 #[derive(Debug)]
 pub(crate) struct Persistence {
-    sync: Sync,
     snapshot_bytes: u64,
     keep_buckets: bool,
     writer: Mutex<Writer>,
     /// The newest record that was appended.
     appended: AtomicU64,
     progress: Arc<Progress>,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 #[derive(Debug)]
@@ -120,28 +132,6 @@ struct Writer {
     bytes: u64,
 }
 
-/// How far the disk is.
-#[derive(Debug, Default)]
-struct Progress {
-    state: Mutex<State>,
-    moved: Condvar,
-    synced: AtomicU64,
-    failed: std::sync::atomic::AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    failure: Option<String>,
-    /// Since when something is behind.
-    behind_since: Option<Instant>,
-    snapshots: u64,
-    last_snapshot: Option<Moment>,
-    is_snapshotting: bool,
-    /// Who waits until a record is on the disk.
-    #[cfg(feature = "valkyrie")]
-    waiting: Vec<(u64, Waker)>,
-}
-
 impl Persistence {
     /// Takes a directory, and puts what it has into `keys`; gives the buckets that are to be kept.
     pub(crate) fn open(
@@ -150,44 +140,41 @@ impl Persistence {
     ) -> Result<(Arc<Self>, KeptBuckets), PersistError> {
         let directory = &config.directory;
         let lock = lock(directory)?;
+        let disk = FileDisk::new(directory.join("journal"));
+        let disk = disk.map_err(|error| PersistError::Directory {
+            directory: directory.clone(),
+            error,
+        })?;
+        Self::open_on(disk, Some(lock), config, keys)
+    }
+
+    fn open_on<D: Disk>(
+        disk: D,
+        lock: Option<File>,
+        config: &PersistConfig,
+        keys: &Keyspace,
+    ) -> Result<(Arc<Self>, KeptBuckets), PersistError> {
         let mode = match config.sync {
             Sync::Always | Sync::Group => journal::SyncMode::Group,
             Sync::Os => journal::SyncMode::Os,
         };
         let settings = JournalConfig {
             mode,
+            when_full: WhenFull::Wait,
             ..JournalConfig::default()
         };
-        let (mut journal, recovered) = FileJournal::open(directory.join("journal"), settings)?;
-        let wrong = |index| {
-            move |error| PersistError::Record {
-                directory: directory.clone(),
-                index,
-                error,
-            }
-        };
-        let mut buckets = KeptBuckets::default();
-        if let Some((_, snapshot)) = recovered.snapshot() {
-            for record in pieces(snapshot) {
-                match kept::is_buckets(record) {
-                    // They are left out where nobody wants them any more.
-                    true if config.keep_buckets => buckets.add(record),
-                    true => {}
-                    false => keys.apply(record).map_err(wrong(0))?,
-                }
-            }
-        }
-        for (index, record) in recovered.records() {
-            keys.apply(record).map_err(wrong(index.get()))?;
-        }
-        keys.level_versions();
+        let (mut journal, recovered) = FileJournal::open_on(disk, settings)?;
+        let buckets = restore(&recovered, config, keys)?;
         let last = recovered.last().get();
-        let progress = Arc::new(Progress::default());
-        progress.synced.store(last, Ordering::Release);
+        let progress = Arc::new(Progress::new(config.sync, last));
         let told = Arc::clone(&progress);
         journal.on_synced(Box::new(move |synced| told.moved_to(synced)));
+        let told = Arc::clone(&progress);
+        journal.on_stored(Box::new(move |stored| match &stored {
+            Ok(_) => told.stored(Ok(())),
+            Err(error) => told.stored(Err(error)),
+        }));
         let persistence = Arc::new(Self {
-            sync: config.sync,
             snapshot_bytes: config.snapshot_bytes.max(1 << 20),
             keep_buckets: config.keep_buckets,
             writer: Mutex::new(Writer {
@@ -205,30 +192,14 @@ impl Persistence {
     /// Hands what was changed to the disk and waits as long as it must before the changes are
     /// acknowledged. Fails where the disk did, once for every record: `told` is the newest one that the
     /// caller knows of, so that reads go on, since nothing is changed any more.
-    pub(crate) fn settle(&self, told: &mut u64) -> Result<(), ()> {
+    pub(crate) fn settle(&self, told: &mut u64) -> Result<(), Unsettled> {
         let target = self.appended.load(Ordering::Acquire);
         let is_told = std::mem::replace(told, target) == target;
-        if self.progress.synced.load(Ordering::Acquire) >= target
-            || is_told && self.progress.failed.load(Ordering::Acquire)
-        {
+        if self.progress.is_synced(target) || is_told && self.progress.refuses() {
             return Ok(());
         }
         self.writer().journal.commit();
-        let mut state = self.progress.lock();
-        let since = *state.behind_since.get_or_insert_with(Instant::now);
-        let behind = |_: &mut State| {
-            let synced = self.progress.synced.load(Ordering::Acquire);
-            synced < target && !self.progress.failed.load(Ordering::Acquire)
-        };
-        let must_wait = match self.sync {
-            Sync::Always => true,
-            Sync::Group | Sync::Os => since.elapsed() > GROUP_WINDOW / 2,
-        };
-        if must_wait {
-            let waited = self.progress.moved.wait_while(state, behind);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
-        }
-        self.progress.result()
+        self.progress.settle(target)
     }
 
     /// The newest record, for [`poll_settled`](Self::poll_settled).
@@ -240,51 +211,53 @@ impl Persistence {
     /// As [`settle`](Self::settle), up to this record and without blocking the thread. Fails where the
     /// disk refused it.
     #[cfg(feature = "valkyrie")]
-    pub(crate) fn poll_settled(&self, target: u64, cx: &Context<'_>) -> Poll<Result<(), ()>> {
-        if self.progress.synced.load(Ordering::Acquire) >= target {
+    pub(crate) fn poll_settled(
+        &self,
+        target: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Unsettled>> {
+        if self.progress.is_synced(target) {
             return Poll::Ready(Ok(()));
         }
         self.writer().journal.commit();
-        let mut state = self.progress.lock();
-        // Whoever moves on from here on wakes who waits.
-        if self.progress.synced.load(Ordering::Acquire) >= target {
-            return Poll::Ready(Ok(()));
-        }
-        let since = *state.behind_since.get_or_insert_with(Instant::now);
-        let must_wait = match self.sync {
-            Sync::Always => true,
-            Sync::Group | Sync::Os => since.elapsed() > GROUP_WINDOW / 2,
-        };
-        if !must_wait || self.progress.failed.load(Ordering::Acquire) {
-            return Poll::Ready(self.progress.result());
-        }
-        state.waiting.push((target, cx.waker().clone()));
-        Poll::Pending
+        self.progress.poll_settled(target, cx)
     }
 
-    /// What the disk refused, after which nothing is changed any more.
+    /// Why changes are refused, where they are.
     pub(crate) fn failure(&self) -> Option<String> {
-        match self.progress.failed.load(Ordering::Acquire) {
-            true => self.progress.lock().failure.clone(),
-            false => None,
-        }
+        self.progress.failure()
     }
 
-    /// When the newest snapshot was begun, and how many were made.
-    pub(crate) fn snapshots(&self) -> (Option<Moment>, u64) {
-        let state = self.progress.lock();
-        (state.last_snapshot, state.snapshots)
+    /// What became of snapshots.
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.progress.snapshots()
     }
 
-    /// Whether there are so many records that a snapshot is due.
+    /// Bytes of records since the last snapshot was begun.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer().bytes
+    }
+
+    /// Whether there are so many records that a snapshot is due, or one that failed is to be tried again.
     pub(crate) fn is_due(&self) -> bool {
-        self.writer().bytes >= self.snapshot_bytes
+        if self.progress.refuses() {
+            return false;
+        }
+        match self.progress.snapshots().failed {
+            Some(failed) => failed.elapsed() >= SNAPSHOT_PAUSE,
+            None => self.bytes() >= self.snapshot_bytes,
+        }
     }
 
     /// Begins a snapshot, unless one is being made. Whoever gets `true` calls
     /// [`snapshot`](Self::snapshot).
-    pub(crate) fn begin_snapshot(&self) -> bool {
-        !std::mem::replace(&mut self.progress.lock().is_snapshotting, true)
+    pub(crate) fn begin_snapshot(&self, now: Moment) -> bool {
+        self.progress.begin_snapshot(now)
+    }
+
+    /// The snapshot that was begun cannot be made.
+    pub(crate) fn no_snapshot(&self, error: &io::Error) {
+        self.progress.stored(Err(error));
     }
 
     /// Whether snapshots have buckets.
@@ -292,9 +265,9 @@ impl Persistence {
         self.keep_buckets
     }
 
-    /// Copies all entries and gives them to the journal, which then lets older records go; `false` where
-    /// it still stores an earlier copy.
-    pub(crate) fn snapshot(&self, keys: &Keyspace, buckets: &Buckets, now: Moment) -> bool {
+    /// Copies all entries and gives them to the journal, which stores them and then lets older records
+    /// go.
+    pub(crate) fn snapshot(&self, keys: &Keyspace, buckets: &Buckets, now: Moment) {
         let begin = {
             let mut writer = self.writer();
             writer.bytes = 0;
@@ -313,17 +286,14 @@ impl Persistence {
         writer.journal.commit();
         let taken = writer.journal.snapshot(begin, state);
         drop(writer);
-        let mut state = self.progress.lock();
-        state.is_snapshotting = false;
-        match &taken {
-            Ok(Taken::Yes) => {
-                state.snapshots += 1;
-                state.last_snapshot = Some(now);
-            }
-            Ok(Taken::Busy) => tracing::info!("a snapshot is still being written"),
-            Err(error) => tracing::error!(%error, "no snapshot"),
+        match taken {
+            Ok(Taken::Yes) => {}
+            // The journal has let go of the one before by the time that it says so.
+            Ok(Taken::Busy) => self
+                .progress
+                .stored(Err(&"an earlier one is still being written")),
+            Err(error) => self.progress.stored(Err(&error)),
         }
-        !matches!(taken, Ok(Taken::Busy))
     }
 
     fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -342,7 +312,7 @@ impl Persistence {
             }
             // From here on no change is acknowledged: this one counts as one that is never synced.
             Err(error) => {
-                self.progress.fail(&error);
+                self.progress.refuse(&error);
                 self.appended.fetch_add(1, Ordering::AcqRel);
             }
         }
@@ -366,46 +336,35 @@ impl Observer for Persistence {
     }
 }
 
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn moved_to(&self, synced: Result<Index, JournalError>) {
-        match synced {
-            Ok(index) => {
-                let mut state = self.lock();
-                self.synced.fetch_max(index.get(), Ordering::AcqRel);
-                // Whoever is still behind says so anew.
-                state.behind_since = None;
-                #[cfg(feature = "valkyrie")]
-                state
-                    .waiting
-                    .extract_if(.., |(target, _)| *target <= index.get())
-                    .for_each(|(_, waker)| waker.wake());
+/// Puts what a journal has into `keys`; gives the buckets that are to be kept.
+fn restore(
+    recovered: &Recovered,
+    config: &PersistConfig,
+    keys: &Keyspace,
+) -> Result<KeptBuckets, PersistError> {
+    let wrong = |index| {
+        move |error| PersistError::Record {
+            directory: config.directory.clone(),
+            index,
+            error,
+        }
+    };
+    let mut buckets = KeptBuckets::default();
+    if let Some((_, snapshot)) = recovered.snapshot() {
+        for record in pieces(snapshot) {
+            match kept::is_buckets(record) {
+                // They are left out where nobody wants them any more.
+                true if config.keep_buckets => buckets.add(record),
+                true => {}
+                false => keys.apply(record).map_err(wrong(0))?,
             }
-            Err(error) => self.fail(&error),
-        }
-        self.moved.notify_all();
-    }
-
-    fn fail(&self, error: &JournalError) {
-        let mut state = self.lock();
-        if state.failure.is_none() {
-            tracing::error!(%error, "changes are refused from here on");
-            state.failure = Some(error.to_string());
-        }
-        self.failed.store(true, Ordering::Release);
-        #[cfg(feature = "valkyrie")]
-        state.waiting.drain(..).for_each(|(_, waker)| waker.wake());
-    }
-
-    fn result(&self) -> Result<(), ()> {
-        match self.failed.load(Ordering::Acquire) {
-            true => Err(()),
-            false => Ok(()),
         }
     }
+    for (index, record) in recovered.records() {
+        keys.apply(record).map_err(wrong(index.get()))?;
+    }
+    keys.level_versions();
+    Ok(buckets)
 }
 
 /// Appends a record behind its length.

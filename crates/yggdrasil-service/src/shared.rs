@@ -114,17 +114,17 @@ impl Shared {
 
     /// Makes a snapshot on a thread of its own; `false` where one is being made.
     pub(crate) fn snapshot(self: &Arc<Self>) -> io::Result<bool> {
-        let Some(persistence) = self.persistence.as_ref().filter(|it| it.begin_snapshot()) else {
+        let now = self.clock.now();
+        let persistence = self.persistence.as_ref();
+        let Some(persistence) = persistence.filter(|it| it.begin_snapshot(now)) else {
             return Ok(false);
         };
-        let (shared, persistence) = (Arc::clone(self), Arc::clone(persistence));
-        let now = self.clock.now();
-        let work = move || {
-            // The next one is made when it is due.
-            let _ = persistence.snapshot(&shared.keys, &shared.buckets, now);
-        };
+        let (shared, own) = (Arc::clone(self), persistence);
+        let persistence = Arc::clone(own);
+        let work = move || persistence.snapshot(&shared.keys, &shared.buckets, now);
         let thread = thread::Builder::new().name("ygg-snapshot".to_owned());
-        thread.spawn(work).map(|_| true)
+        let spawned = thread.spawn(work).map(|_| true);
+        spawned.inspect_err(|error| own.no_snapshot(error))
     }
 
     /// Makes a snapshot at the end, where buckets are kept: they are in nothing else.
@@ -132,13 +132,12 @@ impl Shared {
         if let Some(persistence) = &self.persistence
             && persistence.keeps_buckets()
         {
-            let snapshot = || persistence.snapshot(&self.keys, &self.buckets, self.clock.now());
-            let tries = std::iter::repeat_with(snapshot).take(STORED_TRIES);
-            for is_done in tries {
-                match is_done {
-                    true => return,
-                    false => thread::sleep(STORED_PAUSE),
+            for _ in 0..STORED_TRIES {
+                let now = self.clock.now();
+                if persistence.begin_snapshot(now) {
+                    return persistence.snapshot(&self.keys, &self.buckets, now);
                 }
+                thread::sleep(STORED_PAUSE);
             }
             tracing::error!("an earlier snapshot is still being written; buckets are lost");
         }

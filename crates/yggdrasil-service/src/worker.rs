@@ -134,10 +134,10 @@ impl Worker {
                 Some(persistence) if !self.served.is_empty() => persistence.settle(&mut self.told),
                 _ => Ok(()),
             };
-            match settled {
-                Ok(()) => self.flush(),
-                Err(()) => self.drop_served(),
+            if settled.is_err() {
+                self.drop_unsettled();
             }
+            self.flush();
             if !self.handshakes.is_empty() {
                 self.end_handshakes();
             }
@@ -166,10 +166,12 @@ impl Worker {
         }
     }
 
-    /// Ends connections whose changes may not be on the disk, so that nobody believes in them.
-    fn drop_served(&mut self) {
-        for number in std::mem::take(&mut self.served) {
-            if self.connections.contains(number) {
+    /// Ends connections that are about to hear of changes that may not be on the disk, so that nobody
+    /// believes in them.
+    fn drop_unsettled(&mut self) {
+        for number in self.served.clone() {
+            let connection = self.connections.get(number);
+            if connection.is_some_and(|it| it.client.is_unsettled) {
                 self.close(number);
             }
         }

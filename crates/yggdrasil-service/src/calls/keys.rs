@@ -126,7 +126,7 @@ impl Caller {
         };
         let target = persistence.appended();
         let settled = poll_fn(|cx| persistence.poll_settled(target, cx)).await;
-        settled.map_err(|()| messages::unsure())
+        settled.map_err(|_| messages::unsure())
     }
 
     fn failed(&self) {

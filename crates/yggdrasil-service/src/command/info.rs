@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Call, Done};
+use super::{Call, Done, may_change};
 use crate::config::Placement;
 use crate::failure::Failure;
 use crate::feed::Kind;
@@ -141,20 +141,27 @@ fn persistence(call: &Call<'_, '_>) -> Lines {
     let Some(persistence) = &call.shared.persistence else {
         return vec![("loading", "0".to_owned()), ("aof_enabled", "0".to_owned())];
     };
-    let (last, count) = persistence.snapshots();
+    let snapshots = persistence.snapshots();
     let failure = persistence.failure();
+    let status = |is_bad: bool| if is_bad { "err" } else { "ok" }.to_owned();
     vec![
         ("loading", "0".to_owned()),
         ("aof_enabled", "1".to_owned()),
+        ("aof_last_write_status", status(failure.is_some())),
         (
-            "aof_last_write_status",
-            if failure.is_some() { "err" } else { "ok" }.to_owned(),
+            "rdb_bgsave_in_progress",
+            u8::from(snapshots.begun.is_some()).to_string(),
         ),
+        ("rdb_last_bgsave_status", status(snapshots.failed.is_some())),
         (
             "rdb_last_save_time",
-            (last.map_or(0, |last| last.ms() / 1000)).to_string(),
+            (snapshots.last.map_or(0, |last| last.ms() / 1000)).to_string(),
         ),
-        ("rdb_saves", count.to_string()),
+        ("rdb_saves", snapshots.count.to_string()),
+        (
+            "journal_bytes_since_snapshot",
+            persistence.bytes().to_string(),
+        ),
         ("journal_failure", failure.unwrap_or_default()),
     ]
 }
@@ -166,6 +173,7 @@ pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Done {
             "ERR keys are in memory only; start the server with --data-dir",
         ));
     }
+    may_change(call.shared)?;
     match call.shared.snapshot() {
         Ok(true) => call.out.simple("Background saving started"),
         Ok(false) => return Err(Failure::new("ERR Background save already in progress")),
@@ -184,7 +192,7 @@ pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Done {
         .shared
         .persistence
         .as_ref()
-        .and_then(|it| it.snapshots().0);
+        .and_then(|it| it.snapshots().last);
     call.out
         .integer(last.map_or(0, |last| last.ms() / 1000) as i64);
     Ok(())

@@ -297,6 +297,15 @@ impl<'a> Call<'a, '_> {
 }
 
 impl Command {
+    /// Whether it changes what is kept on a disk. Buckets are not.
+    const fn changes_keys(&self) -> bool {
+        let is_bucket = matches!(
+            self.keys,
+            KeyArgs::Bucket | KeyArgs::Buckets | KeyArgs::PolicyBucket
+        );
+        self.flags.has(Flags::WRITE) && !is_bucket
+    }
+
     const fn takes(&self, args: usize) -> bool {
         match self.arity {
             arity if arity < 0 => args >= arity.unsigned_abs() as usize,
@@ -398,13 +407,9 @@ fn start_command(
     if client.standing != Standing::Known {
         gate::check(shared, client, (number, command), args).inspect_err(|_| spoil(client))?;
     }
-    if flags.has(Flags::WRITE)
-        && let Some(persistence) = &shared.persistence
-        && let Some(error) = persistence.failure()
-    {
-        return Err(Failure::with(format!(
-            "MISCONF Errors writing to the journal, so changes are refused: {error}"
-        )));
+    let changes_keys = command.changes_keys();
+    if changes_keys {
+        may_change(shared).inspect_err(|_| spoil(client))?;
     }
     if client.transaction.is_some() && !flags.has(Flags::AT_ONCE) {
         if let Some(cluster) = &shared.cluster {
@@ -412,6 +417,7 @@ fn start_command(
         }
         return transaction::queue(client, command, args, out);
     }
+    client.is_unsettled |= changes_keys;
     let is_checked = client.standing == Standing::Checked;
     if is_checked {
         gate::before(shared, client, command, args);
@@ -449,6 +455,17 @@ fn start_command(
         }
     }
     done
+}
+
+/// Whether keys are changed now, in the words of Redis.
+fn may_change(shared: &Shared) -> Result<(), Failure> {
+    let persistence = shared.persistence.as_ref();
+    match persistence.and_then(|it| it.failure()) {
+        None => Ok(()),
+        Some(error) => Err(Failure::with(format!(
+            "MISCONF Errors writing to the AOF file: {error}"
+        ))),
+    }
 }
 
 /// A transaction of which a command was refused does nothing.

@@ -3,7 +3,7 @@
 use resp::{Args, Limits, Parser, Writer};
 use yggdrasil::{Condition, Entry, Lifetime, Step, Transacted};
 
-use super::{Call, Command, Done, Flags, Keys, check, expiry, gate, look_ahead, spoil};
+use super::{Call, Command, Done, Flags, Keys, check, expiry, gate, look_ahead, may_change, spoil};
 use crate::client::{Client, Standing};
 use crate::failure::Failure;
 use crate::limits;
@@ -96,15 +96,25 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Done {
         ));
     }
     let mut encoded = Vec::with_capacity(transaction.bytes + 64);
-    let mut needs_all = false;
+    let (mut needs_all, mut changes_keys) = (false, false);
     let mut names: Vec<Vec<u8>> = watched.iter().map(|(name, _)| name.clone()).collect();
     for args in &transaction.commands {
         resp::command(&mut encoded, args);
         let name = args.first().map(Vec::as_slice).unwrap_or_default();
         if let Some((_, command)) = call.shared.lookup.find(name) {
             needs_all |= command.flags.has(Flags::ALL_KEYS);
+            changes_keys |= command.changes_keys();
             names.extend(command.keys_of(args).map(<[u8]>::to_vec));
         }
+    }
+    if changes_keys {
+        may_change(call.shared).map_err(|failure| {
+            let cause = failure.text();
+            Failure::with(format!(
+                "EXECABORT Transaction discarded because of: {cause}"
+            ))
+        })?;
+        call.client.is_unsettled = true;
     }
     let keyspace = &call.shared.keys;
     let mut keys = Keys::Held(match needs_all {
