@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use valkyrie_store::Applied;
+
 use super::*;
 
 const MIB: usize = 1 << 20;
@@ -184,15 +186,48 @@ fn check_refusing(server: &Server, says: &str) {
     );
 }
 
+/// The same over Valkyrie.
+fn check_refusing_calls(url: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = ValkyrieStore::new(&ValkyrieConfig {
+            url: url.to_owned(),
+            ..ValkyrieConfig::default()
+        });
+        let store = store.unwrap();
+        let refused = store.set("more", "x", None).await.unwrap_err();
+        // Nothing was done, and another time it may be.
+        assert_eq!(refused.applied(), Some(Applied::No), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("No space left on device"), "{text}");
+        assert!(store.get("key:0").await.unwrap().is_some());
+    });
+}
+
 #[test]
 fn full_disk_refuses_changes_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     // A segment of 16 MiB and no second one.
     let disk = Mount::new(dir.path(), 24);
     let data = disk.0.join("data");
+    let url = format!("valkyrie+unix://{}/valkyrie.sock", dir.path().display());
     for sync in ["always", "group"] {
-        let arguments = ["--data-dir", data.to_str().unwrap(), "--sync", sync];
+        let arguments = [
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--sync",
+            sync,
+            "--valkyrie",
+            &url,
+        ];
         let server = Server::start(&arguments);
+        let mut queued = server.client();
+        for command in [&["MULTI"][..], &["SET", "queued", "x"]] {
+            assert!(matches!(queued.ask(command), Reply::Simple(_)));
+        }
         let mut answered = BTreeMap::new();
         fill(&server, &mut answered);
         assert!(answered.len() > 8);
@@ -200,6 +235,10 @@ fn full_disk_refuses_changes_and_goes_on_when_there_is_room() {
             std::thread::yield_now();
         }
         check_refusing(&server, "No space left on device");
+        let aborted = queued.ask(&["EXEC"]);
+        let because = "EXECABORT Transaction discarded because of: MISCONF ";
+        assert!(matches!(&aborted, Reply::Error(text) if text.starts_with(because)));
+        check_refusing_calls(&url);
         check(&server, &answered);
         disk.resize(200);
         let mut client = server.client();
