@@ -21,6 +21,8 @@ need redis-cli redis-tools
 need redis-server redis-server
 need node nodejs
 need openssl openssl
+need strace strace
+need mount mount
 [ -d /usr/share/nodejs/redis ] || packages+=(node-redis)
 /usr/bin/python3 -c 'import redis' 2>/dev/null || packages+=(python3-redis)
 if [ "${#packages[@]}" -gt 0 ]; then
