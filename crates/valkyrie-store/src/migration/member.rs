@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Inner;
-use super::phase::{MigrationState, Phase};
+use super::phase::{MigrationState, Phase, Side};
 use crate::error::{Applied, StoreError};
 
 /// The state as it was seen last. An operation holds the state that it acts by until it is over.
@@ -49,6 +49,15 @@ impl Views {
     /// The state, however long ago it was seen.
     pub(super) fn last(&self) -> Arc<MigrationState> {
         Arc::clone(&self.last.borrow().state)
+    }
+
+    /// Waits until another side is read than this.
+    pub(super) async fn moved(&self, from: Side) {
+        let mut looks = self.last.subscribe();
+        while looks.borrow_and_update().state.phase.reads() == from {
+            // The sender is in `self`.
+            let _ = looks.changed().await;
+        }
     }
 
     fn saw(&self, state: MigrationState, at: Instant) -> Option<Arc<MigrationState>> {

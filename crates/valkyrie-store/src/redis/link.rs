@@ -262,7 +262,7 @@ impl RedisStore {
 }
 
 /// An error in a line.
-fn words(error: &RedisError) -> String {
+pub(super) fn words(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
