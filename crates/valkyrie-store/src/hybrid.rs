@@ -89,7 +89,7 @@ pub struct BackendStatus {
 /// |---|---|---|
 /// | [`Cache`](OpClass::Cache) | read, unconditional write and removal, lifetimes | the next one is asked; values may be missing or old, then and after the change back |
 /// | [`RateLimit`](OpClass::RateLimit) | buckets, counters | the next one is asked if the first was certainly not reached; stores do not share counts, so up to a burst more is let through at each change |
-/// | [`Coordination`](OpClass::Coordination) | leases, places, conditional writes, scan | an error, always: two stores would have two holders |
+/// | [`Coordination`](OpClass::Coordination) | leases, places, conditional writes, scan, watch | an error, always: two stores would have two holders |
 ///
 /// Clones share it.
 #[derive(Debug, Clone)]

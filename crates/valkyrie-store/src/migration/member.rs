@@ -26,6 +26,12 @@ struct View {
     at: Option<Instant>,
 }
 
+impl View {
+    fn is_fresh(&self, fresh: Duration) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < fresh)
+    }
+}
+
 /// What somebody wants to do by the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -51,6 +57,11 @@ impl Views {
         Arc::clone(&self.last.borrow().state)
     }
 
+    /// Whether the state was seen so lately that it may be acted by.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.last.borrow().is_fresh(self.fresh)
+    }
+
     /// Waits until another side is read than this.
     pub(super) async fn moved(&self, from: Side) {
         let mut looks = self.last.subscribe();
@@ -73,7 +84,7 @@ impl Views {
 
     /// The state if it may be acted by now.
     fn now(&self, view: &View, access: Access) -> Option<Arc<MigrationState>> {
-        let is_fresh = view.at.is_some_and(|at| at.elapsed() < self.fresh);
+        let is_fresh = view.is_fresh(self.fresh);
         let is_held = access == Access::Change && view.state.phase.holds_writes();
         (is_fresh && !is_held).then(|| Arc::clone(&view.state))
     }

@@ -25,6 +25,8 @@ enum Next {
     Told(Option<Event>),
     /// The other store is read.
     Moved,
+    /// Time to see whether it is still known which store is read.
+    Look,
 }
 
 impl MigratingStore {
@@ -47,20 +49,29 @@ impl MigratingStore {
 impl Forwarder {
     async fn run(self, mut side: Side, mut source: Watch) {
         let inner = &self.store.inner;
-        let queue = &self.teller.0;
+        let mut looks = tokio::time::interval(inner.config.refresh);
+        let mut was_fresh = true;
         loop {
             let next = tokio::select! {
                 // One store after the other, so that nothing of the old one comes after the loss.
                 biased;
                 () = inner.views.moved(side) => Next::Moved,
+                _ = looks.tick() => Next::Look,
                 event = source.next() => Next::Told(event),
             };
             match next {
                 Next::Told(Some(event)) => self.hand_on(event, &source),
                 Next::Told(None) | Next::Moved => {
-                    queue.interrupted();
+                    self.teller.0.interrupted();
                     (side, source) = self.again().await;
-                    queue.resumed();
+                    self.lost(&source);
+                }
+                Next::Look => {
+                    let is_fresh = inner.views.is_fresh();
+                    if is_fresh != was_fresh {
+                        was_fresh = is_fresh;
+                        self.lost(&source);
+                    }
                 }
             }
         }
@@ -75,8 +86,17 @@ impl Forwarder {
                     queue.changed(key, change, None);
                 }
             }
-            Event::Lost if source.is_live() => queue.resumed(),
-            Event::Lost => queue.interrupted(),
+            Event::Lost => self.lost(source),
+        }
+    }
+
+    /// Says that something may have been missed, and whether changes are told now. While it is not known
+    /// which store is read, those of another one may be what counts.
+    fn lost(&self, source: &Watch) {
+        let queue = &self.teller.0;
+        match source.is_live() && self.store.inner.views.is_fresh() {
+            true => queue.resumed(),
+            false => queue.interrupted(),
         }
     }
 

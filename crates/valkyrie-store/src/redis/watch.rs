@@ -13,7 +13,7 @@ use redis::{
 use tokio::sync::Notify;
 
 use super::connection::Connection;
-use super::link::{Link, words};
+use super::link::{Link, is_refused_at_once, words};
 use super::login::is_login_refused;
 use super::ops::pattern;
 use super::{Flavor, RedisStore, TlsConfig, connection_info};
@@ -74,7 +74,11 @@ impl RedisStore {
     fn not_told(&self, error: &RedisError) -> StoreError {
         let (store, cause) = (self.0.name.clone(), words(error));
         match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => StoreError::Rejected { store, cause },
+            ErrorKind::Server(_) | ErrorKind::Extension
+                if !is_refused_at_once(error) && !is_login_refused(error) =>
+            {
+                StoreError::Rejected { store, cause }
+            }
             _ => StoreError::Unavailable {
                 store,
                 cause,
@@ -91,10 +95,12 @@ impl RedisStore {
         let found: std::result::Result<HashMap<String, String>, _> = get.query_async(line).await;
         let found = match found {
             Ok(found) => found,
-            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
-                return Ok(());
+            Err(error) => {
+                return match self.not_told(&error) {
+                    StoreError::Rejected { .. } => Ok(()),
+                    error => Err(error),
+                };
             }
-            Err(error) => return Err(self.not_told(&error)),
         };
         let Some(flags) = found.get(SETTING).filter(|flags| !is_enough(flags)) else {
             return Ok(());
