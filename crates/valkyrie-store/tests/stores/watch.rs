@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use valkyrie_store::{
-    Acquired, Change, Event, Flavor, HybridConfig, HybridStore, Lifetime, MemoryStore,
+    Acquired, Change, Condition, Event, Flavor, HybridConfig, HybridStore, Lifetime, MemoryStore,
     MigratingStore, MigrationConfig, MigrationPace, Phase, RedisConfig, RedisStore, Store,
-    StoreAdapter, StoreError, WATCH_EVENTS_MAX, Watch,
+    StoreAdapter, StoreError, Transaction, WATCH_EVENTS_MAX, Watch,
 };
 
 use crate::server::{Server, free_port};
@@ -124,6 +124,14 @@ async fn tells_values(store: &impl StoreAdapter) {
     until_told(&mut all, key, Change::Expired).await;
     let key = "w[*]?:n";
     store.increment(key, 2).await.unwrap();
+    until(&mut watch, key, Change::Set).await;
+    store.delete(key).await.unwrap();
+    until(&mut watch, key, Change::Removed).await;
+    let key = "w[*]?:t";
+    let together = Transaction::new()
+        .when(key.as_bytes(), Condition::Absent)
+        .set(key.as_bytes(), b"v", Lifetime::Unlimited);
+    store.transact(&together).await.unwrap();
     until(&mut watch, key, Change::Set).await;
     store.delete(key).await.unwrap();
     until(&mut watch, key, Change::Removed).await;
