@@ -31,7 +31,7 @@ pub(crate) use place::{PlaceArgs, ServerArgs};
 pub(crate) use queue::{ExplainArgs, QueueArgs, QueueCommand, RunnersArgs, RunnersCommand};
 pub(crate) use reports::TestsArgs;
 pub(crate) use secrets::{SecretsArgs, SecretsCommand};
-pub(crate) use store::{MigrateArgs, PairArgs, StoreCommand, StoreToolArgs};
+pub(crate) use store::{MigrateArgs, PairArgs, StoreCommand, StoreToolArgs, StoreWatchArgs};
 
 /// Runs CI pipelines: here, or on a server with runners.
 #[derive(Debug, Parser)]

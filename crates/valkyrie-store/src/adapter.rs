@@ -8,6 +8,7 @@ use yggdrasil::{Beyond, Decision, Limit, Together, Transacted};
 
 use crate::error::StoreError;
 use crate::transaction::Transaction;
+use crate::watch::Watch;
 
 /// What an operation is for, which decides what may happen to it when its store fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ pub struct Caps {
     pub shared: bool,
     /// Values are compressed or encrypted on the way, so programs that read them need the same settings.
     pub encoded: bool,
+    /// Changes of keys are told; see [`StoreAdapter::watch`].
+    pub watch: bool,
 }
 
 /// A value with what is known of it.
@@ -320,6 +323,26 @@ pub trait StoreAdapter: Send + Sync + 'static {
 
     /// Whether the store answers.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Tells changes of keys that begin with these bytes, from when this returns on; the empty prefix is
+    /// all keys. Changes of a key come in their order, and one may be told as several: whoever keeps
+    /// values reads a key again when it is told, and all of them after
+    /// [`Event::Lost`](crate::Event::Lost), without which nothing is missed. Values are not told.
+    ///
+    /// The end of a key is told when the store removes it. Token buckets are told where they are keys, in
+    /// Redis and Valkey. A chain watches its first store, and says `Lost` when another one is asked and
+    /// when the first is asked again.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Config`](StoreError::Config) where Redis or Valkey is set to tell no changes,
+    /// [`Unsupported`](StoreError::Unsupported) where [`Caps::watch`] is `false`,
+    /// [`Rejected`](StoreError::Rejected) where the user may not watch, and
+    /// [`Unavailable`](StoreError::Unavailable) where the store cannot be reached: later it is connected
+    /// to again by itself.
+    fn watch(&self, prefix: &[u8]) -> impl Future<Output = Result<Watch>> + Send;
 
     /// The bytes that a key holds.
     fn get(

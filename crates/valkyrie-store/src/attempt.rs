@@ -14,6 +14,7 @@ use crate::error::{Applied, StoreError};
 use crate::hybrid::HybridStore;
 use crate::store::Store;
 use crate::transaction::Transaction;
+use crate::watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -173,6 +174,10 @@ impl StoreAdapter for Attempt {
 
     async fn ping(&self) -> Result<()> {
         self.store.ping().await
+    }
+
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch> {
+        self.store.watch(prefix).await
     }
 
     fn usual_limit(&self) -> Limit {

@@ -148,6 +148,13 @@ macro_rules! forward_adapter {
                 $each!(self, store => store.ping().await)
             }
 
+            async fn watch(
+                &self,
+                prefix: &[u8],
+            ) -> Result<$crate::watch::Watch, $crate::error::StoreError> {
+                $each!(self, store => store.watch(prefix).await)
+            }
+
             fn usual_limit(&self) -> yggdrasil::Limit {
                 $each!(self, store => store.usual_limit())
             }

@@ -25,6 +25,7 @@ use crate::stale::Stale;
 use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::usage::{HotKey, Usage, Use};
+use crate::watch::{Watch, Watchers};
 
 /// How a chain behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub struct BackendStatus {
 /// |---|---|---|
 /// | [`Cache`](OpClass::Cache) | read, unconditional write and removal, lifetimes | the next one is asked; values may be missing or old, then and after the change back |
 /// | [`RateLimit`](OpClass::RateLimit) | buckets, counters | the next one is asked if the first was certainly not reached; stores do not share counts, so up to a burst more is let through at each change |
-/// | [`Coordination`](OpClass::Coordination) | leases, places, conditional writes, scan | an error, always: two stores would have two holders |
+/// | [`Coordination`](OpClass::Coordination) | leases, places, conditional writes, scan, watch | an error, always: two stores would have two holders |
 ///
 /// Clones share it.
 #[derive(Debug, Clone)]
@@ -102,6 +103,7 @@ struct Inner {
     /// The place of the store that answered last.
     place: AtomicUsize,
     events: Events,
+    watchers: Watchers,
     usage: Usage,
     recorder: Recorder,
     telemetry: OnceLock<TelemetryRuntimeApi>,
@@ -181,6 +183,7 @@ impl HybridStore {
             fell_back: AtomicU64::new(0),
             place: AtomicUsize::new(0),
             events: Events::default(),
+            watchers: Watchers::default(),
             usage: Usage::default(),
             recorder: Recorder::default(),
             telemetry: OnceLock::new(),
@@ -402,10 +405,13 @@ impl HybridStore {
         if place > 0 {
             self.0.fell_back.fetch_add(1, Ordering::Relaxed);
         }
-        if self.0.place.load(Ordering::Relaxed) != place
-            && self.0.place.swap(place, Ordering::Relaxed) != place
-            && place > 0
+        if self.0.place.load(Ordering::Relaxed) == place
+            || self.0.place.swap(place, Ordering::AcqRel) == place
         {
+            return;
+        }
+        self.tell_watchers();
+        if place > 0 {
             let first = self.0.chain.first().map(|first| first.store.name());
             self.0.events.say(StoreEvent::FellBack {
                 from: first.unwrap_or_default().to_owned(),
@@ -465,6 +471,17 @@ impl HybridStore {
         for before in self.0.chain.iter().take(place) {
             keys.iter().for_each(|key| before.stale.add(key));
         }
+    }
+
+    /// Tells those who watch the first store whether it is asked.
+    fn tell_watchers(&self) {
+        let place = &self.0.place;
+        self.0
+            .watchers
+            .each(|queue| match place.load(Ordering::Acquire) {
+                0 => queue.came_back(),
+                _ => queue.fell_back(),
+            });
     }
 
     /// Writes down what an error says of a store. One that it answered says that it is there.
@@ -722,6 +739,21 @@ impl StoreAdapter for HybridStore {
     async fn ping(&self) -> Result<()> {
         let ping = |_, store: Store| async move { store.ping().await };
         self.run(Job::new("ping", OpClass::Cache), ping).await
+    }
+
+    /// That of the first store. Values may be other ones whenever another store is asked, so `Lost` comes
+    /// then, and once more when the first is asked again.
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch> {
+        let watch = |_, store: Store| async move { store.watch(prefix).await };
+        let watch = self
+            .run(Job::new("watch", OpClass::Coordination), watch)
+            .await?;
+        self.0.watchers.add(&watch);
+        // It may have changed before the watch was among those that are told.
+        if self.0.place.load(Ordering::Acquire) != 0 {
+            self.tell_watchers();
+        }
+        Ok(watch)
     }
 
     fn usual_limit(&self) -> Limit {

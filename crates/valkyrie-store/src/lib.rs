@@ -42,6 +42,7 @@ mod store;
 mod transaction;
 mod usage;
 mod valkyrie;
+mod watch;
 
 pub use ::valkyrie::Idle;
 pub use adapter::{
@@ -66,6 +67,7 @@ pub use store::Store;
 pub use transaction::{Action, STEPS_MAX, Step, Transaction};
 pub use usage::{HotKey, Unusual, Use};
 pub use valkyrie::{ValkyrieConfig, ValkyrieStore};
+pub use watch::{Change, Event, WATCH_EVENTS_MAX, Watch};
 pub use yggdrasil::{
     Beyond, Decision, Limit, LimitError, LimitTextError, Outcome, Together, Transacted,
 };

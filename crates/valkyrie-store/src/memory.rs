@@ -1,5 +1,7 @@
 //! A store in this process.
 
+mod watch;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +18,7 @@ use crate::adapter::{
 };
 use crate::error::StoreError;
 use crate::transaction::{Action, Transaction};
+use crate::watch::Watch;
 
 /// Token buckets of a store that nobody set up otherwise: 24 bytes each.
 const BUCKETS: usize = 100_000;
@@ -161,6 +164,7 @@ impl StoreAdapter for MemoryStore {
             nanoseconds: true,
             shared: false,
             encoded: false,
+            watch: true,
         }
     }
 
@@ -326,5 +330,9 @@ impl StoreAdapter for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch, StoreError> {
+        Ok(self.watch_keys(prefix))
     }
 }

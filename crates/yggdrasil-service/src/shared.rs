@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) posts: Arc<[Post]>,
     pub(crate) hub: Hub,
     pub(crate) changes: Arc<Changes>,
+    /// Calls of Valkyrie that are told changes.
+    pub(crate) watching_calls: AtomicUsize,
     /// One for each thread.
     pub(crate) counters: Vec<Counters>,
     pub(crate) stops: AtomicBool,
@@ -97,6 +99,7 @@ impl Shared {
             clients: Registry::default(),
             slowlog: Slowlog::default(),
             hub: Hub::new(Arc::clone(&posts)),
+            watching_calls: AtomicUsize::new(0),
             changes: Arc::new(Changes::new(Arc::clone(&posts), config.tracking_bytes_max)),
             posts,
             counters: (0..config.counting())

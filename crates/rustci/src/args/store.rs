@@ -60,6 +60,10 @@ pub(crate) enum StoreCommand {
     Migrate(MigrateArgs),
     /// Show how far a move is, and what all programs that take part say
     Status(PairArgs),
+    /// Show which keys change, until Ctrl-C
+    ///
+    /// Redis and Valkey tell that only where notify-keyspace-events is set to KA.
+    Watch(StoreWatchArgs),
     /// Encrypt, check and change the passwords of valkyrie.yaml
     #[command(subcommand, arg_required_else_help = true)]
     Credentials(CredentialsCommand),
@@ -106,6 +110,26 @@ pub(crate) struct MigrateArgs {
     /// Longest lease that programs of their own ask for; the move waits for those that are held
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) lease_max: Duration,
+}
+
+/// `rustci store watch`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreWatchArgs {
+    /// The store: redis://, valkey://, yggdrasil:// or valkyrie+unix://
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Only keys that begin with this
+    #[arg(value_name = "PREFIX", default_value = "")]
+    pub(crate) prefix: String,
+    /// End after so many events
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) count: Option<u64>,
+    /// The user at the store
+    #[arg(long, value_name = "NAME", env = "RUSTCI_STORE_USER")]
+    pub(crate) user: Option<String>,
+    /// A file with the password of the store, which only its owner can read
+    #[arg(long, value_name = "FILE", env = "RUSTCI_STORE_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 /// Where `rustci store migrate` stops.

@@ -1,6 +1,7 @@
 //! `rustci store`.
 
 mod credentials;
+mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub(crate) async fn store(args: &StoreToolArgs, out: &mut Output) -> Result<Exit
     match &args.command {
         StoreCommand::Migrate(args) => migrate(args, out).await,
         StoreCommand::Status(pair) => status(pair, out).await,
+        StoreCommand::Watch(args) => watch::watch(args, out).await,
         StoreCommand::Credentials(command) => credentials::credentials(command, out).await,
     }
 }

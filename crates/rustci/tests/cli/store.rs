@@ -111,6 +111,45 @@ fn everything_moves_while_a_server_counts() {
     said.ended_with(2).complains("'nowhere' is no URL");
 }
 
+#[test]
+fn changes_of_keys_are_shown() {
+    let redis = Peer::start("redis-server", "apt-get install redis-server");
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let world = World::new();
+    let said = world.rustci(&["store", "watch", &url]);
+    said.ended_with(2)
+        .complains("CONFIG SET notify-keyspace-events KA");
+    redis.ask(&["config", "set", "notify-keyspace-events", "KA"]);
+    for more in [&[][..], &["--json"]] {
+        let args = [&["store", "watch", &url, "k", "--count", "2"], more].concat();
+        let mut command = world.command(&args);
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let began = Instant::now();
+        while !redis.ask(&["client", "list"]).contains("psub=1") {
+            assert!(began.elapsed() < Duration::from_secs(20), "nobody watches");
+            thread::sleep(Duration::from_millis(5));
+        }
+        redis.ask(&["set", "other", "v"]);
+        redis.ask(&["set", "k\u{1b}", "v"]);
+        redis.ask(&["del", "k\u{1b}"]);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        match more.is_empty() {
+            true => assert_eq!(text, "set      k\\u{1b}\nremoved  k\\u{1b}\n"),
+            false => {
+                let lines: Vec<serde_json::Value> = text
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
+                assert_eq!(lines[0]["event"], "set");
+                assert_eq!(lines[1]["event"], "removed");
+                assert_eq!(lines[1]["key"], "k\u{1b}");
+            }
+        }
+    }
+}
+
 /// Asks until `rustci doctor` counts runners of other servers.
 fn until_counted(remote: &Remote) -> String {
     until_doctor(remote, |line| line.is_some())

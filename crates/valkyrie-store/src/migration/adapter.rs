@@ -19,6 +19,7 @@ use crate::adapter::{
 use crate::error::{Applied, StoreError};
 use crate::events::StoreEvent;
 use crate::transaction::{Action, Step, Transaction};
+use crate::watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -234,6 +235,7 @@ impl StoreAdapter for MigratingStore {
             nanoseconds: old.nanoseconds && new.nanoseconds,
             shared: old.shared && new.shared,
             encoded: old.encoded || new.encoded,
+            watch: old.watch && new.watch,
         }
     }
 
@@ -375,6 +377,11 @@ impl StoreAdapter for MigratingStore {
     async fn ping(&self) -> Result<()> {
         let phase = self.state().phase;
         self.inner.side(phase.primary()).ping().await
+    }
+
+    /// That of the store that is read; it moves with the phase, which is told as `Lost`.
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch> {
+        self.watch_keys(prefix).await
     }
 
     fn usual_limit(&self) -> Limit {

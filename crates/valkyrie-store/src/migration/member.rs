@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Inner;
-use super::phase::{MigrationState, Phase};
+use super::phase::{MigrationState, Phase, Side};
 use crate::error::{Applied, StoreError};
 
 /// The state as it was seen last. An operation holds the state that it acts by until it is over.
@@ -24,6 +24,12 @@ struct View {
     state: Arc<MigrationState>,
     /// `None` before the first look.
     at: Option<Instant>,
+}
+
+impl View {
+    fn is_fresh(&self, fresh: Duration) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < fresh)
+    }
 }
 
 /// What somebody wants to do by the state.
@@ -51,6 +57,20 @@ impl Views {
         Arc::clone(&self.last.borrow().state)
     }
 
+    /// Whether the state was seen so lately that it may be acted by.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.last.borrow().is_fresh(self.fresh)
+    }
+
+    /// Waits until another side is read than this.
+    pub(super) async fn moved(&self, from: Side) {
+        let mut looks = self.last.subscribe();
+        while looks.borrow_and_update().state.phase.reads() == from {
+            // The sender is in `self`.
+            let _ = looks.changed().await;
+        }
+    }
+
     fn saw(&self, state: MigrationState, at: Instant) -> Option<Arc<MigrationState>> {
         let mut before = None;
         self.last.send_modify(|view| {
@@ -64,7 +84,7 @@ impl Views {
 
     /// The state if it may be acted by now.
     fn now(&self, view: &View, access: Access) -> Option<Arc<MigrationState>> {
-        let is_fresh = view.at.is_some_and(|at| at.elapsed() < self.fresh);
+        let is_fresh = view.is_fresh(self.fresh);
         let is_held = access == Access::Change && view.state.phase.holds_writes();
         (is_fresh && !is_held).then(|| Arc::clone(&view.state))
     }

@@ -20,6 +20,7 @@ mod phase;
 mod plain;
 mod registry;
 mod tally;
+mod watch;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -32,6 +33,7 @@ use crate::error::StoreError;
 use crate::events::{Events, StoreEvent};
 use crate::redis::RedisStore;
 use crate::store::Store;
+use crate::watch::{Queue, Watchers};
 use behind::Behind;
 use content::Pair;
 use member::{Member, Views, new_id};
@@ -132,6 +134,7 @@ struct Inner {
     behind: Behind,
     tallies: Tallies,
     events: Events,
+    watchers: Watchers,
     /// Whether both stores keep token buckets as keys.
     has_bucket_keys: OnceLock<bool>,
 }
@@ -232,11 +235,13 @@ impl MigratingStore {
         Ok(MigrationStatus { state, members })
     }
 
-    /// Ends taking part, so that nobody waits for this process. Clones do nothing any more.
+    /// Ends taking part, so that nobody waits for this process. Clones do nothing any more, and who
+    /// watches changes is told that there are none to come.
     pub async fn leave(self) {
         for task in &self.tasks.0 {
             task.abort();
         }
+        self.inner.watchers.each(Queue::close);
         self.inner.leave().await;
     }
 
@@ -274,6 +279,7 @@ impl Inner {
             behind: Behind::new(config.behind_max),
             tallies: Tallies::default(),
             events: Events::default(),
+            watchers: Watchers::default(),
             has_bucket_keys: OnceLock::new(),
             config,
         }))

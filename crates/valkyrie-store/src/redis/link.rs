@@ -220,17 +220,7 @@ impl RedisStore {
         if error.code() == Some("WRONGTYPE") {
             return Err(StoreError::WrongType { store });
         }
-        // These come before anything is done.
-        let refused_at_once = matches!(
-            error.kind(),
-            ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::ReadOnly
-                    | ServerErrorKind::ClusterDown
-                    | ServerErrorKind::TryAgain
-            )
-        );
+        let refused_at_once = is_refused_at_once(&error);
         let needs_login = is_login_refused(&error);
         if needs_login {
             self.0.links.broke(link).await;
@@ -261,8 +251,22 @@ impl RedisStore {
     }
 }
 
+/// Whether a server refused before it did anything, and may do it later.
+pub(super) fn is_refused_at_once(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+        )
+    )
+}
+
 /// An error in a line.
-fn words(error: &RedisError) -> String {
+pub(super) fn words(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),

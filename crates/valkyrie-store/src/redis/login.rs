@@ -42,6 +42,11 @@ impl Login {
         })
     }
 
+    /// The settings, without user and password.
+    pub(super) const fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
     /// What makes connections now.
     pub(super) fn maker(&self) -> Arc<Maker> {
         Arc::clone(&self.lock().maker)

@@ -8,6 +8,7 @@ mod many;
 mod ops;
 mod password;
 mod scripts;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::adapter::{
 use crate::duration::ms;
 use crate::error::StoreError;
 use crate::transaction::Transaction;
+use crate::watch::Watch;
 
 /// Keys that a server looks at for a page.
 const PAGE: usize = 100;
@@ -203,7 +204,7 @@ fn fence_key(key: &[u8]) -> Vec<u8> {
 }
 
 /// What `SCAN` takes for just these bytes and any behind them.
-fn pattern(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn pattern(prefix: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix {
         if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^') {
@@ -266,6 +267,7 @@ impl StoreAdapter for RedisStore {
             nanoseconds: false,
             shared: true,
             encoded: self.1.is_some(),
+            watch: true,
         }
     }
 
@@ -523,6 +525,10 @@ impl StoreAdapter for RedisStore {
         let answer = link.connection.clone().any(&cmd("PING")).await;
         let _: String = self.answered(&link, answer).await?;
         Ok(())
+    }
+
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch> {
+        self.watch_keys(prefix).await
     }
 
     fn usual_limit(&self) -> Limit {

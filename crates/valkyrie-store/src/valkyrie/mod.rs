@@ -2,6 +2,7 @@
 
 mod link;
 mod ops;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;

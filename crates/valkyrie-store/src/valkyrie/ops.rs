@@ -14,6 +14,7 @@ use crate::adapter::{
 use crate::duration::ms;
 use crate::error::StoreError;
 use crate::transaction::{Action, Step, Transaction};
+use crate::watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -100,6 +101,7 @@ impl StoreAdapter for ValkyrieStore {
             nanoseconds: true,
             shared: true,
             encoded: false,
+            watch: true,
         }
     }
 
@@ -288,6 +290,10 @@ impl StoreAdapter for ValkyrieStore {
     async fn ping(&self) -> Result<()> {
         let _: v1::Nothing = self.call("yggdrasil.v1.Keys/Ping", &v1::Nothing {}).await?;
         Ok(())
+    }
+
+    async fn watch(&self, prefix: &[u8]) -> Result<Watch> {
+        self.watch_keys(prefix).await
     }
 
     fn usual_limit(&self) -> Limit {

@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use valkyrie_store::credentials::{Environment, Secret, SecretSource};
-use valkyrie_store::{Flavor, RedisConfig, RedisStore, StoreAdapter, TlsConfig, Topology};
+use valkyrie_store::{Event, Flavor, RedisConfig, RedisStore, StoreAdapter, TlsConfig, Topology};
 
 use crate::conformance::conform;
 use crate::server::free_port;
+use crate::watch::tells;
 
 /// Three servers that share the keys.
 struct Cluster {
@@ -121,7 +122,7 @@ impl Cluster {
         fs::create_dir(&dir).unwrap();
         let mut settings = format!(
             "bind 127.0.0.1\nsave \"\"\nappendonly no\ncluster-enabled yes\ndir {}\n\
-             cluster-node-timeout 2000\n",
+             cluster-node-timeout 2000\nnotify-keyspace-events KA\n",
             dir.display()
         );
         settings += &match self.access {
@@ -239,6 +240,63 @@ async fn redis_cluster_conforms() {
     let store = RedisStore::new(&cluster.config()).unwrap();
     assert_eq!(store.flavor().await.unwrap(), Flavor::Redis);
     conform(&store).await;
+    tells(&store).await;
+}
+
+#[tokio::test]
+async fn another_master_is_watched_when_it_has_keys() {
+    let mut cluster = Cluster::start(Flavor::Redis, Access::Everyone);
+    let store = RedisStore::new(&cluster.config()).unwrap();
+    let mut watch = store.watch(b"k").await.unwrap();
+    cluster.add(3);
+    let port = |number: usize| cluster.ports[number].to_string();
+    let (first, new) = (port(0), port(3));
+    let begun = Instant::now();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("the new node answers", &|| {
+        cluster.cli(&["-p", &new, "PING"]).starts_with("PONG")
+    });
+    cluster.cli(&["-p", &first, "CLUSTER", "MEET", "127.0.0.1", &new]);
+    let id = cluster.cli(&["-p", &new, "CLUSTER", "MYID"]);
+    let slot = cluster.cli(&["-p", &new, "CLUSTER", "KEYSLOT", "k"]);
+    let (id, slot) = (id.trim(), slot.trim());
+    for number in 0..3 {
+        until("all know it", &|| {
+            let nodes = cluster.cli(&["-p", &port(number), "CLUSTER", "NODES"]);
+            nodes.contains(id)
+        });
+    }
+    until("it knows all", &|| {
+        let info = cluster.cli(&["-p", &new, "CLUSTER", "INFO"]);
+        info.contains("cluster_state:ok")
+    });
+    for number in [3, 0, 1, 2] {
+        let place = port(number);
+        let set = ["-p", &place, "CLUSTER", "SETSLOT", slot, "NODE", id];
+        assert!(cluster.cli(&set).starts_with("OK"));
+    }
+    let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+    assert_eq!(event.unwrap(), Some(Event::Lost));
+    while !watch.is_live() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.set("k", "v", None).await.unwrap();
+    let told = async {
+        loop {
+            match watch.next().await {
+                Some(Event::Lost) => {}
+                other => break other,
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+    assert!(matches!(told, Ok(Some(Event::Changed { .. }))), "{told:?}");
 }
 
 #[tokio::test]
@@ -247,6 +305,7 @@ async fn valkey_cluster_with_tls_and_users_conforms() {
     let store = RedisStore::new(&cluster.config()).unwrap();
     assert_eq!(store.flavor().await.unwrap(), Flavor::Valkey);
     conform(&store).await;
+    tells(&store).await;
     ensure_login_changes(&cluster, &store).await;
     // Every part of who one is counts.
     let good = cluster.config();
@@ -324,6 +383,7 @@ async fn yggdrasil_cluster_conforms() {
     }
     assert_eq!(store.flavor().await.unwrap(), Flavor::Yggdrasil);
     conform(&store).await;
+    tells(&store).await;
 }
 
 /// Passwords change at every node, and are read again when a cluster refuses them.

@@ -17,3 +17,4 @@ mod rotation;
 mod server;
 mod together;
 mod valkyrie;
+mod watch;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use valkyrie_store::credentials::{self, Environment, SecretSource};
 use valkyrie_store::{
-    Applied, Condition, HybridStore, Increment, Leased, Lifetime, Limit, MigratingStore,
-    MigrationConfig, RedisConfig, RedisStore, SecretString, Store, StoreAdapter, StoreConfig,
-    StoreError, Together, TokenRequest, ValkyrieConfig, ValkyrieStore,
+    Applied, Change, Condition, Event, HybridStore, Increment, Leased, Lifetime, Limit,
+    MigratingStore, MigrationConfig, RedisConfig, RedisStore, SecretString, Store, StoreAdapter,
+    StoreConfig, StoreError, Together, TokenRequest, ValkyrieConfig, ValkyrieStore,
 };
 use yggdrasil_service::{Secret, Server, ServerConfig, SourceLimit, StartError, ValkyrieListen};
 
 use crate::conformance::conform;
+use crate::watch::{back, command, ensure_slow_watcher_loses, eventually, next, tells, until};
 
 const LONG: Duration = Duration::from_secs(1000);
 
@@ -503,4 +504,96 @@ async fn a_store_over_valkyrie_can_be_moved_to() {
     let config = MigrationConfig::default();
     let moving = MigratingStore::new(old, over.store(1), config).unwrap();
     assert_eq!(moving.get("k").await.unwrap().unwrap(), b"v");
+}
+
+/// Calls that are told changes, as the server says.
+async fn watching(over: &Over) -> usize {
+    let address = over.server().addresses().first().unwrap();
+    let admin = RedisConfig {
+        url: format!("redis://{address}"),
+        ..RedisConfig::default()
+    };
+    let info = command(&admin, "INFO clients").await;
+    let info: String = redis::from_redis_value(info).unwrap();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("watching_calls:"));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn changes_are_told_on_all_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let over = Over::start(ServerConfig {
+        persist: Some(yggdrasil_service::PersistConfig::new(
+            dir.path().join("data"),
+        )),
+        ..ServerConfig::default()
+    });
+    for number in 0..3 {
+        tells(&over.store(number)).await;
+    }
+    ensure_slow_watcher_loses(&over.store(0)).await;
+    // Those of others, too.
+    let mut watch = over.store(1).watch(b"k").await.unwrap();
+    over.redis().set("k", "v", None).await.unwrap();
+    until(&mut watch, "k", Change::Set).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_dropped_ends_at_the_server() {
+    let over = Over::start(ServerConfig::default());
+    let store = over.store(0);
+    let watches = [store.watch(b"a").await, store.watch(b"b").await].map(Result::unwrap);
+    assert_eq!(watching(&over).await, 2);
+    drop(watches);
+    eventually("it has not ended", async || watching(&over).await == 0).await;
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_starts_again_is_lost_and_told_on() {
+    let mut over = Over::start(ServerConfig::default());
+    let store = over.store(0);
+    let mut watch = store.watch(b"k").await.unwrap();
+    over.stop();
+    assert_eq!(next(&mut watch).await, Event::Lost);
+    assert!(!watch.is_live());
+    over.again(ServerConfig::default());
+    back(&mut watch).await;
+    store.set("k", "w", None).await.unwrap();
+    until(&mut watch, "k", Change::Set).await;
+}
+
+#[tokio::test]
+async fn a_user_that_may_not_watch_any_more_is_told_nothing() {
+    let over = Over::start(ServerConfig::default());
+    let address = over.server().addresses().first().unwrap();
+    let admin = RedisConfig {
+        url: format!("redis://{address}"),
+        ..RedisConfig::default()
+    };
+    command(&admin, "ACL SETUSER app on >secret ~k* +@all").await;
+    let store = ValkyrieStore::new(&ValkyrieConfig {
+        username: Some("app".to_owned()),
+        password: Some("secret".into()),
+        ..over.config(0)
+    });
+    let store = store.unwrap();
+    let refused = store.watch(b"other").await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::Rejected { .. }),
+        "{refused:?}"
+    );
+    let mut watch = store.watch(b"k").await.unwrap();
+    store.set("k", "v", None).await.unwrap();
+    until(&mut watch, "k", Change::Set).await;
+    command(&admin, "ACL SETUSER app resetkeys ~other").await;
+    over.redis().set("k", "w", None).await.unwrap();
+    assert_eq!(next(&mut watch).await, Event::Lost);
+    assert!(!watch.is_live());
+    command(&admin, "ACL SETUSER app ~k*").await;
+    back(&mut watch).await;
+    over.redis().set("k", "w", None).await.unwrap();
+    until(&mut watch, "k", Change::Set).await;
 }

@@ -50,6 +50,15 @@ impl Identity {
         }
     }
 
+    /// Who it is, for what goes on after a call was answered.
+    pub(super) fn asker(&self) -> Asker {
+        Asker {
+            user: self.user.borrow().name.clone(),
+            users_epoch: self.users_epoch.get(),
+            address: self.link.peer().address.to_string(),
+        }
+    }
+
     /// Becomes a user whose password was said.
     pub(super) fn authenticate(
         &self,
@@ -97,6 +106,32 @@ impl Identity {
                 self.standing.set(Standing::Unknown);
                 self.link
                     .close(ErrorCode::DENIED, std::time::Duration::ZERO);
+            }
+        }
+    }
+}
+
+/// Who asked for something that goes on.
+pub(super) struct Asker {
+    user: String,
+    users_epoch: u64,
+    address: String,
+}
+
+impl Asker {
+    /// Whether its user may do this command of clients of Redis, after users were changed, too.
+    pub(super) fn may_still(&mut self, shared: &Shared, command: &[&[u8]]) -> Result<(), Status> {
+        let epoch = shared.acl.epoch();
+        if self.users_epoch == epoch {
+            return Ok(());
+        }
+        self.users_epoch = epoch;
+        match shared.acl.user(&self.user) {
+            None => Err(Status::denied("the user is gone")),
+            Some(user) if user.is_free() => Ok(()),
+            Some(user) => {
+                let client = || format!("addr={} lib-name=valkyrie", self.address);
+                command::may(shared, &user, command, client).map_err(messages::rejected)
             }
         }
     }

@@ -11,9 +11,10 @@ use yggdrasil_calls::v1;
 
 use super::identity::Identity;
 use super::messages;
+use super::watch::Watching;
 use crate::clock::Moment;
 use crate::counters::{Counter, Counters};
-use crate::limits::STEPS_MAX;
+use crate::limits::{STEPS_MAX, TOPIC_BYTES_MAX};
 use crate::shared::Shared;
 
 /// Keys that a page looks at, by default and at most.
@@ -469,5 +470,19 @@ impl v1::Keys for Caller {
             done.map(|done| v1::Done { done }).map_err(messages::failed)
         })
         .await
+    }
+
+    type WatchStream = Watching;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Watching> {
+        let prefix = &request.get_ref().prefix;
+        self.admit_as(&[b"YGG.WATCH", prefix])?;
+        if prefix.len() > TOPIC_BYTES_MAX {
+            self.failed();
+            let text = format!("the prefix is longer than {TOPIC_BYTES_MAX} bytes");
+            return Err(messages::rejected(text));
+        }
+        let watching = Watching::new(&self.shared, prefix, self.identity.asker());
+        Ok(Response::new(watching))
     }
 }

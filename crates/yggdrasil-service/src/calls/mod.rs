@@ -3,6 +3,7 @@
 mod identity;
 mod keys;
 mod messages;
+mod watch;
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What a server says of itself.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use super::{Call, Done, may_change};
 use crate::config::Placement;
@@ -62,6 +63,13 @@ fn lines(call: &mut Call<'_, '_>, section: &str) -> Lines {
         "clients" => vec![
             ("connected_clients", call.shared.clients.count().to_string()),
             ("maxclients", call.shared.config.clients_max.to_string()),
+            (
+                "watching_calls",
+                call.shared
+                    .watching_calls
+                    .load(Ordering::Relaxed)
+                    .to_string(),
+            ),
         ],
         "memory" => memory(call),
         "persistence" => persistence(call),
