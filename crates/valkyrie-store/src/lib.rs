@@ -37,7 +37,6 @@ mod migration;
 mod redis;
 mod retry;
 mod spans;
-mod stale;
 mod store;
 mod transaction;
 mod usage;

@@ -221,6 +221,8 @@ impl RedisStore {
             return Err(StoreError::WrongType { store });
         }
         let refused_at_once = is_refused_at_once(&error);
+        // The disk of the server refuses, which may be otherwise later or elsewhere.
+        let refused_at_once = refused_at_once || error.code() == Some("MISCONF");
         let needs_login = is_login_refused(&error);
         if needs_login {
             self.0.links.broke(link).await;

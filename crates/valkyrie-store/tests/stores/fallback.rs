@@ -104,6 +104,43 @@ async fn unreachable_store_is_replaced_but_for_coordination() {
     assert_eq!(store.fell_back(), 5);
 }
 
+/// A server whose disk refuses says so before anything is done.
+#[tokio::test]
+async fn store_that_takes_no_writes_is_replaced_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap().to_owned();
+    let settings = ["--save", "3600 1", "--dir", &path];
+    let server = Server::start_at(Flavor::Redis, free_port(), &settings);
+    let (primary, memory) = (server.store("redis"), MemoryStore::new());
+    primary.set("k", "first", None).await.unwrap();
+    drop(dir);
+    let ask = |command: &[&str]| {
+        let mut cli = std::process::Command::new("redis-cli");
+        let out = cli.args(["-p", &server.port.to_string()]).args(command);
+        String::from_utf8(out.output().unwrap().stdout).unwrap()
+    };
+    ask(&["BGSAVE"]);
+    let start = Instant::now();
+    while !ask(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err") {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = primary.set("k", "second", None).await.unwrap_err();
+    assert!(refused.is_not_applied(), "{refused:?}");
+    assert!(refused.to_string().contains("MISCONF"), "{refused}");
+    let store = chain([primary.clone().into(), memory.clone().into()]);
+    store.set("k", "second", None).await.unwrap();
+    assert_eq!(
+        primary.get("k").await.unwrap().as_deref(),
+        Some(&b"first"[..])
+    );
+    assert_eq!(
+        store.get("k").await.unwrap().as_deref(),
+        Some(&b"second"[..])
+    );
+    ensure_coordination_fails(&store).await;
+}
+
 #[tokio::test]
 async fn wrong_password_is_an_unreachable_store() {
     let port = free_port();

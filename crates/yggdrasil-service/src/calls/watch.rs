@@ -150,7 +150,7 @@ impl Watching {
         match &self.shared.persistence {
             Some(persistence) if target > 0 => persistence
                 .poll_settled(target, cx)
-                .map_err(|()| messages::unsure()),
+                .map_err(|_| messages::unsure()),
             _ => Poll::Ready(Ok(())),
         }
     }
