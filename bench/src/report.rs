@@ -120,8 +120,12 @@ impl Report {
         }
         line("| metric | ours | unit | target | beside it (ours divided by it) |");
         line("|---|---:|---|---|---|");
-        let mut metrics: Vec<&str> = self.rows.iter().map(|row| row.metric).collect();
-        metrics.dedup();
+        let mut metrics: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !metrics.contains(&row.metric) {
+                metrics.push(row.metric);
+            }
+        }
         for metric in metrics {
             let of_metric = || self.rows.iter().filter(|row| row.metric == metric);
             let ours = of_metric().find(|row| row.peer == "ours");

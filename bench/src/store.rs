@@ -19,6 +19,7 @@ use valkyrie_store::{
 use crate::processes::{self, Process, free_port, wait_for};
 use crate::report::{Report, percentile};
 
+mod pace;
 pub(crate) mod ycsb;
 
 const USERS: u64 = 128;
@@ -172,20 +173,17 @@ const fn kind_of(number: u64) -> Kind {
 
 /// Milliseconds that each operation took, by kind. They begin at a fixed rate, whoever still waits.
 async fn open(store: &Store) -> Result<[Vec<f64>; 3]> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(1));
     let mut asked = Vec::with_capacity(OPEN as usize);
     let begin = Instant::now();
     for number in 0..OPEN {
-        if number % (OPEN_PER_S / 1000) == 0 {
-            ticks.tick().await;
-        }
+        let due = begin + Duration::from_micros(number * 1_000_000 / OPEN_PER_S);
+        pace::until(due).await;
         let store = store.clone();
         asked.push(tokio::task::spawn_local(async move {
-            // From when it should have begun, which is later only where this side was late too.
-            let due = begin + Duration::from_millis(number / (OPEN_PER_S / 1000));
-            let (start, kind) = (due, kind_of(number));
+            let kind = kind_of(number);
             ask(&store, kind, number).await?;
-            anyhow::Ok((kind, start.elapsed().as_secs_f64() * 1e3))
+            // From when it should have begun.
+            anyhow::Ok((kind, due.elapsed().as_secs_f64() * 1e3))
         }));
     }
     let mut all = [Vec::new(), Vec::new(), Vec::new()];

@@ -5,6 +5,7 @@
 //! histograms of three digits (Tene's HDR histogram). Stores have no order of keys, so a scan of workload
 //! E reads up to 100 records that were stored one after the other, all at once.
 
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,9 +14,9 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use tokio::task::LocalSet;
-use valkyrie_store::{Condition, Lifetime, RedisConfig, RedisStore, Store, StoreAdapter};
+use valkyrie_store::{Condition, Lifetime, RedisConfig, RedisStore, Store, StoreAdapter, Value};
 
-use super::start;
+use super::{pace, start};
 use crate::processes;
 use crate::report::Report;
 
@@ -100,7 +101,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             ];
             for (metric, value) in figures {
                 match name {
-                    "yggdrasil" => report.ours(metric, value, "ms", "none"),
+                    "yggdrasil" => report.ours(metric, value, "ms", ""),
                     peer => report.peer(peer, metric, value, "ms"),
                 }
             }
@@ -123,10 +124,23 @@ async fn write(store: &Store, record: u64) -> Result<()> {
 
 async fn read(store: &Store, record: u64) -> Result<()> {
     let found = store.read(&key(record)).await?;
-    let is_whole =
-        found.is_some_and(|value| value.bytes[..] == [(record % 251) as u8; RECORD_BYTES]);
-    ensure!(is_whole, "record {record} is another");
+    ensure!(is_whole(record, found), "record {record} is another");
     Ok(())
+}
+
+async fn scan(store: &Store, records: Range<u64>) -> Result<()> {
+    let keys: Vec<_> = records.clone().map(key).collect();
+    let names: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+    let found = store.read_many(&names).await?;
+    let whole = records
+        .zip(found)
+        .all(|(record, found)| is_whole(record, found));
+    ensure!(whole, "a record of a scan is another");
+    Ok(())
+}
+
+fn is_whole(record: u64, found: Option<Value>) -> bool {
+    found.is_some_and(|value| value.bytes[..] == [(record % 251) as u8; RECORD_BYTES])
 }
 
 async fn fill(store: &Store) -> Result<()> {
@@ -149,14 +163,11 @@ async fn measure(store: &Store, workload: &Workload) -> Result<Histogram<u64>> {
     };
     let (first, part, second) = workload.steps;
     let mut inserted = RECORDS;
-    let mut ticks = tokio::time::interval(Duration::from_millis(1));
     let mut asked = Vec::with_capacity(REQUESTS as usize);
     let begin = Instant::now();
     for number in 0..REQUESTS {
-        if number % (PER_S / 1000) == 0 {
-            ticks.tick().await;
-        }
         let due = begin + Duration::from_micros(number * 1_000_000 / PER_S);
+        pace::until(due).await;
         let step = if next() % 100 < part { first } else { second };
         let rank = zipf.rank(next());
         let record = match (step, workload.latest) {
@@ -180,8 +191,7 @@ async fn measure(store: &Store, workload: &Workload) -> Result<Histogram<u64>> {
                     write(&store, record).await?;
                 }
                 Step::Scan => {
-                    let records = record..(record + length).min(RECORDS);
-                    try_join_all(records.map(|record| read(&store, record))).await?;
+                    scan(&store, record..(record + length).min(RECORDS)).await?;
                 }
             }
             anyhow::Ok(due.elapsed().as_micros() as u64)
