@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
+pub use yggdrasil::STEPS_MAX;
+
 use crate::adapter::{Condition, Lifetime, OpClass};
 use crate::error::StoreError;
-
-/// Most steps of a transaction.
-pub const STEPS_MAX: usize = 1024;
 
 /// What has to be there and what is changed then, in one step: everything or nothing, and nobody sees a
 /// part of it or changes anything in between.

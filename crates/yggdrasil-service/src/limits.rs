@@ -11,8 +11,6 @@ pub(crate) const AHEAD: usize = 16;
 pub(crate) const QUEUED_COMMANDS_MAX: usize = 64 << 10;
 /// Bytes of their arguments.
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
-/// Steps of a transaction that is one command.
-pub(crate) const STEPS_MAX: usize = 1024;
 /// Keys that a client watches.
 pub(crate) const WATCHED_MAX: usize = 4096;
 /// Bytes of all that a client wants to hear of: channels, patterns and beginnings of keys.

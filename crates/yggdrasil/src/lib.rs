@@ -36,8 +36,8 @@ pub use kept::KeptBucket;
 pub use keyspace::{
     Acquired, Beyond, Blob, Cause, Condition, Counts, Entry, Eviction, Held, IfEnd, Increment,
     Incremented, KEY_BYTES_MAX, Key, KeyError, Keyspace, KeyspaceConfig, Lease, Leased, Lifetime,
-    Observer, Permit, RECORD_OVERHEAD_BYTES, RecordError, Shard, ShardGuard, Step, Transacted,
-    VALUE_BYTES_MAX, Value, Written,
+    Observer, Permit, RECORD_OVERHEAD_BYTES, RecordError, STEPS_MAX, Shard, ShardGuard, Step,
+    Transacted, VALUE_BYTES_MAX, Value, Written,
 };
 pub use limit::{Decision, Limit, LimitError, LimitTextError, Outcome};
 pub use many::Together;

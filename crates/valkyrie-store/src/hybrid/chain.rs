@@ -192,8 +192,10 @@ impl HybridStore {
             let Some(backend) = this.0.chain.get(place) else {
                 return;
             };
-            while let Some(key) = backend.stale.any() {
-                if this.forget(place, &[&[&key]]).await.is_err() {
+            loop {
+                let keys = backend.stale.some();
+                let names: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+                if names.is_empty() || this.forget(place, &[&names]).await.is_err() {
                     break;
                 }
             }

@@ -79,8 +79,8 @@ impl Stale {
         Ok(())
     }
 
-    /// One of the keys that are old.
-    pub(crate) fn any(&self) -> Option<Bytes> {
-        self.keys().iter().next().cloned()
+    /// Some of the keys that are old; a set that was emptied takes long to be looked through.
+    pub(crate) fn some(&self) -> Vec<Bytes> {
+        self.keys().iter().take(256).cloned().collect()
     }
 }

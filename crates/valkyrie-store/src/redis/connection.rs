@@ -72,25 +72,39 @@ impl Connection {
     }
 
     /// The nodes that keys are spread over, in an order that stays; none where there is no cluster.
-    pub(super) async fn nodes(&mut self) -> Result<Vec<(String, u16)>, RedisError> {
+    /// `asked` is the host by which the cluster is reached.
+    pub(super) async fn nodes(&mut self, asked: &str) -> Result<Vec<Node>, RedisError> {
         if matches!(self, Self::Single(_)) {
             return Ok(Vec::new());
         }
-        let mut slots = redis::cmd("CLUSTER");
-        slots.arg("SLOTS");
-        let ranges: Vec<Vec<Value>> = self.any(&slots).await?;
-        let node = |range: &Vec<Value>| -> Option<(String, u16)> {
-            let Value::Array(node) = range.get(2)? else {
-                return None;
-            };
-            let host = redis::from_redis_value_ref(node.first()?).ok()?;
-            Some((host, redis::from_redis_value_ref(node.get(1)?).ok()?))
-        };
-        let mut nodes: Vec<_> = ranges.iter().filter_map(node).collect();
-        nodes.sort();
-        nodes.dedup();
-        Ok(nodes)
+        let ranges: Vec<Vec<Value>> = self.any(&slots()).await?;
+        Ok(masters(&ranges, asked))
     }
+}
+
+/// Host and port of a node of a cluster.
+pub(super) type Node = (String, u16);
+
+pub(super) fn slots() -> Cmd {
+    redis::cmd("CLUSTER").arg("SLOTS").to_owned()
+}
+
+/// The masters that have slots, as a node says that was asked by this name.
+pub(super) fn masters(ranges: &[Vec<Value>], asked: &str) -> Vec<Node> {
+    let master = |range: &Vec<Value>| -> Option<Node> {
+        let Value::Array(node) = range.get(2)? else {
+            return None;
+        };
+        let host: Option<String> = redis::from_redis_value_ref(node.first()?).ok()?;
+        // One that does not know its name is where it was asked.
+        let host = host.filter(|host| !matches!(host.as_str(), "" | "?"));
+        let host = host.unwrap_or_else(|| asked.to_owned());
+        Some((host, redis::from_redis_value_ref(node.get(1)?).ok()?))
+    };
+    let mut nodes: Vec<_> = ranges.iter().filter_map(master).collect();
+    nodes.sort();
+    nodes.dedup();
+    nodes
 }
 
 impl ConnectionLike for Connection {

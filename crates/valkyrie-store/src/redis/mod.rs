@@ -195,6 +195,12 @@ impl RedisStore {
         Self(Arc::clone(&self.0), None)
     }
 
+    /// The host of the URL.
+    fn host(&self) -> &str {
+        let address = &self.0.address;
+        address.rsplit_once(':').map_or(address, |(host, _)| host)
+    }
+
     /// What the server says it is.
     ///
     /// # Errors

@@ -328,7 +328,7 @@ impl StoreAdapter for RedisStore {
     async fn scan(&self, prefix: &[u8], from: Option<u64>) -> Result<Page> {
         let link = self.link().await?;
         let mut connection = link.connection.clone();
-        let nodes = connection.nodes().await;
+        let nodes = connection.nodes(self.host()).await;
         let nodes = self.answered(&link, nodes).await?;
         // In a cluster one node comes after the other; its number stands above its own cursor.
         let from = from.unwrap_or(0);

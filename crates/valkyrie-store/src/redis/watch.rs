@@ -12,7 +12,7 @@ use redis::{
 };
 use tokio::sync::Notify;
 
-use super::connection::Connection;
+use super::connection::{Connection, Node, masters, slots};
 use super::link::{Link, is_refused_at_once, words};
 use super::login::is_login_refused;
 use super::ops::pattern;
@@ -32,8 +32,6 @@ const SETTING: &str = "notify-keyspace-events";
 const CLASSES: &str = "g$zxe";
 
 type Result<T> = std::result::Result<T, StoreError>;
-/// Host and port of a node of a cluster.
-type Node = (String, u16);
 
 /// Has one told of changes.
 struct Watcher {
@@ -112,34 +110,6 @@ impl RedisStore {
              configuration: {SETTING} {flags}KA"
         )))
     }
-
-    /// The host of the URL.
-    fn host(&self) -> &str {
-        let address = &self.0.address;
-        address.rsplit_once(':').map_or(address, |(host, _)| host)
-    }
-}
-
-fn slots() -> Cmd {
-    cmd("CLUSTER").arg("SLOTS").to_owned()
-}
-
-/// The masters that have slots, as a node says that was asked by this name.
-fn masters(ranges: &[Vec<Value>], asked: &str) -> Vec<Node> {
-    let master = |range: &Vec<Value>| -> Option<Node> {
-        let Value::Array(node) = range.get(2)? else {
-            return None;
-        };
-        let host: Option<String> = redis::from_redis_value_ref(node.first()?).ok()?;
-        // One that does not know its name is where it was asked.
-        let host = host.filter(|host| !matches!(host.as_str(), "" | "?"));
-        let host = host.unwrap_or_else(|| asked.to_owned());
-        Some((host, redis::from_redis_value_ref(node.get(1)?).ok()?))
-    };
-    let mut nodes: Vec<_> = ranges.iter().filter_map(master).collect();
-    nodes.sort();
-    nodes.dedup();
-    nodes
 }
 
 /// Whether a server with this setting tells what a store changes.
@@ -255,9 +225,8 @@ impl Watcher {
         if matches!(link.connection, Connection::Single(_)) {
             return Ok(Vec::new());
         }
-        let ranges = link.connection.clone().any(&slots()).await;
-        let ranges: Vec<Vec<Value>> = self.store.answered(link, ranges).await?;
-        let nodes = masters(&ranges, self.store.host());
+        let nodes = link.connection.clone().nodes(self.store.host()).await;
+        let nodes = self.store.answered(link, nodes).await?;
         match nodes.is_empty() {
             false => Ok(nodes),
             true => Err(StoreError::Unavailable {

@@ -13,10 +13,13 @@ use crate::adapter::{
 };
 use crate::duration::ms;
 use crate::error::StoreError;
-use crate::transaction::{Action, Step, Transaction};
+use crate::transaction::{Action, STEPS_MAX, Step, Transaction};
 use crate::watch::Watch;
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+/// Bytes of the names of keys in one message.
+const NAME_BYTES_MAX: usize = 512 << 10;
 
 fn consume_request(key: &[u8], limit: &Limit, cost: u32) -> v1::ConsumeRequest {
     v1::ConsumeRequest {
@@ -111,12 +114,25 @@ impl StoreAdapter for ValkyrieStore {
     }
 
     async fn read_many(&self, names: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        let request = v1::GetManyRequest {
-            keys: names.iter().map(|name| name.to_vec()).collect(),
-        };
-        let answer: v1::FoundMany = self.call("yggdrasil.v1.Keys/GetMany", &request).await?;
-        let found = answer.found.into_iter();
-        Ok(found.map(value).collect())
+        let mut all = Vec::with_capacity(names.len());
+        // As many as go into a message, and then the others.
+        while let Some(rest) = names.get(all.len()..).filter(|rest| !rest.is_empty()) {
+            let mut bytes = 0;
+            let fits = |name: &&&[u8]| {
+                bytes += name.len();
+                bytes <= NAME_BYTES_MAX
+            };
+            let keys = rest.iter().take(STEPS_MAX).take_while(fits);
+            let request = v1::GetManyRequest {
+                keys: keys.map(|name| name.to_vec()).collect(),
+            };
+            let answer: v1::FoundMany = self.call("yggdrasil.v1.Keys/GetMany", &request).await?;
+            if answer.found.is_empty() || answer.found.len() > request.keys.len() {
+                return Err(self.unread());
+            }
+            all.extend(answer.found.into_iter().map(value));
+        }
+        Ok(all)
     }
 
     async fn write(

@@ -41,6 +41,17 @@ async fn reads(store: &impl StoreAdapter) {
         assert_eq!(found, &alone);
     }
     assert!(store.read_many(&[]).await.unwrap().is_empty());
+    // More values, and longer ones, than go into a message.
+    let (long, keys) = (vec![7; 300_000], vec![&b"m:long"[..]; 2_000]);
+    store.set("m:long", &long, None).await.unwrap();
+    let found = store.read_many(keys.get(..20).unwrap()).await.unwrap();
+    assert!(
+        found
+            .iter()
+            .all(|found| found.as_ref().unwrap().bytes[..] == long)
+    );
+    store.set("m:long", "", None).await.unwrap();
+    assert_eq!(store.read_many(&keys).await.unwrap().len(), keys.len());
     store.acquire(b"m:places", b"a", 1, LONG).await.unwrap();
     let wrong = store.read_many(&[b"m:0", b"m:places"]).await.unwrap_err();
     assert!(matches!(wrong, StoreError::WrongType { .. }), "{wrong:?}");

@@ -8,7 +8,7 @@ use valkyrie_store::credentials::{self, Environment, SecretSource};
 use valkyrie_store::{
     Applied, Change, Condition, Event, HybridStore, Increment, Leased, Lifetime, Limit,
     MigratingStore, MigrationConfig, RedisConfig, RedisStore, SecretString, Store, StoreAdapter,
-    StoreConfig, StoreError, Together, TokenRequest, ValkyrieConfig, ValkyrieStore,
+    StoreConfig, StoreError, Together, TokenRequest, Transaction, ValkyrieConfig, ValkyrieStore,
 };
 use yggdrasil_service::{Secret, Server, ServerConfig, SourceLimit, StartError, ValkyrieListen};
 
@@ -308,6 +308,11 @@ async fn users_may_do_what_their_rules_say_at_once() {
         store.get("b:k").await.err(),
         store.remove(b"a:k", equals).await.err(),
         store.consume_many(&both, Together::Each).await.err(),
+        store.read_many(&[b"a:k", b"b:k"]).await.err(),
+        store
+            .transact(&Transaction::new().remove(b"a:k"))
+            .await
+            .err(),
         store.lease(b"a:l", b"me", LONG).await.err(),
         store.increment("a:n", 1).await.err(),
     ];

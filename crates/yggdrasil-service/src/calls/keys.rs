@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use valkyrie::{ErrorCode, Link, PeerAddress, Request, Response, Status};
-use yggdrasil::{Condition, Entry, Lifetime, Step, Together, Transacted, Written};
+use yggdrasil::{Condition, Entry, Lifetime, STEPS_MAX, Step, Together, Transacted, Written};
 use yggdrasil_calls::v1;
 
 use super::identity::Identity;
@@ -14,7 +14,7 @@ use super::messages;
 use super::watch::Watching;
 use crate::clock::Moment;
 use crate::counters::{Counter, Counters};
-use crate::limits::{STEPS_MAX, TOPIC_BYTES_MAX};
+use crate::limits::TOPIC_BYTES_MAX;
 use crate::shared::Shared;
 
 /// Keys that a page looks at, by default and at most.
@@ -219,21 +219,19 @@ impl v1::Keys for Caller {
         let command = [&b"MGET"[..]].into_iter();
         let command: Vec<_> = command.chain(keys.iter().map(Vec::as_slice)).collect();
         self.read(&command, |shared, now| {
-            let mut bytes = 0;
-            let found = keys.iter().map(|key| {
+            // A message takes one value of any length that is kept, and more if they are short.
+            let (mut all, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+            for key in keys {
                 let key = shared.keys.key(key);
                 let found = messages::found(shared.keys.shard(key).get(key, now.ms()));
                 let found = found.map_err(messages::failed)?;
                 bytes += found.value.as_ref().map_or(0, Vec::len);
-                match bytes <= shared.config.value_bytes_max {
-                    true => Ok(found),
-                    false => Err(messages::rejected(
-                        "these values are too long for one answer; ask for fewer",
-                    )),
+                if bytes > shared.config.value_bytes_max && !all.is_empty() {
+                    break;
                 }
-            });
-            let found = found.collect::<Result<_, _>>()?;
-            Ok(v1::FoundMany { found })
+                all.push(found);
+            }
+            Ok(v1::FoundMany { found: all })
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Several commands as one.
 
 use resp::{Args, Limits, Parser, Writer};
-use yggdrasil::{Condition, Entry, Lifetime, Step, Transacted};
+use yggdrasil::{Condition, Entry, Lifetime, STEPS_MAX, Step, Transacted};
 
 use super::{Call, Command, Done, Flags, Keys, check, expiry, gate, look_ahead, may_change, spoil};
 use crate::client::{Client, Standing};
@@ -146,7 +146,7 @@ pub(super) fn transact(call: &mut Call<'_, '_>) -> Done {
     if !words.is_multiple_of(4) {
         return Err(Failure::arity(call.command.name));
     }
-    if words / 4 > limits::STEPS_MAX {
+    if words / 4 > STEPS_MAX {
         return Err(Failure::new("ERR the transaction is too long"));
     }
     let step = |index| {

@@ -27,7 +27,7 @@ pub use lease::{Acquired, Leased};
 pub use memory::Eviction;
 pub use record::{RECORD_OVERHEAD_BYTES, RecordError};
 pub use shard::{Condition, Counts, Key, KeyError, Lifetime, Shard, Written};
-pub use transaction::{Step, Transacted};
+pub use transaction::{STEPS_MAX, Step, Transacted};
 
 use memory::Memory;
 use whereabouts::Whereabouts;

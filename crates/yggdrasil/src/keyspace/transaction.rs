@@ -5,6 +5,9 @@ use super::increment::{Increment, number};
 use super::shard::{Condition, Key, KeyError, Lifetime, Shard, holds};
 use super::{Held, KEY_BYTES_MAX, Keyspace, VALUE_BYTES_MAX};
 
+/// Most steps of a transaction that servers and stores take.
+pub const STEPS_MAX: usize = 1024;
+
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
